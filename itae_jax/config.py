@@ -1,0 +1,278 @@
+"""Experiments as data: frozen dataclasses, `section.field=value` overrides, JSON.
+
+An experiment file is Python with a function `get_config()` that returns an `Experiment`; it states
+only what differs from the defaults below.
+"""
+
+import dataclasses
+import json
+import runpy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from itae_jax.errors import RequestError
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images. A `limit` of 0 means all of them, `image_size` 0 the data set's own."""
+
+    name: str = "digits"
+    root: str = ""
+    image_size: int = 0
+    limit_train: int = 0
+    limit_test: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformConfig:
+    """Which erasing transforms, joined by `+`."""
+
+    name: str = "gray+rotate"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The network. `width` 64 is the paper's; `output` is tanh or linear."""
+
+    name: str = "unet"
+    width: int = 64
+    output: str = "tanh"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Training by SGD; an epoch is one pass over the images, `batch_size` is over all devices."""
+
+    epochs: int = 500
+    batch_size: int = 32
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    halve_every_epochs: int = 50
+    loss: str = "l2"
+    transforms_per_image: str = "one"
+    augment: str = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Scoring. `every_epochs` > 0 also writes the test AUROC while training; nothing reads it back."""
+
+    error: str = "l1"
+    batch_size: int = 256
+    every_epochs: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ComputeConfig:
+    """How to compute. `devices` 0: all; `steps_per_call` 0: chosen for the backend."""
+
+    dtype: str = "float32"
+    devices: int = 0
+    steps_per_call: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All that decides a result, but the versions and the machine."""
+
+    name: str = "experiment"
+    method: str = "itae"
+    seed: int = 0
+    paper_table: str = ""
+    data: DataConfig = DataConfig()
+    transform: TransformConfig = TransformConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+    def __post_init__(self):
+        _check_fields(self, "")
+        check_values(self)
+
+
+_CHOICES = {
+    "method": ("itae",),
+    "model.name": ("unet",),
+    "model.output": ("tanh", "linear"),
+    "train.loss": ("l2", "l1"),
+    "train.transforms_per_image": ("one", "all"),
+    "evaluate.error": ("l1", "l2"),
+    "compute.dtype": ("float32", "bfloat16", "float64"),
+}
+_AT_LEAST_ONE = (
+    "model.width",
+    "train.epochs",
+    "train.batch_size",
+    "train.halve_every_epochs",
+    "evaluate.batch_size",
+)
+_AT_LEAST_ZERO = (
+    "seed",
+    "data.image_size",
+    "data.limit_train",
+    "data.limit_test",
+    "train.momentum",
+    "train.weight_decay",
+    "evaluate.every_epochs",
+    "compute.devices",
+    "compute.steps_per_call",
+)
+# Fields that change how fast a result comes, or which of several it is, not what is run.
+_NOT_COMPARED = ("seed", "compute.devices", "compute.steps_per_call")
+
+
+def check_values(experiment: Experiment) -> None:
+    """Raises RequestError for the first field whose value makes no sense."""
+    values = flatten(experiment)
+    for field, choices in _CHOICES.items():
+        if values[field] not in choices:
+            raise RequestError(f"{field}={values[field]!r}: choose from {', '.join(choices)}")
+    for fields, least in ((_AT_LEAST_ONE, 1), (_AT_LEAST_ZERO, 0)):
+        for field in fields:
+            if values[field] < least:
+                raise RequestError(f"{field}={values[field]}: expected at least {least}")
+    if not 0 < values["train.learning_rate"] < float("inf"):
+        raise RequestError(f"train.learning_rate={values['train.learning_rate']}: expected a positive number")
+
+
+def _check_fields(section, prefix: str) -> None:
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(field.type):
+            if not isinstance(value, field.type):
+                raise RequestError(f"{prefix}{field.name}: expected a {field.type.__name__}, got {value!r}")
+            _check_fields(value, f"{field.name}.")
+            continue
+        allowed = (int, float) if field.type is float else (field.type,)
+        if not isinstance(value, allowed) or isinstance(value, bool):
+            raise RequestError(f"{prefix}{field.name}={value!r}: expected {_TYPE_WORDS[field.type]}")
+
+
+_TYPE_WORDS = {int: "a whole number", float: "a number", str: "text"}
+
+
+def flatten(experiment: Experiment) -> dict[str, Any]:
+    """{"train.epochs": 500, ...}, sections joined to fields by a dot."""
+    flat = {}
+    for field in dataclasses.fields(experiment):
+        value = getattr(experiment, field.name)
+        if dataclasses.is_dataclass(value):
+            flat |= {f"{field.name}.{key}": item for key, item in dataclasses.asdict(value).items()}
+        else:
+            flat[field.name] = value
+    return flat
+
+
+def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
+    """The experiment with `section.field=value` assignments applied, values read by the field's type.
+
+    Raises:
+      RequestError: an assignment without `=`, an unknown field, a value of the wrong type.
+    """
+    known = flatten(Experiment())
+    changes = {}
+    for assignment in assignments:
+        field, equals, text = assignment.partition("=")
+        if not equals:
+            raise RequestError(f"--set {assignment!r}: expected section.field=value")
+        if field not in known:
+            raise RequestError(f"--set {assignment!r}: {_unknown(field, known)}")
+        kind = type(known[field])
+        try:
+            changes[field] = kind(text)
+        except ValueError:
+            raise RequestError(f"--set {assignment!r}: expected {_TYPE_WORDS[kind]}") from None
+    return from_flat(flatten(experiment) | changes)
+
+
+def from_flat(flat: dict[str, Any]) -> Experiment:
+    """The experiment of which `flatten` makes this dictionary; fields left out keep their default.
+
+    Raises:
+      RequestError: an unknown field, a value of the wrong type or out of range.
+    """
+    known = flatten(Experiment())
+    sections: dict[str, dict[str, Any]] = {}
+    top = {}
+    for field, value in flat.items():
+        if field not in known:
+            raise RequestError(_unknown(field, known))
+        if type(known[field]) is float and type(value) is int:
+            value = float(value)
+        section, dot, name = field.partition(".")
+        if dot:
+            sections.setdefault(section, {})[name] = value
+        else:
+            top[field] = value
+    types = {field.name: field.type for field in dataclasses.fields(Experiment)}
+    return Experiment(**top, **{name: types[name](**fields) for name, fields in sections.items()})
+
+
+def _unknown(field: str, known: Iterable[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(field, list(known), n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}"
+    return f"there is no field {field!r}; {hint}"
+
+
+def to_json(experiment: Experiment) -> str:
+    """One field a line, nested by section."""
+    return json.dumps(dataclasses.asdict(experiment), indent=2)
+
+
+def from_json(text: str) -> Experiment:
+    """The inverse of `to_json`.
+
+    Raises:
+      RequestError: not JSON, not an object, or what `from_flat` refuses.
+    """
+    try:
+        tree = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RequestError(f"not a config: {error}") from None
+    if not isinstance(tree, dict):
+        raise RequestError("not a config: expected a JSON object")
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{name}": item for name, item in value.items()}
+        else:
+            flat[key] = value
+    return from_flat(flat)
+
+
+def differences(old: Experiment, new: Experiment) -> list[str]:
+    """`field: old -> new` for every field that makes results incomparable."""
+    before, after = flatten(old), flatten(new)
+    return [
+        f"{field}: {before[field]!r} -> {after[field]!r}"
+        for field in before
+        if before[field] != after[field] and field not in _NOT_COMPARED
+    ]
+
+
+def load_experiment(path: Path) -> Experiment:
+    """What `get_config()` of an experiment file returns.
+
+    Raises:
+      RequestError: no such file, or no `get_config` that returns an Experiment.
+    """
+    if not path.is_file():
+        raise RequestError(f"{path}: no such experiment file")
+    if path.suffix != ".py":
+        raise RequestError(f"{path}: an experiment is a Python file with a function get_config()")
+    try:
+        get_config = runpy.run_path(str(path)).get("get_config")
+    except SyntaxError as error:
+        raise RequestError(f"{path}: line {error.lineno}: {error.msg}") from None
+    if not callable(get_config):
+        raise RequestError(f"{path}: an experiment file needs a function get_config()")
+    experiment = get_config()
+    if not isinstance(experiment, Experiment):
+        raise RequestError(f"{path}: get_config() returned {type(experiment).__name__}, expected Experiment")
+    return experiment

@@ -1,0 +1,137 @@
+"""The layers of the networks: 3x3 convolution, batch normalisation, bilinear doubling.
+
+They compute what PyTorch's layers of the same names compute with PyTorch's defaults,
+which is what the paper trained with, on arrays whose channels come last.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.linen.dtypes import promote_dtype
+from jax import lax
+
+# XLA's CPU convolutions on maps this small run up to a hundred times slower than the
+# same arithmetic as one matrix product, so there they are written as one.
+_SMALL_MAP_PIXELS = 16
+
+
+def _uniform_fan_in(fan_in: int):
+    """PyTorch's default for kernels and biases: uniform in +-1/sqrt(fan_in)."""
+    bound = fan_in**-0.5
+
+    def init(key, shape, dtype):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def conv3x3(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
+    """3x3 cross-correlation, stride 1, zero padding 1: B x H x W x C to B x H x W x F."""
+    height, width, channels = x_BxHxWxC.shape[1:]
+    if height * width > _SMALL_MAP_PIXELS or jax.default_backend() != "cpu":
+        return lax.conv_general_dilated(
+            x_BxHxWxC, kernel_3x3xCxF, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+    # Offsets at which no pixel of the map has a neighbour only multiply zeros.
+    rows = [dy for dy in range(3) if abs(dy - 1) < height]
+    columns = [dx for dx in range(3) if abs(dx - 1) < width]
+    padded = jnp.pad(x_BxHxWxC, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    patches = jnp.concatenate(
+        [padded[:, dy : dy + height, dx : dx + width] for dy in rows for dx in columns], axis=-1
+    )
+    matrix = kernel_3x3xCxF[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return patches @ matrix.reshape(len(rows) * len(columns) * channels, -1)
+
+
+class Conv(nn.Module):
+    """`conv3x3` plus a bias, with PyTorch's initialisation.
+
+    Attributes:
+      features: output channels.
+      dtype: type of the arithmetic and of the output; parameters are kept in float32
+        (float64 if dtype is float64).
+    """
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        channels = x.shape[-1]
+        init = _uniform_fan_in(9 * channels)
+        param_dtype = jnp.promote_types(jnp.float32, self.dtype)
+        kernel = self.param("kernel", init, (3, 3, channels, self.features), param_dtype)
+        bias = self.param("bias", init, (self.features,), param_dtype)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return conv3x3(x, kernel) + bias.reshape(1, 1, 1, -1)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last: eps 1e-5, running average 0.9 old + 0.1 new.
+
+    As in PyTorch, the batch is normalised by its biased variance and the running average takes
+    the unbiased one (Flax's own layer takes the biased one for both).
+
+    Attributes:
+      axis_name: the mapped axis over which the batch is spread, so that statistics are those of
+        the whole batch; None if it is not spread.
+      dtype: type of the output; statistics are computed in float32 at least.
+    """
+
+    axis_name: str | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        features = x.shape[-1:]
+        stat_dtype = jnp.promote_types(jnp.float32, self.dtype)
+        scale = self.param("scale", nn.initializers.ones, features, stat_dtype)
+        bias = self.param("bias", nn.initializers.zeros, features, stat_dtype)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, stat_dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, features, stat_dtype)
+
+        if train:
+            wide = x.astype(stat_dtype)
+            moments = jnp.stack([wide.mean((0, 1, 2)), jnp.square(wide).mean((0, 1, 2))])
+            count = x.size // x.shape[-1]
+            if self.axis_name is not None:
+                moments = lax.pmean(moments, self.axis_name)
+                count *= lax.axis_size(self.axis_name)
+            mean = moments[0]
+            var = jnp.maximum(moments[1] - jnp.square(mean), 0.0)
+            if not self.is_initializing():
+                unbiased = var * (count / max(count - 1, 1))
+                running_mean.value = 0.9 * running_mean.value + 0.1 * mean
+                running_var.value = 0.9 * running_var.value + 0.1 * unbiased
+        else:
+            mean, var = running_mean.value, running_var.value
+
+        factor = scale * lax.rsqrt(var + 1e-5)
+        offset = bias - mean * factor
+        shape = (1, 1, 1, -1)
+        return (x * factor.reshape(shape) + offset.reshape(shape)).astype(self.dtype)
+
+
+def _doubling_matrix(size: int) -> np.ndarray:
+    """2*size x size matrix of linear interpolation with the end points aligned."""
+    if size == 1:
+        return np.ones((2, 1))
+    position = np.arange(2 * size) * (size - 1) / (2 * size - 1)
+    left = np.minimum(position.astype(int), size - 2)
+    matrix = np.zeros((2 * size, size))
+    matrix[np.arange(2 * size), left] = 1 - (position - left)
+    matrix[np.arange(2 * size), left + 1] = position - left
+    return matrix
+
+
+def double_bilinear(x_BxHxWxC: jax.Array) -> jax.Array:
+    """B x H x W x C to B x 2H x 2W x C by bilinear interpolation, corner pixels kept in the corners.
+
+    This is `torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)`, the form of
+    the U-Net that the paper's Table 10 repeats line by line.
+    """
+    rows = jnp.asarray(_doubling_matrix(x_BxHxWxC.shape[1]), x_BxHxWxC.dtype)
+    columns = jnp.asarray(_doubling_matrix(x_BxHxWxC.shape[2]), x_BxHxWxC.dtype)
+    x = jnp.einsum("Hh,bhwc->bHwc", rows, x_BxHxWxC)
+    return jnp.einsum("Ww,bhwc->bhWc", columns, x)
