@@ -1,0 +1,126 @@
+"""Scoring: restoration errors, normalised for each transform, averaged (Eq. 3), and AUROC."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from itae_jax import parallel
+from itae_jax.train import to_float
+from itae_jax.transforms import Transform
+
+
+@functools.cache
+def _batch_errors(transform: Transform, error: str, dtype: str, devices: tuple[jax.Device, ...]) -> Callable:
+    """(restore, images uint8) -> errors B x T over the devices; compiled once for all parameters."""
+
+    def errors(restore, images_uint8):
+        originals = to_float(images_uint8, jnp.dtype(dtype))
+        inputs_TxB = transform.apply_all(originals)
+        restored = restore(inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
+        difference = restored.reshape(transform.count, *originals.shape) - originals
+        per_pixel = jnp.abs(difference) if error == "l1" else jnp.square(difference)
+        return per_pixel.mean((2, 3, 4)).T
+
+    return parallel.split_batch(errors, devices, replicated_result=False)
+
+
+def restoration_errors(
+    restore: Callable[[jax.Array], jax.Array],
+    images: np.ndarray,
+    transform: Transform,
+    error: str = "l1",
+    *,
+    batch_size: int = 128,
+    devices: Sequence[jax.Device] | None = None,
+    dtype: str = "float32",
+) -> np.ndarray:
+    """Error of restoring every image from every member of the transform.
+
+    Args:
+      restore: B x H x W x C' floats to B x H x W x C floats, in evaluation mode, each image by
+        itself. A `jax.tree_util.Partial` with the parameters as arguments is compiled once,
+        whatever their values.
+      images: N x H x W x C uint8.
+      transform: the erasing transform, T members.
+      error: "l1", mean absolute error over pixels and channels, or "l2", mean squared error.
+      batch_size: images at a time; each is restored T times.
+      devices: who shares the work; all local ones if None.
+      dtype: type of the pixels before the network.
+
+    Returns:
+      N x T array. Every image counts once; padding of the last batch is dropped.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise TypeError(
+            f"expected N x H x W x C uint8 images, got {images.dtype} of shape {images.shape}; "
+            "convert floats in [0, 1] by (255 * x).round().astype('uint8')"
+        )
+    if error not in ("l1", "l2"):
+        raise ValueError(f"error {error!r}: choose l1 or l2")
+    if len(images) == 0:
+        return np.zeros((0, transform.count), dtype)
+    transform.check_size(*images.shape[1:3])
+    devices = tuple(jax.local_devices() if devices is None else devices)
+    batch_size = -(-batch_size // len(devices)) * len(devices)
+    compute = _batch_errors(transform, error, dtype, devices)
+    restore = restore if isinstance(restore, Partial) else Partial(restore)
+    parts = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        padding = np.zeros((batch_size - len(batch), *images.shape[1:]), np.uint8)
+        parts.append(compute(restore, np.concatenate([batch, padding])))
+    return np.concatenate([np.asarray(part) for part in parts])[: len(images)]
+
+
+def normal_errors(errors_NxT: np.ndarray) -> np.ndarray:
+    """The normaliser n_i of Eq. 3: mean error over the training normals, for each of T members."""
+    return errors_NxT.mean(axis=0, dtype=np.float64)
+
+
+def anomaly_scores(errors_NxT: np.ndarray, normal_errors_T: np.ndarray) -> np.ndarray:
+    """Eq. 3: the mean over the T members of error / normal error. Higher = more anomalous.
+
+    Raises:
+      ValueError: shapes that do not match, or a normal error that is not above zero.
+    """
+    errors_NxT, normal_errors_T = np.asarray(errors_NxT), np.asarray(normal_errors_T)
+    if errors_NxT.ndim != 2 or normal_errors_T.shape != errors_NxT.shape[1:]:
+        raise ValueError(f"errors {errors_NxT.shape} and normal errors {normal_errors_T.shape} do not match")
+    if not (normal_errors_T > 0).all():
+        raise ValueError(f"normal errors must be above zero to divide by, got {normal_errors_T}")
+    return (errors_NxT / normal_errors_T).mean(axis=1, dtype=np.float64)
+
+
+def auroc(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
+    """Area under the ROC curve in [0, 1], anomalies being positive, by scikit-learn.
+
+    Raises:
+      ValueError: all of one kind, for which it is not defined.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    is_anomaly_N = np.asarray(is_anomaly_N, bool)
+    if is_anomaly_N.all() or not is_anomaly_N.any():
+        raise ValueError("AUROC needs both normal and anomalous images")
+    return float(roc_auc_score(is_anomaly_N, scores_N))
+
+
+def frame_normality(scores_N: np.ndarray, video_ids_N: np.ndarray) -> np.ndarray:
+    """Eq. 4: 1 - (e - min e) / (max e - min e) within each video; low = anomalous.
+
+    A video whose scores are all equal gets 1 throughout.
+    """
+    scores_N, video_ids_N = np.asarray(scores_N, np.float64), np.asarray(video_ids_N)
+    if scores_N.shape != video_ids_N.shape:
+        raise ValueError(f"{scores_N.shape} scores and {video_ids_N.shape} video ids do not match")
+    normality = np.ones_like(scores_N)
+    for video in np.unique(video_ids_N):
+        inside = video_ids_N == video
+        low, high = scores_N[inside].min(), scores_N[inside].max()
+        if high > low:
+            normality[inside] = 1 - (scores_N[inside] - low) / (high - low)
+    return normality

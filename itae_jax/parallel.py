@@ -1,0 +1,101 @@
+"""Many devices as one: the only file that names pmap.
+
+A function written for a slice of a batch is mapped over the devices. Inside it `mean` averages over
+all slices and `example_indices` tells each image its place in the whole batch, so that random
+draws, and with them the result, do not depend on how many devices share the work.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from itae_jax.errors import RequestError
+
+AXIS = "devices"
+
+
+def use_cpu_cores() -> None:
+    """Makes one virtual CPU device a core; has to come before JAX computes anything.
+
+    Most of XLA's CPU convolutions use one core each, however many there are. A count already given
+    in XLA_FLAGS is left alone.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def choose_devices(batch_size: int, requested: int = 0) -> list[jax.Device]:
+    """The local devices that share a batch.
+
+    With `requested` 0 all of them; on the CPU backend the most whose number divides the batch.
+
+    Raises:
+      RequestError: more devices requested than there are, or a batch that they cannot share evenly.
+    """
+    devices = jax.local_devices()
+    if requested > len(devices):
+        raise RequestError(f"compute.devices={requested}: this machine has {len(devices)}")
+    count = requested or len(devices)
+    if batch_size % count and not requested and devices[0].platform == "cpu":
+        count = max(n for n in range(1, count + 1) if batch_size % n == 0)
+    if batch_size % count:
+        raise RequestError(
+            f"train.batch_size={batch_size} is not divisible by the {count} devices; "
+            "change it, or set compute.devices"
+        )
+    return devices[:count]
+
+
+def replicate(tree, devices: Sequence[jax.Device]):
+    """The tree with every leaf on every device, as `split_batch` functions hand it back."""
+    mesh = Mesh(np.asarray(devices), (AXIS,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def split_batch(
+    function: Callable, devices: Sequence[jax.Device], *, replicated_result: bool, donate: bool = False
+) -> Callable:
+    """Maps `function(state, batch)` over devices: the state whole, the batch in equal slices.
+
+    Args:
+      function: (state, slice of the batch) -> result. May call `mean` and `example_indices`.
+      devices: who shares the batch.
+      replicated_result: True if the result is the same on every device and comes back once; False
+        if it is a row for every image, and the rows come back in the batch's order.
+      donate: whether the memory of `state` may be reused for the result.
+
+    Returns:
+      (state, batch, axis=0) -> result; `axis` is the batch's axis of images.
+    """
+    mapped = jax.pmap(
+        function,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=None if replicated_result else 0,
+        devices=devices,
+        donate_argnums=(0,) if donate else (),
+    )
+
+    def call(state, batch: np.ndarray, axis: int = 0):
+        shape = batch.shape
+        slices = batch.reshape(*shape[:axis], len(devices), -1, *shape[axis + 1 :])
+        result = mapped(state, np.moveaxis(slices, axis, 0))
+        if replicated_result:
+            return result
+        return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), result)
+
+    return call
+
+
+def mean(tree):
+    """The average over all devices; inside a mapped function only."""
+    return lax.pmean(tree, AXIS)
+
+
+def example_indices(slice_size: int) -> jax.Array:
+    """The places of this device's images in the whole batch; inside a mapped function only."""
+    return lax.axis_index(AXIS) * slice_size + jax.numpy.arange(slice_size)

@@ -1,0 +1,233 @@
+"""Training: restore the original from what a transform left of it (Eq. 2 of the paper)."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from itae_jax import augment, parallel
+from itae_jax.config import ComputeConfig, TrainConfig
+from itae_jax.errors import RequestError
+from itae_jax.transforms import Transform
+
+# A while loop makes weight gradients of convolutions 20 to 30 times slower on XLA's CPU backend;
+# elsewhere it removes the gap between the launches of small steps.
+_STEPS_PER_CALL = {"cpu": 1}
+_STEPS_PER_CALL_ELSEWHERE = 50
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes, and the key of its random draws."""
+
+    step: jax.Array
+    params: dict
+    batch_stats: dict
+    opt_state: optax.OptState
+    key: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """How training goes: after `epoch` passes, the mean loss since the last report."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+
+
+def to_float(images_uint8: jax.Array, dtype=jnp.float32) -> jax.Array:
+    """uint8 to floats in [-1, 1], for every data set: x / 127.5 - 1."""
+    return images_uint8.astype(dtype) / 127.5 - 1
+
+
+def restoration_loss(restored: jax.Array, originals: jax.Array, kind: str) -> jax.Array:
+    """Mean over images, pixels and channels of the squared (l2, Eq. 2) or absolute (l1) error."""
+    difference = restored - originals
+    return jnp.mean(jnp.square(difference) if kind == "l2" else jnp.abs(difference))
+
+
+def learning_rate_schedule(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
+    """The rate, halved after every `halve_every_epochs` epochs, counted in steps."""
+    return optax.exponential_decay(
+        config.learning_rate, config.halve_every_epochs * steps_per_epoch, 0.5, staircase=True
+    )
+
+
+def make_optimiser(config: TrainConfig) -> Callable[[jax.Array | float], optax.GradientTransformation]:
+    """rate -> SGD with that rate; the rate of each step is handed to the step's update."""
+
+    def build(rate):
+        return optax.chain(
+            optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity(),
+            optax.sgd(rate, momentum=config.momentum or None),
+        )
+
+    return build
+
+
+def make_train_step(model, transform: Transform, config: TrainConfig, dtype=jnp.float32) -> Callable:
+    """The pure training step, for a slice of the batch of whatever size.
+
+    The step takes (state, learning rate, images b x H x W x C uint8) to (state, loss). On the
+    device: augmentation, one drawn transform an image (or all T), forward, backward, SGD.
+    Statistics, gradients and loss are those of the whole batch; each image's random draws depend
+    on the seed, the step and its place in the batch alone.
+    """
+    augmentation = augment.get(config.augment)
+    optimiser = make_optimiser(config)
+
+    def erase(key, originals):
+        if config.transforms_per_image == "all":
+            inputs = transform.apply_all(originals)
+            inputs = inputs.reshape(-1, *inputs.shape[2:])
+            return inputs, jnp.tile(originals, (transform.count, 1, 1, 1))
+        index = jax.vmap(lambda k: jax.random.randint(k, (), 0, transform.count))(key)
+        return transform.apply_each(originals, index), originals
+
+    def step(state: TrainState, rate: jax.Array, images_uint8: jax.Array):
+        step_key = jax.random.fold_in(state.key, state.step)
+        places = parallel.example_indices(images_uint8.shape[0])
+        keys = jax.vmap(lambda place: jax.random.split(jax.random.fold_in(step_key, place)))(places)
+        originals = jax.vmap(augmentation)(keys[:, 0], to_float(images_uint8, dtype))
+        inputs, targets = erase(keys[:, 1], originals)
+
+        def loss_of(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            restored, updated = model.apply(variables, inputs, train=True, mutable=["batch_stats"])
+            return restoration_loss(restored, targets, config.loss), updated["batch_stats"]
+
+        (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        loss, grads = parallel.mean((loss, grads))
+        updates, opt_state = optimiser(rate).update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        state = state.replace(
+            step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+        )
+        return state, loss
+
+    return step
+
+
+def epoch_batches(images: np.ndarray, batch_size: int, seeds: tuple[int, ...], epoch: int) -> Iterator[np.ndarray]:
+    """The images in an order drawn from (seeds, epoch), in batches; the last partial one is dropped."""
+    order = np.random.default_rng([*seeds, epoch]).permutation(len(images))
+    for start in range(0, len(images) - batch_size + 1, batch_size):
+        yield images[order[start : start + batch_size]]
+
+
+class Trainer:
+    """Trains one network after another with one compiled step.
+
+    Args:
+      model: linen module called as model(inputs, train=...), with `batch_stats`.
+      transform: what is erased.
+      image_shape: (height, width, channels) of the originals.
+      train, compute: the config.
+    """
+
+    def __init__(self, model, transform: Transform, image_shape, train: TrainConfig, compute: ComputeConfig):
+        self._model = model
+        self._config = train
+        self._dtype = jnp.promote_types(jnp.float32, compute.dtype)
+        height, width, channels = image_shape
+        self._input_shape = (1, height, width, transform.out_channels(channels))
+        self.devices = parallel.choose_devices(train.batch_size, compute.devices)
+        self._steps_per_call = compute.steps_per_call or _STEPS_PER_CALL.get(
+            self.devices[0].platform, _STEPS_PER_CALL_ELSEWHERE
+        )
+        step = make_train_step(model, transform, train, self._dtype)
+
+        def steps(state_and_rates, images_KxBxHxWxC):
+            state, rates_K = state_and_rates
+            if len(images_KxBxHxWxC) == 1:
+                state, loss = step(state, rates_K[0], images_KxBxHxWxC[0])
+                return state, loss[None]
+            return jax.lax.scan(lambda s, xs: step(s, *xs), state, (rates_K, images_KxBxHxWxC))
+
+        self._steps = parallel.split_batch(steps, self.devices, replicated_result=True, donate=True)
+        self._initialise = jax.jit(self._initial_state)
+
+    def _initial_state(self, key: jax.Array) -> TrainState:
+        init_key, train_key = jax.random.split(key)
+        variables = self._model.init(init_key, jnp.zeros(self._input_shape, self._dtype))
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            batch_stats=variables["batch_stats"],
+            opt_state=make_optimiser(self._config)(0.0).init(variables["params"]),
+            key=train_key,
+        )
+
+    def initial_state(self, seeds: tuple[int, ...]) -> TrainState:
+        """The state before the first step, on all devices; the seeds are folded in one by one."""
+        key = functools.reduce(jax.random.fold_in, seeds[1:], jax.random.key(seeds[0]))
+        return parallel.replicate(self._initialise(key), self.devices)
+
+    def train(
+        self,
+        images: np.ndarray,
+        seeds: tuple[int, ...],
+        on_report: Callable[[Report, TrainState], None],
+        report_every: int = 0,
+    ) -> TrainState:
+        """Trains a network from the start.
+
+        Args:
+          images: N x H x W x C uint8, the normal ones.
+          seeds: (seed, ...); decide initialisation, order and all random draws.
+          on_report: called with a Report and the state after every `report_every` epochs (0: as
+            often as costs nothing) and at the end.
+          report_every: epochs.
+
+        Raises:
+          RequestError: fewer images than a batch.
+          DivergedError: the loss is not finite.
+        """
+        config = self._config
+        steps_per_epoch = len(images) // config.batch_size
+        if steps_per_epoch == 0:
+            raise RequestError(
+                f"{len(images)} training images are less than train.batch_size={config.batch_size}; lower it"
+            )
+        rates = learning_rate_schedule(config, steps_per_epoch)
+        report_every = report_every or math.ceil(self._steps_per_call / steps_per_epoch)
+        state = self.initial_state(seeds)
+        first, pending, losses = 0, [], []
+
+        def run_pending(state, count):
+            nonlocal first
+            chunk, pending[:count] = np.stack(pending[:count]), []
+            rates_K = np.asarray([rates(first + k) for k in range(count)], self._dtype)
+            state, loss_K = self._steps((state, rates_K), chunk, axis=1)
+            first += count
+            losses.append(loss_K)
+            return state
+
+        for epoch in range(1, config.epochs + 1):
+            for batch in epoch_batches(images, config.batch_size, seeds, epoch):
+                pending.append(batch)
+                if len(pending) == self._steps_per_call:
+                    state = run_pending(state, self._steps_per_call)
+            if epoch % report_every == 0 or epoch == config.epochs:
+                while pending:
+                    state = run_pending(state, 1)
+                loss = float(np.concatenate(losses).mean())
+                losses.clear()
+                rate = float(rates(first - 1))
+                if not math.isfinite(loss):
+                    raise DivergedError(
+                        f"the loss is {loss} after epoch {epoch} at rate {rate:g}; lower train.learning_rate"
+                    )
+                on_report(Report(epoch, loss, rate), state)
+        return state
