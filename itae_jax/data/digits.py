@@ -11,8 +11,7 @@ _SIZE = 16
 def load(config: DataConfig) -> Dataset:
     """Digits enlarged bilinearly (16x16 by default); every third image is for testing.
 
-    The library gives no partition. 1,198 images to train on, 599 to test; class k has 118 to 122
-    for training.
+    The library gives no partition: 1,198 images are to train on, 111 to 129 of a class, 599 to test.
     """
     import sklearn
     from PIL import Image

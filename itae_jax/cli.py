@@ -1,0 +1,207 @@
+"""The `itae` command: reads arguments, calls the package, prints.
+
+Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of the program,
+130 interrupted.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from itae_jax.errors import RequestError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise RequestError(f"{message}; see {self.prog} --help")
+
+
+def _integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _texts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="itae", description="Image anomaly detection by restoring what was erased.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run",
+        help="train and score an experiment, once for each normal class",
+        epilog="example: itae run experiments/digits.py --classes 6 --set train.epochs=20 --out runs/six",
+        allow_abbrev=False,
+    )
+    run.add_argument("experiment", type=Path, metavar="EXPERIMENT.py")
+    run.add_argument("--out", type=Path, help="directory of the results; default runs/<experiment>")
+    run.add_argument("--classes", type=_texts, help="normal classes, indices or names: 0,7; default all")
+    run.add_argument("--seeds", type=_integers, help="seeds: 0,1,2; default the config's")
+    run.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="override config fields"
+    )
+    run.set_defaults(call=_run)
+
+    report = commands.add_parser(
+        "report",
+        help="write report.html of finished runs",
+        epilog="example: itae report runs/digits",
+        allow_abbrev=False,
+    )
+    report.add_argument("directories", nargs="+", type=Path, metavar="DIR")
+    report.set_defaults(call=_report)
+
+    bench = commands.add_parser(
+        "bench",
+        help="measure training and scoring speed, beside PyTorch where it is installed",
+        epilog="example: itae bench --widths 16,64 --json bench.json",
+        allow_abbrev=False,
+    )
+    bench.add_argument("--widths", type=_integers, default=[16, 32, 64], help="default 16,32,64")
+    bench.add_argument("--rounds", type=int, default=5, help="alternations of all contenders; default 5")
+    bench.add_argument("--json", type=Path, help="file to write the figures to")
+    bench.set_defaults(call=_bench)
+
+    transforms = commands.add_parser(
+        "transforms", help="list the erasing transforms", epilog="example: itae transforms"
+    )
+    transforms.set_defaults(call=_transforms)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    try:
+        parsed = _parser().parse_args(arguments)
+        return parsed.call(parsed)
+    except RequestError as error:
+        print(f"itae: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("itae: interrupted; finished classes are saved, the same command goes on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+class _SweepProgress:
+    """A bar on a terminal; elsewhere a line for every tenth of a training."""
+
+    def __init__(self):
+        from rich import progress
+        from rich.console import Console
+
+        self._console = Console(highlight=False)
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.TextColumn("loss {task.fields[loss]:.4f}  rate {task.fields[rate]:.4g}"),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._bar.stop()
+
+    def start(self, jobs, epochs):
+        self._epochs, self._done, self._tenth = epochs, 0, 0
+        self._task = self._bar.add_task("compiling", total=jobs * epochs, loss=float("nan"), rate=0.0)
+
+    def epoch(self, name, epoch, loss, rate):
+        self._bar.update(
+            self._task,
+            completed=self._done + epoch,
+            description=f"class {name}",
+            loss=loss,
+            rate=rate,
+        )
+        tenth = 10 * epoch // self._epochs
+        if not self._console.is_terminal and tenth != self._tenth:
+            self._tenth = tenth
+            print(f"class {name}  epoch {epoch}/{self._epochs}  loss {loss:.4f}  rate {rate:.4g}", flush=True)
+
+    def finished(self, row):
+        self._done += self._epochs
+        self._tenth = 0
+        self._console.print(
+            f"class {row['normal_class_name']}  seed {row['seed']}  AUROC {float(row['auroc']):.4f}  "
+            f"trained in {row['train_seconds']} s, scored in {row['score_seconds']} s",
+            markup=False,
+        )
+
+
+def _run(arguments) -> int:
+    import warnings
+
+    from itae_jax import config, parallel
+
+    experiment = config.override(config.load_experiment(arguments.experiment), arguments.set)
+    seeds = arguments.seeds or [experiment.seed]
+    if min(seeds) < 0:
+        raise RequestError(f"--seeds: {min(seeds)} is negative; seeds count from 0")
+    out = arguments.out or Path("runs") / experiment.name
+    parallel.use_cpu_cores()
+    from itae_jax import report
+    from itae_jax import run as sweep
+
+    warnings.filterwarnings("ignore", message=".*donated buffers were not usable.*")
+    with _SweepProgress() as progress:
+        rows, new = sweep.run(
+            experiment,
+            out,
+            arguments.classes,
+            seeds,
+            progress,
+            paper_directory=arguments.experiment.parent / "paper",
+        )
+    if not new:
+        print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")
+    print(report.text_table(report.read(out)))
+    print(f"report: {report.write([out])}")
+    return 0
+
+
+def _report(arguments) -> int:
+    from itae_jax import report
+
+    for directory in arguments.directories:
+        print(report.text_table(report.read(directory)))
+    print(f"report: {report.write(arguments.directories)}")
+    return 0
+
+
+def _bench(arguments) -> int:
+    from itae_jax import parallel
+
+    if min(arguments.widths) < 1 or arguments.rounds < 1:
+        raise RequestError("--widths and --rounds: expected whole numbers from 1 up")
+    parallel.use_cpu_cores()
+    from itae_jax import bench
+
+    result = bench.measure(arguments.widths, arguments.rounds, say=lambda line: print(line, flush=True))
+    print(bench.table(result))
+    if arguments.json:
+        bench.write(result, arguments.json)
+    return 0
+
+
+def _transforms(arguments) -> int:
+    from itae_jax import transforms
+
+    print(f"{'name':<12}{'T':>2}  erases")
+    for name in transforms.names():
+        transform = transforms.get(name)
+        print(f"{name:<12}{transform.count:>2}  {transform.erases}")
+    print("join several with +, first to last: gray+rotate (T = 4) is the paper's set")
+    return 0

@@ -1,0 +1,84 @@
+"""The pictures of a report, each as a matplotlib figure."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+NORMAL, ANOMALOUS = "#0072b2", "#d55e00"  # told apart by colour-blind readers too
+
+
+def _grid(count: int, columns: int = 5, side: float = 2.1) -> tuple[Figure, list]:
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(max(columns * side, 4.2), rows * side + 0.5), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for spare in axes[count:]:
+        spare.set_axis_off()
+    return figure, axes[:count]
+
+
+def score_histograms(panels: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
+    """Scores of normal and of anomalous test images, a panel for each (title, is_anomaly, scores)."""
+    figure, axes = _grid(len(panels))
+    for ax, (title, is_anomaly, scores) in zip(axes, panels, strict=True):
+        bins = np.linspace(scores.min(), np.quantile(scores, 0.995) + 1e-9, 31)
+        for kind, colour, label in ((False, NORMAL, "normal"), (True, ANOMALOUS, "anomalous")):
+            ax.hist(scores[is_anomaly == kind], bins, density=True, color=colour, alpha=0.6, label=label)
+        ax.set_title(title, fontsize=9)
+        ax.set_yticks([])
+        ax.tick_params(labelsize=7)
+    figure.supxlabel("anomaly score (1 = mean of the training normals)", fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=8)
+    return figure
+
+
+def roc_curves(panels: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
+    """The ROC curve of each (title, is_anomaly, scores), with its area."""
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    figure, axes = _grid(len(panels))
+    for ax, (title, is_anomaly, scores) in zip(axes, panels, strict=True):
+        false_rate, true_rate, _ = roc_curve(is_anomaly, scores)
+        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
+        ax.plot(false_rate, true_rate, color=NORMAL, linewidth=1.6)
+        ax.set_title(f"{title}: {100 * roc_auc_score(is_anomaly, scores):.1f}", fontsize=9)
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        ax.tick_params(labelsize=7)
+    figure.supxlabel("share of normal images called anomalous", fontsize=9)
+    figure.supylabel("share of anomalies found", fontsize=9)
+    return figure
+
+
+def restorations(
+    originals: np.ndarray, inputs: np.ndarray, outputs: np.ndarray, names: list[str], is_anomaly: np.ndarray
+) -> Figure:
+    """Rows of original, inputs, outputs, as in the paper's Figure 5.
+
+    Args:
+      originals: N x H x W x C uint8.
+      inputs, outputs: T x N x H x W x C' uint8.
+      names: the class of each row.
+    """
+    count, members = len(originals), len(inputs)
+    columns = [originals, *inputs, *outputs]
+    titles = ["Ori", *["I"] * members, *["O"] * members]
+    figure = Figure(figsize=(0.62 * len(columns) + 1.1, 0.64 * count + 0.3), layout="constrained")
+    axes = figure.subplots(count, len(columns), squeeze=False)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    for row in range(count):
+        for column, images in enumerate(columns):
+            ax = axes[row, column]
+            image = images[row].squeeze(-1) if images.shape[-1] == 1 else images[row]
+            ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if row == 0:
+                ax.set_title(titles[column], fontsize=9)
+        axes[row, 0].set_ylabel(
+            names[row],
+            rotation=0,
+            ha="right",
+            va="center",
+            fontsize=10,
+            color=ANOMALOUS if is_anomaly[row] else NORMAL,
+        )
+    return figure

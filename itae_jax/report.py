@@ -1,0 +1,166 @@
+"""Finished runs as a table beside the paper's numbers and as one self-contained HTML page."""
+
+import base64
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from itae_jax.config import Experiment, flatten
+from itae_jax.errors import RequestError
+from itae_jax.run import read_config
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResults:
+    """What a run directory holds.
+
+    Attributes:
+      rows: those of results.csv, sorted by class and seed.
+      paper: the paper's AUROC in percent for the same method, by class index and "avg".
+    """
+
+    directory: Path
+    experiment: Experiment
+    rows: list[dict[str, str]]
+    paper: dict[str, float]
+
+
+def read(directory: Path) -> RunResults:
+    """Reads a run directory.
+
+    Raises:
+      RequestError: it holds no finished run.
+    """
+    if not (directory / "results.csv").is_file():
+        raise RequestError(f"{directory}: no results.csv there; name the --out directory of a run")
+    experiment = read_config(directory / "config.json")
+    rows = _read_csv(directory / "results.csv")
+    rows.sort(key=lambda row: (int(row["normal_class"]), int(row["seed"])))
+    method = "AE" if experiment.transform.name == "identity" else "ITAE"
+    paper = {
+        row["class"]: float(row["auroc"])
+        for row in (_read_csv(directory / "paper.csv") if (directory / "paper.csv").exists() else [])
+        if row["method"] == method and row["source"] != "illegible" and row["auroc"]
+    }
+    return RunResults(directory, experiment, rows, paper)
+
+
+@dataclasses.dataclass(frozen=True)
+class TableLine:
+    """A class, or the average over classes: AUROC in percent, mean over seeds."""
+
+    name: str
+    auroc: float
+    paper: float | None
+    seeds: int
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        paper = "" if self.paper is None else f"{self.paper:.1f}"
+        difference = "" if self.paper is None else f"{self.auroc - self.paper:+.1f}"
+        return self.name, f"{self.auroc:.1f}", paper, difference
+
+
+def table(results: RunResults) -> list[TableLine]:
+    """A line for each class, and the average over classes last.
+
+    The paper's average stands beside ours only where all its classes were run.
+    """
+    by_class: dict[str, list[dict[str, str]]] = {}
+    for row in results.rows:
+        by_class.setdefault(row["normal_class"], []).append(row)
+    lines = [
+        TableLine(
+            name=rows[0]["normal_class_name"],
+            auroc=100 * float(np.mean([float(row["auroc"]) for row in rows])),
+            paper=results.paper.get(index),
+            seeds=len(rows),
+        )
+        for index, rows in by_class.items()
+    ]
+    complete = set(results.paper) - {"avg", "SD"} <= set(by_class)
+    average = float(np.mean([line.auroc for line in lines]))
+    paper_average = results.paper.get("avg") if complete else None
+    return [*lines, TableLine("average", average, paper_average, sum(line.seeds for line in lines))]
+
+
+def text_table(results: RunResults) -> str:
+    """The table in plain text, AUROC in percent."""
+    lines = table(results)
+    width = max(12, *(len(line.name) for line in lines))
+    head = f"{'normal class':<{width}}  AUROC"
+    if results.paper:
+        head += "  paper  ours - paper"
+    rows = []
+    for line in lines:
+        name, auroc, paper, difference = line.cells
+        rows.append(f"{name:<{width}}  {auroc:>5}  {paper:>5}  {difference:>12}".rstrip())
+    return "\n".join([head, *rows])
+
+
+def write(directories: Sequence[Path]) -> Path:
+    """Writes report.html into the first directory, with everything it shows inside it."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("itae_jax"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    runs = [_page_section(read(directory)) for directory in directories]
+    path = directories[0] / "report.html"
+    path.write_text(environment.get_template("report.html").render(runs=runs), encoding="utf-8")
+    return path
+
+
+def _page_section(results: RunResults) -> dict:
+    from itae_jax import figures
+
+    panels, pictures = [], []
+    for row in results.rows:
+        directory = results.directory / f"class_{row['normal_class']}" / f"seed_{row['seed']}"
+        title = row["normal_class_name"]
+        if len({other["seed"] for other in results.rows}) > 1:
+            title += f", seed {row['seed']}"
+        scores = _read_csv(directory / "scores.csv")
+        is_anomaly = np.array([score["label"] != row["normal_class"] for score in scores])
+        panels.append((title, is_anomaly, np.array([float(score["score"]) for score in scores])))
+        names = {other["normal_class"]: other["normal_class_name"] for other in results.rows}
+        with np.load(directory / "illustrations.npz", allow_pickle=False) as saved:
+            figure = figures.restorations(
+                saved["originals"],
+                saved["inputs"],
+                saved["outputs"],
+                [names.get(str(label), str(label)) for label in saved["labels"]],
+                saved["labels"] != int(row["normal_class"]),
+            )
+        pictures.append((title, row["auroc"], _embed(figure)))
+    flat = flatten(results.experiment)
+    defaults = flatten(Experiment())
+    return {
+        "name": results.experiment.name,
+        "row": results.rows[0],
+        "table": table(results),
+        "has_paper": bool(results.paper),
+        "settings": {key: value for key, value in flat.items() if value != defaults[key] and key != "name"},
+        "histograms": _embed(figures.score_histograms(panels)),
+        "roc": _embed(figures.roc_curves(panels)),
+        "pictures": pictures,
+    }
+
+
+def _embed(figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,31 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="itae_jax",
+    version="0.1.0",
+    description="Inverse-Transform AutoEncoder for image anomaly detection, in JAX and Flax",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["itae_jax", "itae_jax.*"]),
+    package_data={"itae_jax": ["templates/*.html"]},
+    python_requires=">=3.11,<3.14",
+    install_requires=[
+        "jax>=0.10.2,<0.12",
+        "flax>=0.12",
+        "optax>=0.2.8",  # older ones ask for a pmap that JAX no longer has
+        "orbax-checkpoint>=0.11",
+        "numpy>=2",
+        "scikit-learn>=1.5",
+        "pillow>=11",
+        "matplotlib>=3.9",
+        "jinja2>=3.1",
+        "rich>=13",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+        "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.9"],
+    },
+    entry_points={"console_scripts": ["itae = itae_jax.cli:main"]},
+)
