@@ -58,27 +58,31 @@ def restorations(
       inputs, outputs: T x N x H x W x C' uint8.
       names: the class of each row.
     """
-    count, members = len(originals), len(inputs)
-    columns = [originals, *inputs, *outputs]
-    titles = ["Ori", *["I"] * members, *["O"] * members]
-    figure = Figure(figsize=(0.62 * len(columns) + 1.1, 0.64 * count + 0.3), layout="constrained")
-    axes = figure.subplots(count, len(columns), squeeze=False)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    for row in range(count):
-        for column, images in enumerate(columns):
-            ax = axes[row, column]
-            image = images[row].squeeze(-1) if images.shape[-1] == 1 else images[row]
-            ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-            if row == 0:
-                ax.set_title(titles[column], fontsize=9)
-        axes[row, 0].set_ylabel(
-            names[row],
-            rotation=0,
-            ha="right",
-            va="center",
-            fontsize=10,
-            color=ANOMALOUS if is_anomaly[row] else NORMAL,
-        )
+    titles = ["Ori", *["I"] * len(inputs), *["O"] * len(outputs)]
+    panels = _mosaic([originals, *inputs, *outputs])
+    height, width = panels.shape[0] / len(originals), panels.shape[1] / len(titles)
+    inches = 0.62 / width
+    figure = Figure(
+        figsize=(panels.shape[1] * inches + 1.0, panels.shape[0] * inches + 0.3), layout="constrained"
+    )
+    ax = figure.subplots()
+    ax.imshow(panels, interpolation="nearest")
+    ax.spines[:].set_visible(False)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.set_xticks((np.arange(len(titles)) + 0.5) * width, titles, fontsize=9)
+    ax.set_yticks((np.arange(len(names)) + 0.5) * height, names, fontsize=10)
+    for label, anomalous in zip(ax.get_yticklabels(), is_anomaly, strict=True):
+        label.set_color(ANOMALOUS if anomalous else NORMAL)
     return figure
+
+
+def _mosaic(columns: list[np.ndarray]) -> np.ndarray:
+    """Columns of N images side by side with white gaps, enlarged to some 64 pixels a side, RGB."""
+    enlarge = max(1, round(64 / max(columns[0].shape[1:3])))
+    tiles = []
+    for images in columns:
+        images = np.broadcast_to(images, (*images.shape[:3], 3)).repeat(enlarge, 1).repeat(enlarge, 2)
+        framed = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)
+        tiles.append(np.concatenate(list(framed)))
+    return np.concatenate(tiles, axis=1)

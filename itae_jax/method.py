@@ -45,11 +45,9 @@ class ITAE:
         if dtype == "float64" and not jax.config.jax_enable_x64:
             raise RequestError("compute.dtype='float64': set the environment variable JAX_ENABLE_X64=1")
         model = models.build(experiment.model, channels, dtype, parallel.AXIS)
-        self.trainer = train.Trainer(
-            model, self.transform, image_shape, experiment.train, experiment.compute
-        )
+        self.trainer = train.Trainer(model, self.transform, image_shape, experiment.train, experiment.compute)
         self.pixel_dtype = "float64" if dtype == "float64" else "float32"
-        self.restore = lambda variables, inputs: model.apply(variables, inputs)
+        self.restore = jax.jit(lambda variables, inputs: model.apply(variables, inputs))
 
     def fit(
         self,
@@ -113,9 +111,7 @@ class FittedITAE:
         """What the network saw and made of it: uint8 `inputs` and `outputs`, both T x N x H x W x C."""
         transform = self._method.transform
         inputs_TxN = transform.apply_all(train.to_float(jax.numpy.asarray(images)))
-        restored = jax.jit(lambda restore, x: restore(x))(
-            self._restore, inputs_TxN.reshape(-1, *inputs_TxN.shape[2:])
-        )
+        restored = self._restore(inputs_TxN.reshape(-1, *inputs_TxN.shape[2:]))
         outputs_TxN = restored.reshape(transform.count, *images.shape)
         return {"inputs": _to_uint8(inputs_TxN), "outputs": _to_uint8(outputs_TxN)}
 

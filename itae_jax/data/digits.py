@@ -21,7 +21,11 @@ def load(config: DataConfig) -> Dataset:
     size = config.image_size or _SIZE
     images = np.stack(
         [
-            np.asarray(Image.fromarray(np.uint8(np.rint(image * (255 / 16)))).resize((size, size), Image.Resampling.BILINEAR))
+            np.asarray(
+                Image.fromarray(np.uint8(np.rint(image * (255 / 16)))).resize(
+                    (size, size), Image.Resampling.BILINEAR
+                )
+            )
             for image in raw.images
         ]
     )[..., None]
