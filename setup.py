@@ -1,10 +1,12 @@
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 setup(
     name="itae_jax",
     version="0.1.0",
     description="Inverse-Transform AutoEncoder for image anomaly detection, in JAX and Flax",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["itae_jax", "itae_jax.*"]),

@@ -142,8 +142,6 @@ class _SweepProgress:
 
 
 def _run(arguments) -> int:
-    import warnings
-
     from itae_jax import config, parallel
 
     experiment = config.override(config.load_experiment(arguments.experiment), arguments.set)
@@ -155,7 +153,6 @@ def _run(arguments) -> int:
     from itae_jax import report
     from itae_jax import run as sweep
 
-    warnings.filterwarnings("ignore", message=".*donated buffers were not usable.*")
     with _SweepProgress() as progress:
         rows, new = sweep.run(
             experiment,

@@ -133,7 +133,7 @@ def check_values(experiment: Experiment) -> None:
             raise RequestError(f"{field}={values[field]!r}: choose from {', '.join(choices)}")
     for fields, least in ((_AT_LEAST_ONE, 1), (_AT_LEAST_ZERO, 0)):
         for field in fields:
-            if values[field] < least:
+            if not values[field] >= least:  # NaN is refused too
                 raise RequestError(f"{field}={values[field]}: expected at least {least}")
     if not 0 < values["train.learning_rate"] < float("inf"):
         raise RequestError(f"train.learning_rate={values['train.learning_rate']}: expected a positive number")

@@ -21,7 +21,7 @@ def _batch_errors(transform: Transform, error: str, dtype: str, devices: tuple[j
         originals = to_float(images_uint8, jnp.dtype(dtype))
         inputs_TxB = transform.apply_all(originals)
         restored = restore(inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
-        difference = restored.reshape(transform.count, *originals.shape) - originals
+        difference = restored.reshape(transform.count, *originals.shape) - originals[None]
         per_pixel = jnp.abs(difference) if error == "l1" else jnp.square(difference)
         return per_pixel.mean((2, 3, 4)).T
 

@@ -46,7 +46,7 @@ class ITAE:
             raise RequestError("compute.dtype='float64': set the environment variable JAX_ENABLE_X64=1")
         model = models.build(experiment.model, channels, dtype, parallel.AXIS)
         self.trainer = train.Trainer(model, self.transform, image_shape, experiment.train, experiment.compute)
-        self.pixel_dtype = "float64" if dtype == "float64" else "float32"
+        self.pixel_dtype = models.parameter_dtype(dtype).name
         self.restore = jax.jit(lambda variables, inputs: model.apply(variables, inputs))
 
     def fit(

@@ -57,33 +57,41 @@ def replicate(tree, devices: Sequence[jax.Device]):
 
 
 def split_batch(
-    function: Callable, devices: Sequence[jax.Device], *, replicated_result: bool, donate: bool = False
+    function: Callable,
+    devices: Sequence[jax.Device],
+    *,
+    replicated_result: bool,
+    whole: int = 1,
+    donate: bool = False,
 ) -> Callable:
-    """Maps `function(state, batch)` over devices: the state whole, the batch in equal slices.
+    """Maps `function(*whole arguments, batch)` over devices: the batch in equal slices.
 
     Args:
-      function: (state, slice of the batch) -> result. May call `mean` and `example_indices`.
+      function: (whole arguments..., slice of the batch) -> result. May call `mean` and
+        `example_indices`.
       devices: who shares the batch.
       replicated_result: True if the result is the same on every device and comes back once; False
         if it is a row for every image, and the rows come back in the batch's order.
-      donate: whether the memory of `state` may be reused for the result.
+      whole: how many arguments before the batch every device gets whole.
+      donate: whether the memory of the first of them may be reused for the result.
 
     Returns:
-      (state, batch, axis=0) -> result; `axis` is the batch's axis of images.
+      (whole arguments..., batch, axis=0) -> result; `axis` is the batch's axis of images.
     """
     mapped = jax.pmap(
         function,
         axis_name=AXIS,
-        in_axes=(None, 0),
+        in_axes=(*[None] * whole, 0),
         out_axes=None if replicated_result else 0,
         devices=devices,
         donate_argnums=(0,) if donate else (),
     )
 
-    def call(state, batch: np.ndarray, axis: int = 0):
+    def call(*arguments, axis: int = 0):
+        *shared, batch = arguments
         shape = batch.shape
         slices = batch.reshape(*shape[:axis], len(devices), -1, *shape[axis + 1 :])
-        result = mapped(state, np.moveaxis(slices, axis, 0))
+        result = mapped(*shared, np.moveaxis(slices, axis, 0))
         if replicated_result:
             return result
         return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), result)
@@ -98,4 +106,4 @@ def mean(tree):
 
 def example_indices(slice_size: int) -> jax.Array:
     """The places of this device's images in the whole batch; inside a mapped function only."""
-    return lax.axis_index(AXIS) * slice_size + jax.numpy.arange(slice_size)
+    return lax.axis_index(AXIS) * slice_size + jax.numpy.arange(slice_size, dtype="int32")

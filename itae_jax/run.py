@@ -27,10 +27,11 @@ from itae_jax import config, data, evaluate
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
-COLUMNS = (
-    "experiment,dataset,method,normal_class,normal_class_name,seed,epochs,auroc,num_train,num_test,"
-    "train_seconds,score_seconds,device,dtype,width,transform,data_copy,commit"
-).split(",")
+COLUMNS = [
+    *("experiment", "dataset", "method", "normal_class", "normal_class_name", "seed", "epochs", "auroc"),
+    *("num_train", "num_test", "train_seconds", "score_seconds", "device"),
+    *("dtype", "width", "transform", "data_copy", "commit"),
+]
 _ILLUSTRATED = 8
 
 
@@ -141,7 +142,7 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         "num_test": len(split.test_images),
         "train_seconds": f"{trained - start:.2f}",
         "score_seconds": f"{scored - trained:.2f}",
-        "device": _device(method.trainer.devices),
+        "device": describe_devices(method.trainer.devices),
         "dtype": experiment.compute.dtype,
         "width": experiment.model.width,
         "transform": experiment.transform.name,
@@ -255,23 +256,37 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _record(experiment: Experiment) -> dict:
+    return dataclasses.asdict(experiment) | {"environment": describe_environment()}
+
+
+def describe_environment() -> dict:
+    """Versions, device and commit: what a result has to say of the machine it came from."""
     import jax
 
-    packages = ("itae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+    packages = (
+        "itae_jax",
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "orbax-checkpoint",
+        "numpy",
+        "scikit-learn",
+        "torch",
+    )
     versions = {}
     for package in packages:
         with contextlib.suppress(ModuleNotFoundError):
             versions[package] = version(package)
-    environment = {
+    return {
         "versions": versions,
         "python": platform.python_version(),
-        "device": _device(jax.local_devices()),
-        "git_commit": _commit(),
+        "device": describe_devices(jax.local_devices()),
+        "commit": _commit(),
     }
-    return dataclasses.asdict(experiment) | {"environment": environment}
 
 
-def _device(devices) -> str:
+def describe_devices(devices) -> str:
     kind = devices[0].device_kind
     if devices[0].platform == "cpu":
         with contextlib.suppress(OSError, StopIteration):

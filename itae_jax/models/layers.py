@@ -16,6 +16,11 @@ from jax import lax
 _SMALL_MAP_PIXELS = 16
 
 
+def parameter_dtype(activation_dtype) -> jnp.dtype:
+    """float32 for parameters, statistics and losses, or float64 if the activations are."""
+    return jnp.dtype("float64" if jnp.dtype(activation_dtype) == "float64" else "float32")
+
+
 def _uniform_fan_in(fan_in: int):
     """PyTorch's default for kernels and biases: uniform in +-1/sqrt(fan_in)."""
     bound = fan_in**-0.5
@@ -60,7 +65,7 @@ class Conv(nn.Module):
     def __call__(self, x):
         channels = x.shape[-1]
         init = _uniform_fan_in(9 * channels)
-        param_dtype = jnp.promote_types(jnp.float32, self.dtype)
+        param_dtype = parameter_dtype(self.dtype)
         kernel = self.param("kernel", init, (3, 3, channels, self.features), param_dtype)
         bias = self.param("bias", init, (self.features,), param_dtype)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
@@ -85,14 +90,14 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool):
         features = x.shape[-1:]
-        stat_dtype = jnp.promote_types(jnp.float32, self.dtype)
+        stat_dtype = parameter_dtype(self.dtype)
         scale = self.param("scale", nn.initializers.ones, features, stat_dtype)
         bias = self.param("bias", nn.initializers.zeros, features, stat_dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, stat_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, features, stat_dtype)
 
+        wide = x.astype(stat_dtype)
         if train:
-            wide = x.astype(stat_dtype)
             moments = jnp.stack([wide.mean((0, 1, 2)), jnp.square(wide).mean((0, 1, 2))])
             count = x.size // x.shape[-1]
             if self.axis_name is not None:
@@ -110,7 +115,7 @@ class BatchNorm(nn.Module):
         factor = scale * lax.rsqrt(var + 1e-5)
         offset = bias - mean * factor
         shape = (1, 1, 1, -1)
-        return (x * factor.reshape(shape) + offset.reshape(shape)).astype(self.dtype)
+        return (wide * factor.reshape(shape) + offset.reshape(shape)).astype(self.dtype)
 
 
 def _doubling_matrix(size: int) -> np.ndarray:

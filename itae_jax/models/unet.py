@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from itae_jax.models.layers import BatchNorm, Conv, double_bilinear
+from itae_jax.models.layers import BatchNorm, Conv, double_bilinear, parameter_dtype
 
 MIN_SIDE = 16  # four halvings must leave a pixel
 
@@ -72,7 +72,7 @@ class UNet(nn.Module):
             up = _extend_to(double_bilinear(x), skip.shape[1:3])
             x = block(factor, jnp.concatenate([skip, up], axis=-1))
         x = Conv(self.out_channels, dtype=self.dtype)(x)
-        x = x.astype(jnp.promote_types(jnp.float32, self.dtype))
+        x = x.astype(parameter_dtype(self.dtype))
         return jnp.tanh(x) if self.output == "tanh" else x
 
 

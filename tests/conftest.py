@@ -1,0 +1,54 @@
+"""Four virtual CPU devices, strict dtype and rank promotion; has to come before JAX computes."""
+
+import os
+import tempfile
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# What several tests compile alike is compiled once.
+_cache = tempfile.TemporaryDirectory()
+jax.config.update("jax_compilation_cache_dir", _cache.name)
+
+from itae_jax import transforms
+from itae_jax.config import ComputeConfig, TrainConfig
+from itae_jax.models.layers import BatchNorm, Conv
+from itae_jax.parallel import AXIS
+from itae_jax.train import Trainer
+
+
+class TinyNet(nn.Module):
+    """The least network that training knows nothing about: it compiles in a second."""
+
+    out_channels: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        x = nn.relu(BatchNorm(AXIS, dtype=self.dtype)(Conv(4, dtype=self.dtype)(x), train=train))
+        return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def make_trainer():
+    """(transform name, image shape, devices, steps per call, dtype, train fields) -> Trainer of a TinyNet."""
+
+    def make(transform="rotate", shape=(16, 16, 1), *, devices=1, steps_per_call=0, dtype="float32", **fields):
+        model = TinyNet(shape[-1], dtype)
+        compute = ComputeConfig(dtype=dtype, devices=devices, steps_per_call=steps_per_call)
+        return Trainer(model, transforms.get(transform), shape, TrainConfig(batch_size=8, **fields), compute)
+
+    return make

@@ -1,0 +1,218 @@
+"""The `itae` command end to end, on the digits with a small network."""
+
+import csv
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from itae_jax import cli, report
+
+DIGITS = str(Path(__file__).parent.parent / "experiments" / "digits.py")
+SMALL = ["--set", "train.epochs=2", "model.width=4"]
+DOCUMENTED_COLUMNS = (
+    "experiment,dataset,method,normal_class,normal_class_name,seed,epochs,auroc,num_train,num_test,"
+    "train_seconds,score_seconds,device"
+)
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(directory):
+    return {path: path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of two classes; tests look at it and leave it as it is."""
+    out = tmp_path_factory.mktemp("runs") / "two"
+    assert cli.main(["run", DIGITS, "--classes", "6,8", "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def test_results_have_the_documented_columns_and_a_row_a_class(finished):
+    header = (finished / "results.csv").read_text().splitlines()[0]
+    assert header.startswith(DOCUMENTED_COLUMNS)
+    rows = rows_of(finished / "results.csv")
+    assert [(row["normal_class"], row["num_train"], row["num_test"]) for row in rows] == [
+        ("6", "127", "599"),
+        ("8", "111", "599"),
+    ]
+    assert all(row["device"] and row["data_copy"].startswith("scikit-learn") for row in rows)
+
+
+def test_auroc_is_that_of_the_scores_written_beside_it(finished):
+    for row in rows_of(finished / "results.csv"):
+        scores = rows_of(finished / f"class_{row['normal_class']}" / "seed_0" / "scores.csv")
+        assert list(scores[0]) == ["id", "label", "score", "error_0", "error_1", "error_2", "error_3"]
+        assert len({score["id"] for score in scores}) == 599
+        expected = roc_auc_score(
+            [score["label"] != row["normal_class"] for score in scores],
+            [float(score["score"]) for score in scores],
+        )
+        assert float(row["auroc"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_config_records_everything_and_where_it_ran(finished):
+    record = json.loads((finished / "config.json").read_text())
+    assert record["model"]["width"] == 4
+    assert record["train"]["learning_rate"] == 0.1
+    assert record["seed"] == 0
+    assert record["environment"]["versions"]["jax"]
+    assert record["environment"]["device"].startswith("4 x ")
+
+
+def test_metrics_hold_loss_and_rate_of_every_epoch(finished):
+    entries = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [(entry["normal_class"], entry["epoch"]) for entry in entries] == [(6, 1), (6, 2), (8, 1), (8, 2)]
+    assert all(0 < entry["loss"] < 1 for entry in entries)
+    assert all(entry["learning_rate"] == pytest.approx(0.1) for entry in entries)
+
+
+def test_the_same_command_again_does_nothing_and_says_so(finished, capsys):
+    before = contents(finished)
+    assert cli.main(["run", DIGITS, "--classes", "6,8", "--out", str(finished), *SMALL]) == 0
+    assert "nothing to do: all 2 results are in" in capsys.readouterr().out
+    after = contents(finished)
+    assert {path.name for path in after if after[path] != before.get(path)} <= {"report.html"}
+
+
+def test_another_config_in_the_same_directory_is_refused_with_the_difference(finished, capsys):
+    before = contents(finished)
+    assert cli.main(["run", DIGITS, "--out", str(finished), "--set", "train.epochs=2", "model.width=8"]) == 2
+    assert "model.width: 4 -> 8" in one_line(capsys)
+    assert contents(finished) == before
+
+
+def test_an_interrupted_sweep_goes_on_to_the_same_bits(finished, tmp_path, monkeypatch, capsys):
+    command = ["run", DIGITS, "--classes", "6,8", "--out", str(tmp_path / "out"), *SMALL]
+
+    class Interrupted(cli._SweepProgress):
+        def epoch(self, name, epoch, loss, rate):
+            if name == "8":
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "_SweepProgress", Interrupted)
+        assert cli.main(command) == 130
+    assert "interrupted" in one_line(capsys)
+    assert [row["normal_class"] for row in rows_of(tmp_path / "out" / "results.csv")] == ["6"]
+    first = (tmp_path / "out" / "results.csv").read_text()
+
+    assert cli.main(command) == 0
+    assert "nothing to do" not in capsys.readouterr().out
+    assert (tmp_path / "out" / "results.csv").read_text().startswith(first)
+    for path in ("metrics.jsonl", "class_6/seed_0/scores.csv", "class_8/seed_0/scores.csv"):
+        assert (tmp_path / "out" / path).read_bytes() == (finished / path).read_bytes(), path
+
+
+class Links(HTMLParser):
+    def __init__(self, page):
+        super().__init__()
+        self.links, self.images, self.scripts, self.text = [], 0, 0, ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.images += tag == "img"
+        self.scripts += tag == "script"
+        self.links += [value for key, value in attributes if key in ("src", "href", "srcset")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_report_is_one_page_that_needs_no_other_file(finished):
+    page = Links((finished / "report.html").read_text())
+    assert page.images == 4  # restorations of two classes, histograms, ROC
+    assert all(link.startswith("data:") for link in page.links)
+    assert "average" in page.text
+
+
+def test_the_report_escapes_class_names(finished, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    text = (copy / "results.csv").read_text().replace("itae,6,6,", "itae,6,<script>alert(1)</script>,")
+    (copy / "results.csv").write_text(text)
+    page = Links(report.write([copy]).read_text())
+    assert page.scripts == 0
+    assert "<script>alert(1)</script>" in page.text
+
+
+def one_line(capsys):
+    error = capsys.readouterr().err
+    assert error.startswith("itae: ")
+    assert error.count("\n") == 1, error
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["run"], "required: EXPERIMENT.py"),
+        (["run", "missing.py"], "missing.py: no such experiment file"),
+        (["run", DIGITS, "--set", "train.epoch=3"], "did you mean train.epochs"),
+        (["run", DIGITS, "--set", "train.epochs=many"], "expected a whole number"),
+        (["run", DIGITS, "--set", "transform.name=melt"], "'melt' is not a transform"),
+        (["run", DIGITS, "--set", "train.augment=melt"], "'melt' is not an augmentation"),
+        (["run", DIGITS, "--set", "data.name=mist"], "choose from digits"),
+        (["run", DIGITS, "--classes", "11"], "has no class '11'"),
+        (["run", DIGITS, "--classes", ""], "has no class ''"),
+        (["run", DIGITS, "--seeds", "one"], "invalid"),
+        (["run", DIGITS, "--seeds", "-1"], "seeds count from 0"),
+        (["run", DIGITS, "--set", "compute.devices=3"], "train.batch_size=32 is not divisible by the 3"),
+        (["run", DIGITS, "--set", "compute.devices=64"], "this machine has 4"),
+        (["run", DIGITS, "--set", "train.batch_size=500"], "training images"),
+        (["run", DIGITS, "--set", "data.image_size=8"], "images of 8x8 are too small"),
+        (["run", DIGITS, "--set", "data.limit_test=1"], "all of one kind"),
+        (["run", DIGITS, "--set", "compute.dtype=float64"], "JAX_ENABLE_X64=1"),
+        (["run", DIGITS, "--out", DIGITS], "is a file"),
+        (["report", "nowhere"], "nowhere: no results.csv there"),
+        (["bench", "--widths", "0"], "whole numbers from 1 up"),
+        (["bench", "--widths", "wide"], "invalid"),
+    ],
+)
+def test_a_wrong_request_gets_one_line_and_exit_code_2(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    assert message in one_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_results_file_of_other_columns_is_not_overwritten(tmp_path, capsys):
+    (tmp_path / "results.csv").write_text("a,b\n1,2\n")
+    assert cli.main(["run", DIGITS, "--out", str(tmp_path), *SMALL]) == 2
+    assert "no config.json" in one_line(capsys)
+    assert (tmp_path / "results.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_transforms_lists_every_one_with_its_count(capsys):
+    assert cli.main(["transforms"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:5]] == [
+        ["identity", "1"],
+        ["gray", "1"],
+        ["rotate", "4"],
+        ["scale", "1"],
+    ]
+
+
+def test_help_needs_none_of_the_heavy_libraries():
+    script = (
+        "import sys, itae_jax.cli\n"
+        "try: itae_jax.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'jax', 'numpy', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,81 @@
+"""The network of Table 10: size, shapes, types."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from itae_jax.config import ModelConfig
+from itae_jax.models import UNet, build
+
+
+def parameters(model, shape):
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))["params"]
+
+
+def some_variables(model, inputs):
+    """Variables for which the output depends on the input; to draw proper ones compiles for long."""
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    draw = {"params": lambda x: rng.uniform(-0.5, 0.5, x.shape), "batch_stats": lambda x: np.ones(x.shape)}
+    return {
+        kind: jax.tree.map(lambda x, draw=draw[kind]: draw(x).astype(x.dtype), tree)
+        for kind, tree in shapes.items()
+    }
+
+
+def test_the_papers_network_has_the_widths_of_table_10():
+    params = parameters(UNet(width=64, out_channels=3), (1, 32, 32, 1))
+    blocks = [params[f"DoubleConv_{i}"]["Conv_1"]["kernel"].shape[-1] for i in range(9)]
+    assert blocks == [64, 128, 256, 512, 512, 256, 128, 64, 64]
+    assert params["Conv_0"]["kernel"].shape == (3, 3, 64, 3)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 13_395_843
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (28, 28), (17, 45), (31, 16)])
+def test_any_size_from_16_up_is_restored_at_its_own_size(shape, rng):
+    model = UNet(width=2, out_channels=3)
+    inputs = jnp.asarray(rng.uniform(-1, 1, (2, *shape, 1)), jnp.float32)
+    outputs = model.apply(some_variables(model, inputs), inputs)
+    assert outputs.shape == (2, *shape, 3)
+    assert jnp.abs(outputs).max() < 1
+
+
+def test_smaller_images_are_refused():
+    with pytest.raises(ValueError, match=r"15x20 are too small.*16 pixels"):
+        parameters(UNet(width=2), (1, 15, 20, 1))
+
+
+def test_linear_output_is_tanh_undone(rng):
+    inputs = jnp.asarray(rng.uniform(-1, 1, (2, 16, 16, 1)), jnp.float32)
+    tanh, linear = UNet(width=2), UNet(width=2, output="linear")
+    variables = some_variables(tanh, inputs)
+    np.testing.assert_allclose(
+        jnp.tanh(linear.apply(variables, inputs)), tanh.apply(variables, inputs), atol=1e-6
+    )
+
+
+def test_bfloat16_keeps_parameters_and_output_in_float32_and_stays_close(rng):
+    inputs = jnp.asarray(rng.uniform(-1, 1, (4, 16, 16, 1)), jnp.float32)
+    full, half = (build(ModelConfig(width=8), 1, dtype) for dtype in ("float32", "bfloat16"))
+    variables = some_variables(half, inputs)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    exact, rounded = full.apply(variables, inputs), half.apply(variables, inputs)
+    assert rounded.dtype == jnp.float32
+    difference = np.abs(exact - rounded).max()
+    assert 0 < difference < 0.05
+
+
+def test_batch_statistics_move_in_training_mode_alone(rng):
+    inputs = jnp.asarray(rng.uniform(-1, 1, (4, 16, 16, 1)), jnp.float32)
+    model = UNet(width=2)
+    variables = some_variables(model, inputs)
+    _, trained = model.apply(variables, inputs, train=True, mutable=["batch_stats"])
+    _, evaluated = model.apply(variables, inputs, mutable=["batch_stats"])
+
+    def moved(updated):
+        before, after = variables["batch_stats"], updated["batch_stats"]
+        return [bool((a != b).any()) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True)]
+
+    assert all(moved(trained))
+    assert not any(moved(evaluated))
