@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format results clean
 
 demo: $(INSTALLED)   ## train and score the ten digits, write runs/digits/report.html
 	$(BIN)/itae run experiments/digits.py --out runs/digits
@@ -17,6 +17,9 @@ lint: $(INSTALLED)   ## what CI checks besides the tests
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+results: $(INSTALLED)   ## docs/results.md and the table in README.md, from experiments/results/
+	$(BIN)/python experiments/publish.py
 
 clean:
 	rm -rf .venv runs

@@ -20,7 +20,7 @@ from jax.tree_util import Partial
 from itae_jax import evaluate, models, parallel, train, transforms
 from itae_jax.config import ComputeConfig, ModelConfig, TrainConfig
 from itae_jax.errors import RequestError
-from itae_jax.run import describe_environment
+from itae_jax.results import describe_environment
 
 BATCH, SIDE, CHANNELS, TRANSFORM = 32, 32, 3, "gray+rotate"
 _SECONDS_PER_TURN = 1.0

@@ -116,6 +116,8 @@ class _SweepProgress:
 
     def start(self, jobs, epochs):
         self._epochs, self._done, self._tenth = epochs, 0, 0
+        if not self._console.is_terminal:
+            print(f"{jobs} trainings of {epochs} epochs each; compiling comes first", flush=True)
         self._task = self._bar.add_task("compiling", total=jobs * epochs, loss=float("nan"), rate=0.0)
 
     def epoch(self, name, epoch, loss, rate):

@@ -1,9 +1,7 @@
 """Finished runs as a table beside the paper's numbers and as one self-contained HTML page."""
 
 import base64
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 
 from itae_jax.config import Experiment, flatten
 from itae_jax.errors import RequestError
-from itae_jax.run import read_config
+from itae_jax.results import job_directory, read_config, read_csv, read_results, write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +36,13 @@ def read(directory: Path) -> RunResults:
     if not (directory / "results.csv").is_file():
         raise RequestError(f"{directory}: no results.csv there; name the --out directory of a run")
     experiment = read_config(directory / "config.json")
-    rows = _read_csv(directory / "results.csv")
-    rows.sort(key=lambda row: (int(row["normal_class"]), int(row["seed"])))
+    rows = [row for _, row in sorted(read_results(directory).items())]
+    if not rows:
+        raise RequestError(f"{directory}: results.csv has no row yet; let a training finish")
     method = "AE" if experiment.transform.name == "identity" else "ITAE"
     paper = {
         row["class"]: float(row["auroc"])
-        for row in (_read_csv(directory / "paper.csv") if (directory / "paper.csv").exists() else [])
+        for row in (read_csv(directory / "paper.csv") if (directory / "paper.csv").exists() else [])
         if row["method"] == method and row["source"] != "illegible" and row["auroc"]
     }
     return RunResults(directory, experiment, rows, paper)
@@ -103,7 +102,10 @@ def text_table(results: RunResults) -> str:
 
 
 def write(directories: Sequence[Path]) -> Path:
-    """Writes report.html into the first directory, with everything it shows inside it."""
+    """Writes report.html into the first directory, with everything it shows inside it.
+
+    The pictures of each run also go into its own directory, under figures/.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -115,7 +117,7 @@ def write(directories: Sequence[Path]) -> Path:
     )
     runs = [_page_section(read(directory)) for directory in directories]
     path = directories[0] / "report.html"
-    path.write_text(environment.get_template("report.html").render(runs=runs), encoding="utf-8")
+    write_text(path, environment.get_template("report.html").render(runs=runs))
     return path
 
 
@@ -123,12 +125,13 @@ def _page_section(results: RunResults) -> dict:
     from itae_jax import figures
 
     panels, pictures = [], []
+    pictured = results.directory / "figures"
     for row in results.rows:
-        directory = results.directory / f"class_{row['normal_class']}" / f"seed_{row['seed']}"
+        directory = job_directory(results.directory, row["normal_class"], row["seed"])
         title = row["normal_class_name"]
         if len({other["seed"] for other in results.rows}) > 1:
             title += f", seed {row['seed']}"
-        scores = _read_csv(directory / "scores.csv")
+        scores = read_csv(directory / "scores.csv")
         is_anomaly = np.array([score["label"] != row["normal_class"] for score in scores])
         panels.append((title, is_anomaly, np.array([float(score["score"]) for score in scores])))
         names = {other["normal_class"]: other["normal_class_name"] for other in results.rows}
@@ -140,7 +143,8 @@ def _page_section(results: RunResults) -> dict:
                 [names.get(str(label), str(label)) for label in saved["labels"]],
                 saved["labels"] != int(row["normal_class"]),
             )
-        pictures.append((title, row["auroc"], _embed(figure)))
+        name = f"restorations_class_{row['normal_class']}_seed_{row['seed']}.png"
+        pictures.append((title, row["auroc"], _save(figure, pictured / name)))
     flat = flatten(results.experiment)
     defaults = flatten(Experiment())
     return {
@@ -149,18 +153,14 @@ def _page_section(results: RunResults) -> dict:
         "table": table(results),
         "has_paper": bool(results.paper),
         "settings": {key: value for key, value in flat.items() if value != defaults[key] and key != "name"},
-        "histograms": _embed(figures.score_histograms(panels)),
-        "roc": _embed(figures.roc_curves(panels)),
+        "histograms": _save(figures.score_histograms(panels), pictured / "histograms.png"),
+        "roc": _save(figures.roc_curves(panels), pictured / "roc.png"),
         "pictures": pictures,
     }
 
 
-def _embed(figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _save(figure, path: Path) -> str:
+    """Writes the figure as PNG and returns it as a data URL."""
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -1,37 +1,18 @@
-"""A sweep: one experiment for several normal classes and seeds, its results as files.
+"""A sweep: one experiment for several normal classes and seeds."""
 
-In the output directory:
-  config.json    the experiment and the environment it ran in
-  results.csv    a row for every finished (normal class, seed), appended whole
-  metrics.jsonl  loss and rate while training, and the AUROC where `evaluate.every_epochs` asks
-  paper.csv      the paper's numbers for this data set, where it has them
-  class_<k>/seed_<s>/  scores.csv, illustrations.npz, and the trained state
-"""
-
-import contextlib
-import csv
 import dataclasses
 import json
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from itae_jax import config, data, evaluate
+from itae_jax import data, evaluate, results
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
-COLUMNS = [
-    *("experiment", "dataset", "method", "normal_class", "normal_class_name", "seed", "epochs", "auroc"),
-    *("num_train", "num_test", "train_seconds", "score_seconds", "device"),
-    *("dtype", "width", "transform", "data_copy", "commit"),
-]
 _ILLUSTRATED = 8
 
 
@@ -70,7 +51,7 @@ def run(
     """
     from itae_jax.method import ITAE
 
-    _check_same_experiment(out, experiment)
+    results.check_same_experiment(out, experiment)
     dataset = data.load(experiment.data)
     chosen = range(len(dataset.class_names)) if classes is None else map(dataset.class_index, classes)
     jobs = list(dict.fromkeys((normal_class, seed) for normal_class in chosen for seed in seeds))
@@ -82,23 +63,24 @@ def run(
     method = ITAE(experiment, dataset.image_shape)
     paper = _paper_rows(experiment, dataset, paper_directory)
 
-    todo = [job for job in jobs if job not in _read_results(out)]
+    finished = results.read_results(out)
+    todo = [job for job in jobs if job not in finished]
     if todo:
-        _create(out)
-        _write_text(out / "config.json", json.dumps(_record(experiment), indent=2) + "\n")
+        results.create(out, experiment)
         if paper:
-            _write_csv(out / "paper.csv", list(paper[0]), paper)
+            results.write_csv(out / "paper.csv", paper)
         progress.start(len(todo), experiment.train.epochs)
     for normal_class, seed in todo:
         _run_job(experiment, out, dataset, splits[normal_class], normal_class, seed, method, progress)
-    results = _read_results(out)
-    return [results[job] for job in jobs], len(todo)
+    rows = results.read_results(out)
+    return [rows[job] for job in jobs], len(todo)
 
 
 def _run_job(experiment, out, dataset, split, normal_class, seed, method, progress) -> None:
     name = dataset.class_names[normal_class]
-    directory = out / f"class_{normal_class}" / f"seed_{seed}"
+    directory = results.job_directory(out, normal_class, seed)
     directory.mkdir(parents=True, exist_ok=True)
+    _forget_metrics(out / "metrics.jsonl", normal_class, seed)
 
     def on_report(report, fitted_so_far):
         progress.epoch(name, report.epoch, report.loss, report.learning_rate)
@@ -120,7 +102,7 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         | {key: repr(float(values[i])) for key, values in scores.details.items()}
         for i in range(len(split.test_images))
     ]
-    _write_csv(directory / "scores.csv", list(rows[0]), rows)
+    results.write_csv(directory / "scores.csv", rows)
     fitted.save(directory / "state")
     shown = _to_illustrate(split, normal_class)
     np.savez_compressed(
@@ -142,16 +124,31 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         "num_test": len(split.test_images),
         "train_seconds": f"{trained - start:.2f}",
         "score_seconds": f"{scored - trained:.2f}",
-        "device": describe_devices(method.trainer.devices),
+        "device": results.describe_devices(method.trainer.devices),
         "dtype": experiment.compute.dtype,
         "width": experiment.model.width,
         "transform": experiment.transform.name,
         "data_copy": dataset.source,
-        "commit": _commit(),
+        "commit": results.source_commit(),
     }
-    finished = list(_read_results(out).values())
-    _write_csv(out / "results.csv", COLUMNS, [*finished, row])
+    results.add_result(out, row)
     progress.finished({key: str(value) for key, value in row.items()})
+
+
+def _forget_metrics(path: Path, normal_class: int, seed: int) -> None:
+    """Drops what a training that did not finish has left, before it starts anew."""
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    entries = [json.loads(line) for line in lines]
+    kept = [
+        line
+        for line, entry in zip(lines, entries, strict=True)
+        if (entry["normal_class"], entry["seed"]) != (normal_class, seed)
+    ]
+    results.write_text(path, "".join(kept))
 
 
 def _check_split(split: data.OneClassSplit, name: str, experiment: Experiment) -> None:
@@ -176,136 +173,14 @@ def _to_illustrate(split: data.OneClassSplit, normal_class: int) -> np.ndarray:
     return np.concatenate([normal, other[spread]])
 
 
-def _check_same_experiment(out: Path, experiment: Experiment) -> None:
-    if out.exists() and not out.is_dir():
-        raise RequestError(f"--out {out}: is a file; name a directory")
-    path = out / "config.json"
-    if not path.exists():
-        if (out / "results.csv").exists():
-            raise RequestError(f"--out {out}: has results.csv but no config.json; name another directory")
-        return
-    different = config.differences(read_config(path), experiment)
-    if different:
-        raise RequestError(
-            f"--out {out}: holds results of another config ({'; '.join(different)}); "
-            "undo the change or name another directory"
-        )
-
-
-def read_config(path: Path) -> Experiment:
-    """The experiment of a run's config.json.
-
-    Raises:
-      RequestError: it cannot be read.
-    """
-    try:
-        tree = json.loads(path.read_text())
-        tree.pop("environment", None)
-        return config.from_json(json.dumps(tree))
-    except (OSError, ValueError, AttributeError) as error:
-        raise RequestError(f"{path}: {error}") from None
-
-
-def _read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
-    path = out / "results.csv"
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != COLUMNS:
-            raise RequestError(f"{path}: its columns are not those of results.csv; name another --out")
-        return {(int(row["normal_class"]), int(row["seed"])): row for row in reader}
-
-
 def _paper_rows(experiment: Experiment, dataset: data.Dataset, directory: Path | None) -> list[dict]:
     if not experiment.paper_table or directory is None:
         return []
     path = directory / f"{experiment.paper_table}.csv"
     if not path.is_file():
         raise RequestError(f"paper_table={experiment.paper_table!r}: there is no {path}")
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if _plain(row["dataset"]) == _plain(dataset.name)]
+    return [row for row in results.read_csv(path) if _plain(row["dataset"]) == _plain(dataset.name)]
 
 
 def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name)).lower()
-
-
-def _create(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"--out {out}: {error.strerror}; name a directory that can be written") from None
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
-    import io
-
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    _write_text(path, buffer.getvalue())
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Whole or not at all: a reader never sees half a file, nor does a run that was killed."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def _record(experiment: Experiment) -> dict:
-    return dataclasses.asdict(experiment) | {"environment": describe_environment()}
-
-
-def describe_environment() -> dict:
-    """Versions, device and commit: what a result has to say of the machine it came from."""
-    import jax
-
-    packages = (
-        "itae_jax",
-        "jax",
-        "jaxlib",
-        "flax",
-        "optax",
-        "orbax-checkpoint",
-        "numpy",
-        "scikit-learn",
-        "torch",
-    )
-    versions = {}
-    for package in packages:
-        with contextlib.suppress(ModuleNotFoundError):
-            versions[package] = version(package)
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "device": describe_devices(jax.local_devices()),
-        "commit": _commit(),
-    }
-
-
-def describe_devices(devices) -> str:
-    kind = devices[0].device_kind
-    if devices[0].platform == "cpu":
-        with contextlib.suppress(OSError, StopIteration):
-            lines = Path("/proc/cpuinfo").read_text().splitlines()
-            kind = next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
-    return f"{len(devices)} x {kind}"
-
-
-def _commit() -> str:
-    """The commit of this source tree, `+` for uncommitted changes; empty outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return described.stdout.strip()

@@ -1,5 +1,6 @@
 """Layers against NumPy and SciPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate
 
-from itae_jax.models.layers import conv3x3, double_bilinear
+from itae_jax.models.conv import conv3x3
+from itae_jax.models.layers import double_bilinear
 
 SIDES = st.integers(1, 7)
 
@@ -24,6 +26,27 @@ def test_conv3x3_is_zero_padded_cross_correlation(height, width, channels, seed)
     )
     result = conv3x3(jnp.asarray(images), jnp.asarray(kernel))
     np.testing.assert_allclose(result, np.moveaxis(expected, 1, -1), atol=1e-4)
+
+
+@settings(max_examples=8, deadline=None)
+@given(height=SIDES, width=SIDES, features=st.sampled_from([2, 20]))
+def test_gradients_of_conv3x3_are_its_transpose(height, width, features):
+    """<conv(x, k), y> is linear in x and in k, so each gradient gives it back."""
+    rng = np.random.default_rng(0)
+    x, kernel, y = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32)
+        for shape in ((2, height, width, 3), (3, 3, 3, features), (2, height, width, features))
+    )
+    product = jnp.vdot(conv3x3(x, kernel), y)
+    dx, dkernel = jax.grad(lambda x, k: jnp.vdot(conv3x3(x, k), y), argnums=(0, 1))(x, kernel)
+    other_x, other_kernel = dx[::-1] * 0.3, dkernel * 0.7
+    for expected, actual in (
+        (product, jnp.vdot(dx, x)),
+        (product, jnp.vdot(dkernel, kernel)),
+        (jnp.vdot(conv3x3(other_x, kernel), y), jnp.vdot(dx, other_x)),
+        (jnp.vdot(conv3x3(x, other_kernel), y), jnp.vdot(dkernel, other_kernel)),
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,6 +1,8 @@
 """What the whole package promises of its own source."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import itae_jax
@@ -25,3 +27,8 @@ def test_one_file_knows_the_devices_one_the_checkpoints_and_few_pytorch():
 
 def test_the_package_imports_nothing_from_experiments_and_unpickles_nothing():
     assert naming(r"(import|from) experiments|import pickle|allow_pickle=True") == set()
+
+
+def test_the_tables_in_the_documentation_are_those_of_the_measured_results():
+    publish = Path(__file__).parent.parent / "experiments" / "publish.py"
+    subprocess.run([sys.executable, publish, "--check"], check=True)

@@ -1,4 +1,4 @@
-"""The layers of the networks: 3x3 convolution, batch normalisation, bilinear doubling.
+"""The layers of the networks: convolution with bias, batch normalisation, bilinear doubling.
 
 They compute what PyTorch's layers of the same names compute with PyTorch's defaults,
 which is what the paper trained with, on arrays whose channels come last.
@@ -11,9 +11,7 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
-# XLA's CPU convolutions on maps this small run up to a hundred times slower than the
-# same arithmetic as one matrix product, so there they are written as one.
-_SMALL_MAP_PIXELS = 16
+from itae_jax.models.conv import conv3x3
 
 
 def parameter_dtype(activation_dtype) -> jnp.dtype:
@@ -29,24 +27,6 @@ def _uniform_fan_in(fan_in: int):
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
-
-
-def conv3x3(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
-    """3x3 cross-correlation, stride 1, zero padding 1: B x H x W x C to B x H x W x F."""
-    height, width, channels = x_BxHxWxC.shape[1:]
-    if height * width > _SMALL_MAP_PIXELS or jax.default_backend() != "cpu":
-        return lax.conv_general_dilated(
-            x_BxHxWxC, kernel_3x3xCxF, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-    # Offsets at which no pixel of the map has a neighbour only multiply zeros.
-    rows = [dy for dy in range(3) if abs(dy - 1) < height]
-    columns = [dx for dx in range(3) if abs(dx - 1) < width]
-    padded = jnp.pad(x_BxHxWxC, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    patches = jnp.concatenate(
-        [padded[:, dy : dy + height, dx : dx + width] for dy in rows for dx in columns], axis=-1
-    )
-    matrix = kernel_3x3xCxF[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return patches @ matrix.reshape(len(rows) * len(columns) * channels, -1)
 
 
 class Conv(nn.Module):

@@ -1,0 +1,167 @@
+"""The files of a run directory: how they are written, and read again.
+
+config.json    the experiment and the environment it ran in
+results.csv    a row for every finished (normal class, seed)
+metrics.jsonl  loss and rate while training, and the AUROC where `evaluate.every_epochs` asks
+paper.csv      the paper's numbers for this data set, where it has them
+class_<k>/seed_<s>/  scores.csv, illustrations.npz, and the trained state
+"""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from itae_jax import config
+from itae_jax.config import Experiment
+from itae_jax.errors import RequestError
+
+COLUMNS = [
+    *("experiment", "dataset", "method", "normal_class", "normal_class_name", "seed", "epochs", "auroc"),
+    *("num_train", "num_test", "train_seconds", "score_seconds", "device"),
+    *("dtype", "width", "transform", "data_copy", "commit"),
+]
+_PACKAGES = (
+    *("itae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"),
+    "torch",  # the yardstick of `itae bench`
+)
+
+
+def job_directory(out: Path, normal_class: int | str, seed: int | str) -> Path:
+    """Where the files of one training are."""
+    return out / f"class_{normal_class}" / f"seed_{seed}"
+
+
+def check_same_experiment(out: Path, experiment: Experiment) -> None:
+    """Raises RequestError if `out` holds anything but results of this experiment."""
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"--out {out}: is a file; name a directory")
+    path = out / "config.json"
+    if not path.exists():
+        if (out / "results.csv").exists():
+            raise RequestError(f"--out {out}: has results.csv but no config.json; name another directory")
+        return
+    different = config.differences(read_config(path), experiment)
+    if different:
+        raise RequestError(
+            f"--out {out}: holds results of another config ({'; '.join(different)}); "
+            "undo the change or name another directory"
+        )
+
+
+def create(out: Path, experiment: Experiment) -> None:
+    """Makes the directory and writes config.json.
+
+    Raises:
+      RequestError: the directory cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"--out {out}: {error.strerror}; name a directory that can be written") from None
+    record = dataclasses.asdict(experiment) | {"environment": describe_environment()}
+    write_text(out / "config.json", json.dumps(record, indent=2) + "\n")
+
+
+def read_config(path: Path) -> Experiment:
+    """The experiment of a run's config.json.
+
+    Raises:
+      RequestError: it cannot be read.
+    """
+    try:
+        tree = json.loads(path.read_text())
+        tree.pop("environment", None)
+        return config.from_json(json.dumps(tree))
+    except (OSError, ValueError, AttributeError) as error:
+        raise RequestError(f"{path}: {error}") from None
+
+
+def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
+    """The rows of results.csv by (normal class, seed); none where there is no such file.
+
+    Raises:
+      RequestError: its columns are not those of results.csv.
+    """
+    path = out / "results.csv"
+    if not path.exists():
+        return {}
+    rows = read_csv(path)
+    if any(list(row) != COLUMNS for row in rows):
+        raise RequestError(f"{path}: its columns are not those of results.csv; name another --out")
+    return {(int(row["normal_class"]), int(row["seed"])): row for row in rows}
+
+
+def add_result(out: Path, row: dict) -> None:
+    """Adds a row to results.csv."""
+    write_csv(out / "results.csv", [*read_results(out).values(), row], COLUMNS)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_csv(path: Path, rows: Sequence[dict], columns: Sequence[str] | None = None) -> None:
+    """Writes rows under a header; `columns` are those of the first row if None."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns or list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all: a reader never sees half a file, nor does a run that was killed."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def describe_environment() -> dict:
+    """Versions, device and commit: what a result has to say of the machine it came from."""
+    import jax
+
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(ModuleNotFoundError):
+            versions[package] = version(package)
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "device": describe_devices(jax.local_devices()),
+        "commit": source_commit(),
+    }
+
+
+def describe_devices(devices) -> str:
+    """`2 x AMD EPYC 7763`: how many, and of what kind."""
+    kind = devices[0].device_kind
+    if devices[0].platform == "cpu":
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path("/proc/cpuinfo").read_text().splitlines()
+            kind = next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
+    return f"{len(devices)} x {kind}"
+
+
+def source_commit() -> str:
+    """The commit of this source tree, `+` for uncommitted changes; empty outside a checkout."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return described.stdout.strip()
