@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 _SMALL_MAP_PIXELS = 16
-_FEW_FEATURES = 16  # below, the products are too narrow to gain anything
+_FEW_FEATURES = 32  # below, the products are too narrow to gain anything
 
 
 def conv3x3(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
