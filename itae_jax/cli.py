@@ -65,6 +65,26 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", type=Path, help="file to write the figures to")
     bench.set_defaults(call=_bench)
 
+    data = commands.add_parser(
+        "data", help="list the data sets, or prepare one", epilog="example: itae data list --root ~/data"
+    )
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listed = actions.add_parser("list", help="what there is, how to get it, and what can be run right now")
+    listed.add_argument("--root", default="", help="directory to look in; default TFDS's own")
+    listed.set_defaults(call=_data_list)
+    prepare = actions.add_parser(
+        "prepare",
+        help="download and prepare a data set of TensorFlow Datasets",
+        epilog="example: itae data prepare mnist --root ~/data",
+        allow_abbrev=False,
+    )
+    prepare.add_argument("name", metavar="NAME")
+    prepare.add_argument("--root", default="", help="directory to put it into; default TFDS's own")
+    prepare.add_argument(
+        "--manual-dir", default="", help="directory with the original files, if downloaded already"
+    )
+    prepare.set_defaults(call=_data_prepare)
+
     transforms = commands.add_parser(
         "transforms", help="list the erasing transforms", epilog="example: itae transforms"
     )
@@ -142,6 +162,13 @@ class _SweepProgress:
             markup=False,
         )
 
+    def unreadable(self, rows, path):
+        self._console.print(
+            f"{len(rows)} images left out because they cannot be read, listed in {path}:", markup=False
+        )
+        for row in rows[:5]:
+            self._console.print(f"  {row['image']}: {row['reason']}", markup=False)
+
 
 def _run(arguments) -> int:
     from itae_jax import config, parallel
@@ -192,6 +219,24 @@ def _bench(arguments) -> int:
     print(bench.table(result))
     if arguments.json:
         bench.write(result, arguments.json)
+    return 0
+
+
+def _data_list(arguments) -> int:
+    from itae_jax import data
+
+    for name, entry in data.CATALOGUE.items():
+        there = "yes" if entry.is_there(arguments.root) else "no"
+        print(f"{name}\n  what     {entry.about}\n  size     {entry.size}\n  licence  {entry.licence}")
+        print(f"  get it   {entry.get}\n  there    {there}")
+    return 0
+
+
+def _data_prepare(arguments) -> int:
+    from itae_jax import data
+
+    directory = data.prepare(arguments.name, arguments.root, arguments.manual_dir)
+    print(f"prepared: {directory}")
     return 0
 
 

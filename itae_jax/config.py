@@ -16,13 +16,33 @@ from itae_jax.errors import RequestError
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which images. A `limit` of 0 means all of them, `image_size` 0 the data set's own."""
+    """Which images, and how files become arrays of one shape.
+
+    Attributes:
+      root: directory of the data.
+      image_size: side in pixels; 0: the data set's own.
+      channels: 1 or 3; 0: the data set's own.
+      fit: how an image comes to be square: crop, letterbox, stretch or pad; empty: the data set's own.
+      superclasses: CSV file with the header folder,class that joins folders to classes.
+      limit_train, limit_test: how many images to use, evenly spread; 0: all.
+      on_corrupt: skip images that cannot be read, and list them at the end, or stop with an error.
+      max_side: larger images are refused, in pixels.
+      memory_gib: images that take more than this are read as they are needed.
+      workers: threads that read them; 0: one a core.
+    """
 
     name: str = "digits"
     root: str = ""
     image_size: int = 0
+    channels: int = 0
+    fit: str = ""
+    superclasses: str = ""
     limit_train: int = 0
     limit_test: int = 0
+    on_corrupt: str = "skip"
+    max_side: int = 20_000
+    memory_gib: float = 4.0
+    workers: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +116,10 @@ class Experiment:
 
 _CHOICES = {
     "method": ("itae",),
-    "model.name": ("unet",),
+    "data.channels": (0, 1, 3),
+    "data.fit": ("", "crop", "letterbox", "stretch", "pad"),
+    "data.on_corrupt": ("skip", "error"),
+    "model.name": ("unet", "resnet34_unet"),
     "model.output": ("tanh", "linear"),
     "train.loss": ("l2", "l1"),
     "train.transforms_per_image": ("one", "all"),
@@ -109,12 +132,15 @@ _AT_LEAST_ONE = (
     "train.batch_size",
     "train.halve_every_epochs",
     "evaluate.batch_size",
+    "data.max_side",
 )
 _AT_LEAST_ZERO = (
     "seed",
     "data.image_size",
     "data.limit_train",
     "data.limit_test",
+    "data.memory_gib",
+    "data.workers",
     "train.momentum",
     "train.weight_decay",
     "evaluate.every_epochs",
@@ -122,7 +148,7 @@ _AT_LEAST_ZERO = (
     "compute.steps_per_call",
 )
 # Fields that change how fast a result comes, or which of several it is, not what is run.
-_NOT_COMPARED = ("seed", "compute.devices", "compute.steps_per_call")
+_NOT_COMPARED = ("seed", "data.memory_gib", "data.workers", "compute.devices", "compute.steps_per_call")
 
 
 def check_values(experiment: Experiment) -> None:
@@ -130,7 +156,7 @@ def check_values(experiment: Experiment) -> None:
     values = flatten(experiment)
     for field, choices in _CHOICES.items():
         if values[field] not in choices:
-            raise RequestError(f"{field}={values[field]!r}: choose from {', '.join(choices)}")
+            raise RequestError(f"{field}={values[field]!r}: choose from {', '.join(map(str, choices))}")
     for fields, least in ((_AT_LEAST_ONE, 1), (_AT_LEAST_ZERO, 0)):
         for field in fields:
             if not values[field] >= least:  # NaN is refused too

@@ -9,6 +9,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from itae_jax import parallel
+from itae_jax.data.images import Images, as_images
 from itae_jax.train import to_float
 from itae_jax.transforms import Transform
 
@@ -30,7 +31,7 @@ def _batch_errors(transform: Transform, error: str, dtype: str, devices: tuple[j
 
 def restoration_errors(
     restore: Callable[[jax.Array], jax.Array],
-    images: np.ndarray,
+    images: np.ndarray | Images,
     transform: Transform,
     error: str = "l1",
     *,
@@ -44,7 +45,7 @@ def restoration_errors(
       restore: B x H x W x C' floats to B x H x W x C floats, in evaluation mode, each image by
         itself. A `jax.tree_util.Partial` with the parameters as arguments is compiled once,
         whatever their values.
-      images: N x H x W x C uint8.
+      images: N x H x W x C uint8, in memory or read as they are needed.
       transform: the erasing transform, T members.
       error: "l1", mean absolute error over pixels and channels, or "l2", mean squared error.
       batch_size: images at a time; each is restored T times.
@@ -52,33 +53,41 @@ def restoration_errors(
       dtype: type of the pixels before the network.
 
     Returns:
-      N x T array. Every image counts once; padding of the last batch is dropped.
+      N x T array. Every image counts once; padding of the last batch is dropped. A row of NaN
+      stands for an image that cannot be read.
     """
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise TypeError(
-            f"expected N x H x W x C uint8 images, got {images.dtype} of shape {images.shape}; "
-            "convert floats in [0, 1] by (255 * x).round().astype('uint8')"
-        )
+    images = as_images(images)
     if error not in ("l1", "l2"):
         raise ValueError(f"error {error!r}: choose l1 or l2")
-    if len(images) == 0:
-        return np.zeros((0, transform.count), dtype)
-    transform.check_size(*images.shape[1:3])
+    transform.check_size(*images.image_shape[:2])
     devices = tuple(jax.local_devices() if devices is None else devices)
     batch_size = -(-batch_size // len(devices)) * len(devices)
     compute = _batch_errors(transform, error, dtype, devices)
     restore = restore if isinstance(restore, Partial) else Partial(restore)
-    parts = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        padding = np.zeros((batch_size - len(batch), *images.shape[1:]), np.uint8)
-        parts.append(compute(restore, np.concatenate([batch, padding])))
-    return np.concatenate([np.asarray(part) for part in parts])[: len(images)]
+    errors_NxT = np.full((len(images), transform.count), np.nan, dtype)
+    pending: list[tuple[np.ndarray, jax.Array]] = []
+
+    def collect():
+        positions, errors_BxT = pending.pop(0)
+        errors_NxT[positions] = np.asarray(errors_BxT)[: len(positions)]
+
+    for positions, batch in images.batches(batch_size):
+        padding = np.zeros((batch_size - len(batch), *images.image_shape), np.uint8)
+        pending.append((positions, compute(restore, np.concatenate([batch, padding]))))
+        if len(pending) > 1:  # the device computes while the next batch is read
+            collect()
+    while pending:
+        collect()
+    return errors_NxT
 
 
 def normal_errors(errors_NxT: np.ndarray) -> np.ndarray:
-    """The normaliser n_i of Eq. 3: mean error over the training normals, for each of T members."""
-    return errors_NxT.mean(axis=0, dtype=np.float64)
+    """The normaliser n_i of Eq. 3: mean error over the training normals, for each of T members.
+
+    Rows of NaN, images that cannot be read, do not count.
+    """
+    readable = ~np.isnan(errors_NxT).all(axis=1)
+    return errors_NxT[readable].mean(axis=0, dtype=np.float64)
 
 
 def anomaly_scores(errors_NxT: np.ndarray, normal_errors_T: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from itae_jax import checkpoint, evaluate, models, parallel, train, transforms
 from itae_jax.config import Experiment
+from itae_jax.data.images import Images
 from itae_jax.errors import RequestError
 
 
@@ -36,10 +37,11 @@ class ITAE:
         self.transform = transforms.get(experiment.transform.name)
         height, width, channels = image_shape
         self.transform.check_size(height, width)
-        if min(height, width) < models.MIN_SIDE:
+        least = models.min_side(experiment.model)
+        if min(height, width) < least:
             raise RequestError(
-                f"images of {height}x{width} are too small for the network; "
-                f"set data.image_size to {models.MIN_SIDE} or more"
+                f"images of {height}x{width} are too small for model.name={experiment.model.name}; "
+                f"set data.image_size to {least} or more"
             )
         dtype = experiment.compute.dtype
         if dtype == "float64" and not jax.config.jax_enable_x64:
@@ -51,11 +53,11 @@ class ITAE:
 
     def fit(
         self,
-        images: np.ndarray,
+        images: Images,
         seeds: tuple[int, ...],
         on_report: Callable[[train.Report, Callable[[], "FittedITAE"]], None],
     ) -> "FittedITAE":
-        """Trains on N x H x W x C uint8 normal images.
+        """Trains on normal images.
 
         `on_report` gets each report and a function that gives the method as fitted so far.
         """
@@ -68,16 +70,21 @@ class ITAE:
 
 
 class FittedITAE:
-    """A trained network and the normaliser of Eq. 3 over its whole training set."""
+    """A trained network and the normaliser of Eq. 3 over its whole training set.
 
-    def __init__(self, method: ITAE, normal_images: np.ndarray, state: train.TrainState):
+    `num_train` is how many training images could be read.
+    """
+
+    def __init__(self, method: ITAE, normal_images: Images, state: train.TrainState):
         self._method = method
         self._state = state
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         self._restore = Partial(method.restore, variables)
-        self.normal_errors_T = evaluate.normal_errors(self._errors(normal_images))
+        errors_NxT = self._errors(normal_images)
+        self.num_train = int((~np.isnan(errors_NxT).all(axis=1)).sum())
+        self.normal_errors_T = evaluate.normal_errors(errors_NxT)
 
-    def _errors(self, images: np.ndarray) -> np.ndarray:
+    def _errors(self, images: Images) -> np.ndarray:
         config = self._method.experiment.evaluate
         return evaluate.restoration_errors(
             self._restore,
@@ -89,8 +96,8 @@ class FittedITAE:
             dtype=self._method.pixel_dtype,
         )
 
-    def score(self, images: np.ndarray) -> Scores:
-        """Eq. 3 for N x H x W x C uint8 images, with the error of each transform as details."""
+    def score(self, images: Images) -> Scores:
+        """Eq. 3, with the error of each transform as details; NaN for images that cannot be read."""
         errors_NxT = self._errors(images)
         details = {f"error_{i}": errors for i, errors in enumerate(errors_NxT.T)}
         return Scores(evaluate.anomaly_scores(errors_NxT, self.normal_errors_T), details)

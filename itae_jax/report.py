@@ -132,16 +132,15 @@ def _page_section(results: RunResults) -> dict:
         if len({other["seed"] for other in results.rows}) > 1:
             title += f", seed {row['seed']}"
         scores = read_csv(directory / "scores.csv")
-        is_anomaly = np.array([score["label"] != row["normal_class"] for score in scores])
+        is_anomaly = np.array([score["label"] != row["normal_label"] for score in scores])
         panels.append((title, is_anomaly, np.array([float(score["score"]) for score in scores])))
-        names = {other["normal_class"]: other["normal_class_name"] for other in results.rows}
         with np.load(directory / "illustrations.npz", allow_pickle=False) as saved:
             figure = figures.restorations(
                 saved["originals"],
                 saved["inputs"],
                 saved["outputs"],
-                [names.get(str(label), str(label)) for label in saved["labels"]],
-                saved["labels"] != int(row["normal_class"]),
+                saved["labels"].tolist(),
+                saved["is_anomaly"],
             )
         name = f"restorations_class_{row['normal_class']}_seed_{row['seed']}.png"
         pictures.append((title, row["auroc"], _save(figure, pictured / name)))

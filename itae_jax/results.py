@@ -2,6 +2,7 @@
 
 config.json    the experiment and the environment it ran in
 results.csv    a row for every finished (normal class, seed)
+unreadable.csv  the images that were left out because they cannot be read
 metrics.jsonl  loss and rate while training, and the AUROC where `evaluate.every_epochs` asks
 paper.csv      the paper's numbers for this data set, where it has them
 class_<k>/seed_<s>/  scores.csv, illustrations.npz, and the trained state
@@ -26,7 +27,7 @@ from itae_jax.errors import RequestError
 COLUMNS = [
     *("experiment", "dataset", "method", "normal_class", "normal_class_name", "seed", "epochs", "auroc"),
     *("num_train", "num_test", "train_seconds", "score_seconds", "device"),
-    *("dtype", "width", "transform", "data_copy", "commit"),
+    *("dtype", "width", "transform", "normal_label", "data_copy", "commit"),
 ]
 _PACKAGES = (
     *("itae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"),

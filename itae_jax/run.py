@@ -28,6 +28,9 @@ class Progress(Protocol):
     def finished(self, row: dict[str, str]) -> None:
         """A row of results.csv was written."""
 
+    def unreadable(self, rows: list[dict[str, str]], path: Path) -> None:
+        """Images were left out because they cannot be read; `path` lists them."""
+
 
 def run(
     experiment: Experiment,
@@ -53,13 +56,12 @@ def run(
 
     results.check_same_experiment(out, experiment)
     dataset = data.load(experiment.data)
-    chosen = range(len(dataset.class_names)) if classes is None else map(dataset.class_index, classes)
+    chosen = dataset.trainable if classes is None else map(dataset.class_index, classes)
     jobs = list(dict.fromkeys((normal_class, seed) for normal_class in chosen for seed in seeds))
-    splits = {}
-    for normal_class, _ in jobs:
-        limits = experiment.data.limit_train, experiment.data.limit_test
-        splits[normal_class] = data.one_class_split(dataset, normal_class, *limits)
-        _check_split(splits[normal_class], dataset.class_names[normal_class], experiment)
+    limits = experiment.data.limit_train, experiment.data.limit_test
+    splits = {normal_class: dataset.split(normal_class, *limits) for normal_class in dict(jobs)}
+    for normal_class, split in splits.items():
+        _check_split(split, dataset.class_names[normal_class], experiment)
     method = ITAE(experiment, dataset.image_shape)
     paper = _paper_rows(experiment, dataset, paper_directory)
 
@@ -72,6 +74,10 @@ def run(
         progress.start(len(todo), experiment.train.epochs)
     for normal_class, seed in todo:
         _run_job(experiment, out, dataset, splits[normal_class], normal_class, seed, method, progress)
+    if dataset.unreadable:
+        rows = [{"image": name, "reason": reason} for name, reason in sorted(dataset.unreadable.items())]
+        results.write_csv(out / "unreadable.csv", rows)
+        progress.unreadable(rows, out / "unreadable.csv")
     rows = results.read_results(out)
     return [rows[job] for job in jobs], len(todo)
 
@@ -82,35 +88,31 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
     directory.mkdir(parents=True, exist_ok=True)
     _forget_metrics(out / "metrics.jsonl", normal_class, seed)
 
+    train_images, test_images = split.train_images.in_memory(), split.test_images.in_memory()
+
     def on_report(report, fitted_so_far):
         progress.epoch(name, report.epoch, report.loss, report.learning_rate)
         entry = {"normal_class": normal_class, "seed": seed, **dataclasses.asdict(report)}
         if experiment.evaluate.every_epochs:
-            scores = fitted_so_far().score(split.test_images).scores_N
-            entry["auroc"] = evaluate.auroc(split.is_anomaly, scores)
+            entry["auroc"] = _auroc(split, fitted_so_far().score(test_images).scores_N)
         with (out / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
     start = time.perf_counter()
-    fitted = method.fit(split.train_images, (seed, normal_class), on_report)
+    fitted = method.fit(train_images, (seed, normal_class), on_report)
     trained = time.perf_counter()
-    scores = fitted.score(split.test_images)
+    scores = fitted.score(test_images)
     scored = time.perf_counter()
 
+    readable = np.flatnonzero(~np.isnan(scores.scores_N))
     rows = [
         {"id": split.test_ids[i], "label": split.test_labels[i], "score": repr(float(scores.scores_N[i]))}
         | {key: repr(float(values[i])) for key, values in scores.details.items()}
-        for i in range(len(split.test_images))
+        for i in readable
     ]
     results.write_csv(directory / "scores.csv", rows)
     fitted.save(directory / "state")
-    shown = _to_illustrate(split, normal_class)
-    np.savez_compressed(
-        directory / "illustrations.npz",
-        labels=split.test_labels[shown],
-        originals=split.test_images[shown],
-        **fitted.illustrate(split.test_images[shown]),
-    )
+    _write_illustrations(directory / "illustrations.npz", split, test_images, readable, fitted)
     row = {
         "experiment": experiment.name,
         "dataset": dataset.name,
@@ -119,15 +121,16 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         "normal_class_name": name,
         "seed": seed,
         "epochs": experiment.train.epochs,
-        "auroc": f"{evaluate.auroc(split.is_anomaly, scores.scores_N):.6f}",
-        "num_train": len(split.train_images),
-        "num_test": len(split.test_images),
+        "auroc": f"{_auroc(split, scores.scores_N):.6f}",
+        "num_train": fitted.num_train,
+        "num_test": len(readable),
         "train_seconds": f"{trained - start:.2f}",
         "score_seconds": f"{scored - trained:.2f}",
         "device": results.describe_devices(method.trainer.devices),
         "dtype": experiment.compute.dtype,
         "width": experiment.model.width,
         "transform": experiment.transform.name,
+        "normal_label": split.normal_label,
         "data_copy": dataset.source,
         "commit": results.source_commit(),
     }
@@ -164,13 +167,33 @@ def _check_split(split: data.OneClassSplit, name: str, experiment: Experiment) -
         )
 
 
-def _to_illustrate(split: data.OneClassSplit, normal_class: int) -> np.ndarray:
-    """Indices of two normal test images and the first one of each of some other classes."""
-    normal = np.flatnonzero(~split.is_anomaly)[:2]
-    labels, first = np.unique(split.test_labels, return_index=True)
-    other = first[labels != normal_class]
+def _auroc(split: data.OneClassSplit, scores_N: np.ndarray) -> float:
+    """AUROC of the readable test images; of video after normalising within each (Eq. 4)."""
+    readable = ~np.isnan(scores_N)
+    if split.video_ids:
+        videos = np.asarray(split.video_ids)[readable]
+        return evaluate.auroc(
+            split.is_anomaly[readable], 1 - evaluate.frame_normality(scores_N[readable], videos)
+        )
+    return evaluate.auroc(split.is_anomaly[readable], scores_N[readable])
+
+
+def _write_illustrations(path: Path, split: data.OneClassSplit, test_images, readable, fitted) -> None:
+    """Two normal test images and the first one of each of some other labels, as the method sees them."""
+    labels = np.asarray(split.test_labels)[readable]
+    normal = readable[labels == split.normal_label][:2]
+    _, first = np.unique(labels, return_index=True)
+    other = readable[[i for i in first if labels[i] != split.normal_label]]
     spread = np.linspace(0, len(other) - 1, min(len(other), _ILLUSTRATED - len(normal))).astype(int)
-    return np.concatenate([normal, other[spread]])
+    shown = np.concatenate([normal, other[spread]])
+    (_, originals), *_ = test_images.batches(len(shown), shown)
+    np.savez_compressed(
+        path,
+        labels=np.asarray(split.test_labels)[shown],
+        is_anomaly=split.is_anomaly[shown],
+        originals=originals,
+        **fitted.illustrate(originals),
+    )
 
 
 def _paper_rows(experiment: Experiment, dataset: data.Dataset, directory: Path | None) -> list[dict]:

@@ -13,6 +13,7 @@ import optax
 
 from itae_jax import augment, parallel
 from itae_jax.config import ComputeConfig, TrainConfig
+from itae_jax.data.images import Images, as_images
 from itae_jax.errors import RequestError
 from itae_jax.models import parameter_dtype
 from itae_jax.transforms import Transform
@@ -118,13 +119,12 @@ def make_train_step(model, transform: Transform, config: TrainConfig, dtype=jnp.
     return step
 
 
-def epoch_batches(
-    images: np.ndarray, batch_size: int, seeds: tuple[int, ...], epoch: int
-) -> Iterator[np.ndarray]:
+def epoch_batches(images: Images, batch_size: int, seeds: tuple[int, ...], epoch: int) -> Iterator[np.ndarray]:
     """The images in an order drawn from (seeds, epoch), in batches; the last partial one is dropped."""
     order = np.random.default_rng([*seeds, epoch]).permutation(len(images))
-    for start in range(0, len(images) - batch_size + 1, batch_size):
-        yield images[order[start : start + batch_size]]
+    for _, batch in images.batches(batch_size, order):
+        if len(batch) == batch_size:
+            yield batch
 
 
 class Trainer:
@@ -188,7 +188,7 @@ class Trainer:
 
     def train(
         self,
-        images: np.ndarray,
+        images: np.ndarray | Images,
         seeds: tuple[int, ...],
         on_report: Callable[[Report, TrainState], None],
         report_every: int = 0,
@@ -196,7 +196,7 @@ class Trainer:
         """Trains a network from the start.
 
         Args:
-          images: N x H x W x C uint8, the normal ones.
+          images: N x H x W x C uint8, the normal ones, in memory or read as they are needed.
           seeds: (seed, ...); decide initialisation, order and all random draws.
           on_report: called with a Report and the state after every `report_every` epochs (0: as
             often as costs nothing) and at the end.
@@ -206,7 +206,7 @@ class Trainer:
           RequestError: fewer images than a batch.
           DivergedError: the loss is not finite.
         """
-        config = self._config
+        config, images = self._config, as_images(images)
         steps_per_epoch = len(images) // config.batch_size
         if steps_per_epoch == 0:
             raise RequestError(
@@ -234,6 +234,8 @@ class Trainer:
             if epoch % report_every == 0 or epoch == config.epochs:
                 while pending:
                     state = run_pending(state, 1)
+                if not losses:
+                    raise RequestError(f"of {len(images)} training images less than a batch can be read")
                 loss = float(np.concatenate(losses).mean())
                 losses.clear()
                 rate = float(rates(first - 1))

@@ -30,26 +30,41 @@ def _uniform_fan_in(fan_in: int):
 
 
 class Conv(nn.Module):
-    """`conv3x3` plus a bias, with PyTorch's initialisation.
+    """A convolution with zero padding of half its size, with PyTorch's initialisation.
 
     Attributes:
       features: output channels.
+      size: side of the square kernel, odd.
+      stride: of 1 for all but the encoder of `ResNetUNet`.
       dtype: type of the arithmetic and of the output; parameters are kept in float32
         (float64 if dtype is float64).
     """
 
     features: int
+    size: int = 3
+    stride: int = 1
+    use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x):
         channels = x.shape[-1]
-        init = _uniform_fan_in(9 * channels)
+        init = _uniform_fan_in(self.size**2 * channels)
         param_dtype = parameter_dtype(self.dtype)
-        kernel = self.param("kernel", init, (3, 3, channels, self.features), param_dtype)
+        kernel = self.param("kernel", init, (self.size, self.size, channels, self.features), param_dtype)
+        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
+        if self.size == 3 and self.stride == 1:
+            x = conv3x3(x, kernel)
+        else:
+            padding = [(self.size // 2, self.size // 2)] * 2
+            strides = (self.stride, self.stride)
+            x = lax.conv_general_dilated(
+                x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        if not self.use_bias:
+            return x
         bias = self.param("bias", init, (self.features,), param_dtype)
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return conv3x3(x, kernel) + bias.reshape(1, 1, 1, -1)
+        return x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
 
 
 class BatchNorm(nn.Module):

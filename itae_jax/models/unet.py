@@ -1,12 +1,12 @@
 """The skip-connected autoencoder of the paper's Table 10."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from itae_jax.models.layers import BatchNorm, Conv, double_bilinear, parameter_dtype
-
-MIN_SIDE = 16  # four halvings must leave a pixel
 
 
 class DoubleConv(nn.Module):
@@ -43,6 +43,8 @@ class UNet(nn.Module):
     the collection `batch_stats` has to be mutable.
     """
 
+    MIN_SIDE: ClassVar[int] = 16  # four halvings must leave a pixel
+
     width: int = 64
     out_channels: int = 3
     output: str = "tanh"
@@ -51,11 +53,7 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
-        if min(x.shape[1:3]) < MIN_SIDE:
-            raise ValueError(
-                f"images of {x.shape[1]}x{x.shape[2]} are too small for the U-Net: "
-                f"each side needs at least {MIN_SIDE} pixels"
-            )
+        check_side(self, x)
 
         def block(factor, x):
             features = factor * self.width
@@ -68,15 +66,28 @@ class UNet(nn.Module):
             skips.append(x)
             x = block(factor, nn.max_pool(x, (2, 2), strides=(2, 2)))
         for factor in (4, 2, 1, 1):
-            skip = skips.pop()
-            up = _extend_to(double_bilinear(x), skip.shape[1:3])
-            x = block(factor, jnp.concatenate([skip, up], axis=-1))
+            x = block(factor, join(skips.pop(), x))
         x = Conv(self.out_channels, dtype=self.dtype)(x)
         x = x.astype(parameter_dtype(self.dtype))
         return jnp.tanh(x) if self.output == "tanh" else x
 
 
-def _extend_to(x_BxHxWxC: jax.Array, shape: tuple[int, int]) -> jax.Array:
+def check_side(network, x_BxHxWxC: jax.Array) -> None:
+    """Raises ValueError for images smaller than `network.MIN_SIDE`."""
+    height, width = x_BxHxWxC.shape[1:3]
+    if min(height, width) < network.MIN_SIDE:
+        raise ValueError(
+            f"images of {height}x{width} are too small for {type(network).__name__}: "
+            f"each side needs at least {network.MIN_SIDE} pixels"
+        )
+
+
+def join(skip_BxHxWxC: jax.Array, x: jax.Array) -> jax.Array:
+    """A step up of the decoder: [skip, x doubled and fitted to its size], along the channels."""
+    return jnp.concatenate([skip_BxHxWxC, extend_to(double_bilinear(x), skip_BxHxWxC.shape[1:3])], axis=-1)
+
+
+def extend_to(x_BxHxWxC: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """Repeats the last row and column until the map has `shape`."""
     missing = [wanted - have for wanted, have in zip(shape, x_BxHxWxC.shape[1:3], strict=True)]
     if not any(missing):

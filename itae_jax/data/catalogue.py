@@ -1,0 +1,162 @@
+"""Every data set by name: what it is, how to get it, whether it is there, and how it is read."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from itae_jax.config import DataConfig
+from itae_jax.data import digits, folders, mvtec_ad, shanghaitech, tfds
+from itae_jax.data.one_class import Dataset, InspectionDataset
+from itae_jax.errors import RequestError
+
+_SUPERCLASSES = Path(__file__).parent / "imagenet_superclasses.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A data set that `data.name` can name.
+
+    Attributes:
+      about, size, licence, get: for people.
+      load: config -> data set.
+      is_there: root -> whether it can be read from there right now.
+      preparable: whether `itae data prepare` knows it.
+    """
+
+    about: str
+    size: str
+    licence: str
+    get: str
+    load: Callable[[DataConfig], Dataset | InspectionDataset]
+    is_there: Callable[[str], bool]
+    preparable: bool = False
+
+
+def _is_tree(root: str) -> bool:
+    return bool(root) and (Path(root).expanduser() / "train").is_dir()
+
+
+def _from_tfds_or_tree(name: str, *, channels: int, label: str = "label") -> dict:
+    """28x28 and 32x32 sets: padded with black to 32x32 if they are smaller."""
+
+    def load(config: DataConfig) -> Dataset:
+        if _is_tree(config.root):
+            return folders.load_tree(config, name=name, fit="pad", size=32, channels=channels)
+        reader = folders.reader_of(config, fit="pad", size=32, channels=channels)
+        return tfds.load(config, name, label=label, reader=reader)
+
+    def is_there(root: str) -> bool:
+        return _is_tree(root) or tfds.is_prepared(name, root)
+
+    return {"load": load, "is_there": is_there, "preparable": True}
+
+
+def _load_imagenet(config: DataConfig) -> Dataset:
+    superclasses = folders.read_superclasses(_SUPERCLASSES)
+    if _is_tree(config.root):
+        return folders.load_tree(
+            config, name="imagenet2012", superclasses=superclasses, fit="crop", size=128, channels=3
+        )
+    reader = folders.reader_of(config, fit="crop", size=128, channels=3)
+    return tfds.load(config, "imagenet2012", reader=reader, test_split="validation", superclasses=superclasses)
+
+
+_PREPARE = "itae data prepare {0} --root DIR, then data.root=DIR"
+_MANUAL = "itae data prepare {0} --root DIR --manual-dir ARCHIVES, then data.root=DIR"
+
+CATALOGUE = {
+    "digits": Entry(
+        "handwritten digits, 8x8, grey, 10 classes",
+        "1,797 images",
+        "BSD-3-Clause",
+        "comes with scikit-learn",
+        digits.load,
+        lambda root: True,
+    ),
+    "mnist": Entry(
+        "handwritten digits, 28x28, grey, 10 classes",
+        "60,000 + 10,000 images, 12 MB",
+        "CC BY-SA 3.0",
+        _PREPARE.format("mnist"),
+        **_from_tfds_or_tree("mnist", channels=1),
+    ),
+    "fashion_mnist": Entry(
+        "clothes, 28x28, grey, 10 classes",
+        "60,000 + 10,000 images, 31 MB",
+        "MIT",
+        _PREPARE.format("fashion_mnist"),
+        **_from_tfds_or_tree("fashion_mnist", channels=1),
+    ),
+    "cifar10": Entry(
+        "photographs, 32x32, 10 classes",
+        "50,000 + 10,000 images, 170 MB",
+        "none stated",
+        _PREPARE.format("cifar10") + "; or a tree DIR/{train,test}/<class>/",
+        **_from_tfds_or_tree("cifar10", channels=3),
+    ),
+    "cifar100": Entry(
+        "photographs, 32x32, the 20 coarse classes",
+        "50,000 + 10,000 images, 169 MB",
+        "none stated",
+        _PREPARE.format("cifar100") + "; or a tree DIR/{train,test}/<coarse class>/",
+        **_from_tfds_or_tree("cifar100", channels=3, label="coarse_label"),
+    ),
+    "imagenet2012": Entry(
+        "photographs, 10 superclasses of 56 classes (the paper's Table 7)",
+        "about 73,000 + 2,800 images, of 155 GB",
+        "ImageNet's terms of access",
+        "a tree DIR/{train,val}/<wnid>/*.JPEG by data.root=DIR; or " + _MANUAL.format("imagenet2012"),
+        _load_imagenet,
+        lambda root: _is_tree(root) or tfds.is_prepared("imagenet2012", root),
+        preparable=True,
+    ),
+    "mvtec_ad": Entry(
+        "industrial inspection, 15 categories with defect masks",
+        "3,629 + 1,725 images, 5 GB",
+        "CC BY-NC-SA 4.0",
+        "unpack the published archive, data.root=DIR with DIR/<category>/{train,test,ground_truth}",
+        mvtec_ad.load,
+        lambda root: bool(root) and any(Path(root).expanduser().glob("**/train/good")),
+    ),
+    "shanghaitech": Entry(
+        "surveillance video, single frames of 480x480",
+        "274,515 + 42,883 frames",
+        "for research, on request from its authors",
+        _MANUAL.format("shanghaitech"),
+        shanghaitech.load,
+        lambda root: tfds.is_prepared("shanghaitech", root),
+        preparable=True,
+    ),
+    "folder": Entry(
+        "your own images: DIR/{train,test}/<class>/...",
+        "any",
+        "yours",
+        "data.root=DIR; data.superclasses=FILE joins folders to classes",
+        folders.load,
+        _is_tree,
+    ),
+}
+
+
+def load(config: DataConfig) -> Dataset | InspectionDataset:
+    """The data set of a config, its limits not applied.
+
+    Raises:
+      RequestError: no data set of that name, or it cannot be read.
+    """
+    if config.name not in CATALOGUE:
+        raise RequestError(f"data.name={config.name!r}: choose from {', '.join(CATALOGUE)}")
+    return CATALOGUE[config.name].load(config)
+
+
+def prepare(name: str, root: str, manual_dir: str) -> Path:
+    """Puts a data set of TFDS's catalogue into `root`; returns its directory.
+
+    Raises:
+      RequestError: it is not one of those, or could not be prepared.
+    """
+    able = [key for key, entry in CATALOGUE.items() if entry.preparable]
+    if name not in able:
+        more = f"; {name}: {CATALOGUE[name].get}" if name in CATALOGUE else ""
+        raise RequestError(f"itae data prepare {name}: choose from {', '.join(able)}{more}")
+    return tfds.prepare(name, root, manual_dir)

@@ -1,0 +1,161 @@
+"""Data sets of the TensorFlow Datasets catalogue, prepared once and read without TensorFlow."""
+
+import dataclasses
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+
+from itae_jax.config import DataConfig
+from itae_jax.data import decode, folders, images
+from itae_jax.data.one_class import Dataset
+from itae_jax.errors import RequestError
+
+
+def directory_of(root: str) -> Path:
+    """Where prepared data sets are: `data.root`, or TFDS's own default."""
+    return Path(root or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+
+
+def _builder(name: str, root: str):
+    try:
+        import tensorflow_datasets
+    except ModuleNotFoundError:
+        raise RequestError(
+            f"data.name={name!r} is read by tensorflow-datasets; pip install tensorflow-datasets array_record, "
+            "or give a folder tree by data.root"
+        ) from None
+    directory = str(directory_of(root))
+    if name == "shanghaitech":
+        from itae_jax.data.shanghaitech_builder import Shanghaitech
+
+        return Shanghaitech(data_dir=directory, file_format="array_record")
+    return tensorflow_datasets.builder(name, data_dir=directory, file_format="array_record")
+
+
+def make_builder(name: str, root: str):
+    """The builder of a data set that is prepared.
+
+    Raises:
+      RequestError: it is not, or tensorflow-datasets is missing.
+    """
+    builder = _builder(name, root)
+    if not is_prepared(name, root):
+        raise RequestError(
+            f"{name} is not in {directory_of(root)}; itae data prepare {name} --root DIR puts it there, "
+            "data.root=DIR reads it from there (or name a folder tree with train and test in it)"
+        )
+    return builder
+
+
+def encoded(builder, split: str):
+    """The records of a split, images as the bytes of their files."""
+    import tensorflow_datasets as tfds
+
+    return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+
+
+def features_of(builder, split: str, names: list[str]) -> dict[str, list]:
+    """All values of some features, without the images."""
+    import tensorflow_datasets as tfds
+
+    wanted = tfds.decode.PartialDecoding({name: True for name in names})
+    records = list(builder.as_data_source(split, decoders=wanted))
+    return {name: [record[name] for record in records] for name in names}
+
+
+def is_prepared(name: str, root: str) -> bool:
+    """Whether `prepare` has put the data set there."""
+    folder = directory_of(root) / name.split(":")[0]
+    return folder.is_dir() and any(folder.rglob("dataset_info.json"))
+
+
+def prepare(name: str, root: str, manual_dir: str) -> Path:
+    """Downloads and prepares a data set by TFDS, or prepares what is in `manual_dir`.
+
+    Raises:
+      RequestError: TensorFlow is not installed, or TFDS could not do it.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise RequestError("preparing takes TensorFlow (reading does not); pip install 'itae_jax[prepare]'")
+    if manual_dir and not Path(manual_dir).is_dir():
+        raise RequestError(f"--manual-dir {manual_dir}: no such directory")
+    import tensorflow_datasets as tfds
+
+    builder = _builder(name, root)
+    downloads = tfds.download.DownloadConfig(
+        manual_dir=str(Path(manual_dir).absolute()) if manual_dir else None
+    )
+    try:
+        builder.download_and_prepare(download_config=downloads, file_format="array_record")
+    except (OSError, AssertionError, ValueError, tfds.download.DownloadError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RequestError(
+            f"{name} could not be prepared: {first}; without a network, put the original files into a folder "
+            "and name it by --manual-dir"
+        ) from None
+    return Path(builder.data_dir)
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """The images of a split of a prepared data set, by position."""
+
+    source: object
+    name: str
+    reader: decode.Reader
+
+    def read(self, position: int) -> np.ndarray:
+        """As `decode.Reader.read`."""
+        return self.reader.read((f"{self.name}/{position}", self.source[int(position)]["image"]))
+
+
+def load(
+    config: DataConfig,
+    name: str,
+    *,
+    label: str = "label",
+    test_split: str = "test",
+    reader: decode.Reader,
+    superclasses: dict[str, str] | None = None,
+) -> Dataset:
+    """A prepared data set for the one-class protocol.
+
+    Args:
+      name: in TFDS's catalogue.
+      label: the feature that holds the class.
+      reader: how images come to their size.
+      superclasses: TFDS's class name -> ours; classes that it does not name are left out.
+
+    Raises:
+      RequestError: not prepared, or tensorflow-datasets is missing.
+    """
+    builder = make_builder(name, config.root)
+    own_names = builder.info.features[label].names
+    ours = superclasses or {text: text for text in own_names}
+    classes = tuple(dict.fromkeys(ours.values()))
+    index = np.asarray([classes.index(ours[text]) if text in ours else -1 for text in own_names])
+    unreadable: dict[str, str] = {}
+
+    def part(split: str) -> tuple[images.LazyImages, np.ndarray, np.ndarray]:
+        labels = index[np.asarray(features_of(builder, split, [label])[label], np.int64)]
+        kept = np.flatnonzero(labels >= 0)
+        records = Records(encoded(builder, split), f"{name}/{split}", reader)
+        shape = (reader.size, reader.size, reader.channels)
+        options = folders.lazy_options(config, unreadable)
+        return images.LazyImages(records.read, tuple(kept.tolist()), shape, **options), labels[kept], kept
+
+    train, train_labels, _ = part("train")
+    test, test_labels, test_kept = part(test_split)
+    return Dataset(
+        name=name,
+        source=f"tfds {builder.info.full_name}",
+        class_names=classes,
+        train_images=train,
+        train_labels=train_labels,
+        test_images=test,
+        test_labels=test_labels,
+        test_ids=tuple(f"{name}/{test_split}/{position}" for position in test_kept),
+        unreadable=unreadable,
+    )
