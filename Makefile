@@ -22,7 +22,7 @@ results: $(INSTALLED)   ## docs/results.md and the table in README.md, from expe
 	$(BIN)/python experiments/publish.py
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv
 
 $(INSTALLED): requirements.txt setup.py
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}; use make PYTHON=python3.11")'

@@ -10,7 +10,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["itae_jax", "itae_jax.*"]),
-    package_data={"itae_jax": ["templates/*.html"]},
+    package_data={"itae_jax": ["templates/*.html", "data/*.csv"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "jax>=0.10.2,<0.12",
@@ -23,10 +23,15 @@ setup(
         "matplotlib>=3.9",
         "jinja2>=3.1",
         "rich>=13",
+        "tensorflow-datasets>=4.9.8",
+        "array-record>=0.7",
+        "importlib_resources>=6",  # tensorflow-datasets uses it and does not ask for it
+        "grain>=0.2.10",
     ],
     extras_require={
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
+        "prepare": ["tensorflow-cpu>=2.20", "av>=14"],
         "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["itae = itae_jax.cli:main"]},

@@ -8,21 +8,20 @@ python experiments/publish.py --check           only says whether they are up to
 import argparse
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
 
 from itae_jax import bench
 from itae_jax.errors import RequestError
+from itae_jax.report import by_class, covers, paper_cells
 from itae_jax.results import COLUMNS, read_csv, read_results, write_csv, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAPER = ROOT / "experiments" / "results", ROOT / "experiments" / "paper"
 BEGIN, END = "<!-- results: begin, written by make results -->", "<!-- results: end -->"
 # A row replaces an older one that measured the same.
-_SAME = ("experiment", "method", "transform", "normal_class", "seed", "epochs", "num_train", "num_test")
-_SAME = (*_SAME, "width", "dtype", "device", "data_copy")
-_GROUP = ("dataset", "transform", "width", "epochs", "dtype", "device", "data_copy")
+_GROUP = ("dataset", "method", "transform", "width", "epochs", "dtype", "device", "data_copy", "settings")
+_SAME = ("experiment", *_GROUP, "normal_class", "seed")
 
 
 def add(directory: Path) -> None:
@@ -51,33 +50,15 @@ def groups() -> list[tuple[str, dict[str, str], list[dict[str, str]]]]:
     return [(key[0], dict(zip(_GROUP, key[1:], strict=True)), rows) for key, rows in found.items()]
 
 
-def paper_numbers(dataset: str, transform: str) -> dict[str, dict[str, str]]:
-    """The paper's row for a data set: class -> its line of the table; AE for the plain autoencoder."""
-    method = "AE" if transform == "identity" else "ITAE"
-
-    def plain(name):
-        return "".join(filter(str.isalnum, name)).lower()
-
-    return {
-        row["class"]: row
-        for table in ("table1", "table2")
-        for row in read_csv(PAPER / f"{table}.csv")
-        if plain(row["dataset"]) == plain(dataset) and row["method"] == method
-    }
-
-
-def by_class(rows: Iterable[dict[str, str]]) -> dict[str, tuple[str, list[float]]]:
-    """class index -> (name, AUROC in percent of each seed)."""
-    found: dict[str, tuple[str, list[float]]] = {}
-    for row in sorted(rows, key=lambda row: int(row["normal_class"])):
-        aurocs = found.setdefault(row["normal_class"], (row["normal_class_name"], []))[1]
-        aurocs.append(100 * float(row["auroc"]))
-    return found
+def paper_numbers(row: dict[str, str]) -> dict[str, dict[str, str]]:
+    """The paper's cells to set beside a row of results."""
+    printed = [cell for table in ("table1", "table2", "table3") for cell in read_csv(PAPER / f"{table}.csv")]
+    return paper_cells(printed, row)
 
 
 def is_reduced(group: dict[str, str]) -> bool:
-    """Whether a group is smaller than the paper's training."""
-    return int(group["width"]) < 64 or int(group["epochs"]) < 500
+    """Whether a group is smaller than the paper's training, or used part of the data."""
+    return int(group["width"]) < 64 or int(group["epochs"]) < 500 or "data.limit" in group["settings"]
 
 
 def summary_table() -> list[str]:
@@ -88,9 +69,9 @@ def summary_table() -> list[str]:
     ]
     for _, group, rows in groups():
         classes = by_class(rows)
-        paper = paper_numbers(group["dataset"], group["transform"])
+        paper = paper_numbers(rows[0])
         average = mean(mean(aurocs) for _, aurocs in classes.values())
-        complete = set(paper) - {"avg", "SD"} == set(classes)
+        complete = covers(paper, group["dataset"], list(classes))
         cells = [
             group["data_copy"],
             group["transform"],
@@ -106,7 +87,7 @@ def summary_table() -> list[str]:
 
 def class_table(group: dict[str, str], rows: list[dict[str, str]]) -> list[str]:
     """A line for each class of a group, then average and SD over classes."""
-    paper = paper_numbers(group["dataset"], group["transform"])
+    paper = paper_numbers(rows[0])
     classes = by_class(rows)
     lines = ["| normal class | seeds | AUROC, % |" + (" paper |" if paper else "")]
     lines.append("| --- | --- | --- |" + (" --- |" if paper else ""))
@@ -119,7 +100,7 @@ def class_table(group: dict[str, str], rows: list[dict[str, str]]) -> list[str]:
     for key, (name, aurocs) in classes.items():
         line(name, len(aurocs), mean(aurocs), key)
     means = [mean(aurocs) for _, aurocs in classes.values()]
-    complete = set(paper) - {"avg", "SD"} == set(classes)
+    complete = covers(paper, group["dataset"], list(classes))
     line("**average**", "", mean(means), "avg" if complete else "")
     if len(means) > 1:
         line("SD over classes", "", stdev(means), "SD" if complete else "")
@@ -163,8 +144,8 @@ def results_page() -> str:
         lines += [
             f"## {experiment}: {group['dataset']}, {group['transform']}{mark}",
             "",
-            f"{group['data_copy']}; width {group['width']}, {group['epochs']} epochs, {group['dtype']}, on "
-            f"{group['device']}, {tested} test images, commit {commits}.",
+            f"{group['data_copy']}; {group['dtype']}, on {group['device']}, {tested} test images, commit "
+            f"{commits}. Not at their defaults: `{group['settings']}`.",
             "",
             *class_table(group, rows),
             "",

@@ -17,7 +17,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _integers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers like 0,1,2") from None
 
 
 def _texts(text: str) -> list[str]:
@@ -94,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    parsed = argparse.Namespace(command="")
     try:
         parsed = _parser().parse_args(arguments)
         return parsed.call(parsed)
@@ -101,7 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"itae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("itae: interrupted; finished classes are saved, the same command goes on", file=sys.stderr)
+        saved = "; finished classes are saved, the same command goes on" if parsed.command == "run" else ""
+        print(f"itae: interrupted{saved}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -215,6 +220,8 @@ def _bench(arguments) -> int:
     parallel.use_cpu_cores()
     from itae_jax import bench
 
+    if arguments.json:
+        bench.check_writable(arguments.json)
     result = bench.measure(arguments.widths, arguments.rounds, say=lambda line: print(line, flush=True))
     print(bench.table(result))
     if arguments.json:
@@ -228,7 +235,7 @@ def _data_list(arguments) -> int:
     for name, entry in data.CATALOGUE.items():
         there = "yes" if entry.is_there(arguments.root) else "no"
         print(f"{name}\n  what     {entry.about}\n  size     {entry.size}\n  licence  {entry.licence}")
-        print(f"  get it   {entry.get}\n  there    {there}")
+        print(f"  get it   {entry.get}\n  there    {there}\n")
     return 0
 
 

@@ -24,7 +24,7 @@ class DataConfig:
       channels: 1 or 3; 0: the data set's own.
       fit: how an image comes to be square: crop, letterbox, stretch or pad; empty: the data set's own.
       superclasses: CSV file with the header folder,class that joins folders to classes.
-      limit_train, limit_test: how many images to use, evenly spread; 0: all.
+      limit_train, limit_test: how many images to use, drawn once and for all; 0: all.
       on_corrupt: skip images that cannot be read, and list them at the end, or stop with an error.
       max_side: larger images are refused, in pixels.
       memory_gib: images that take more than this are read as they are needed.
@@ -63,7 +63,11 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Training by SGD; an epoch is one pass over the images, `batch_size` is over all devices."""
+    """Training by SGD; an epoch is one pass over the images.
+
+    `batch_size` counts images, over all devices; with `transforms_per_image="all"` a step restores
+    each of them from all T members.
+    """
 
     epochs: int = 500
     batch_size: int = 32
@@ -78,7 +82,11 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Scoring. `every_epochs` > 0 also writes the test AUROC while training; nothing reads it back."""
+    """Scoring.
+
+    `batch_size` counts images of 32x32, fewer larger ones are taken at a time. `every_epochs` > 0
+    also writes the test AUROC while training; nothing reads it back.
+    """
 
     error: str = "l1"
     batch_size: int = 256
@@ -272,6 +280,13 @@ def from_json(text: str) -> Experiment:
     return from_flat(flat)
 
 
+def settings(experiment: Experiment) -> str:
+    """What decides the result and is not at its default, as `field=value` joined by spaces."""
+    flat, defaults = flatten(experiment), flatten(Experiment())
+    left_out = {*_NOT_COMPARED, "name", "paper_table", "data.root"}
+    return " ".join(f"{k}={v}" for k, v in flat.items() if v != defaults[k] and k not in left_out)
+
+
 def differences(old: Experiment, new: Experiment) -> list[str]:
     """`field: old -> new` for every field that makes results incomparable."""
     before, after = flatten(old), flatten(new)
@@ -286,7 +301,7 @@ def load_experiment(path: Path) -> Experiment:
     """What `get_config()` of an experiment file returns.
 
     Raises:
-      RequestError: no such file, or no `get_config` that returns an Experiment.
+      RequestError: no such file, one that fails, or no `get_config` that returns an Experiment.
     """
     if not path.is_file():
         raise RequestError(f"{path}: no such experiment file")
@@ -294,11 +309,15 @@ def load_experiment(path: Path) -> Experiment:
         raise RequestError(f"{path}: an experiment is a Python file with a function get_config()")
     try:
         get_config = runpy.run_path(str(path)).get("get_config")
+        if not callable(get_config):
+            raise RequestError("an experiment file needs a function get_config()")
+        experiment = get_config()
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None
     except SyntaxError as error:
         raise RequestError(f"{path}: line {error.lineno}: {error.msg}") from None
-    if not callable(get_config):
-        raise RequestError(f"{path}: an experiment file needs a function get_config()")
-    experiment = get_config()
+    except Exception as error:  # whatever the user's own code does
+        raise RequestError(f"{path}: {type(error).__name__}: {error}") from None
     if not isinstance(experiment, Experiment):
         raise RequestError(f"{path}: get_config() returned {type(experiment).__name__}, expected Experiment")
     return experiment

@@ -126,6 +126,8 @@ def frame_normality(scores_N: np.ndarray, video_ids_N: np.ndarray) -> np.ndarray
     scores_N, video_ids_N = np.asarray(scores_N, np.float64), np.asarray(video_ids_N)
     if scores_N.shape != video_ids_N.shape:
         raise ValueError(f"{scores_N.shape} scores and {video_ids_N.shape} video ids do not match")
+    if not np.isfinite(scores_N).all():
+        raise ValueError("scores that are not finite have no place in Eq. 4")
     normality = np.ones_like(scores_N)
     for video in np.unique(video_ids_N):
         inside = video_ids_N == video

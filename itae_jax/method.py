@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,7 +92,7 @@ class FittedITAE:
             images,
             self._method.transform,
             config.error,
-            batch_size=config.batch_size,
+            batch_size=max(1, config.batch_size * 32 * 32 // math.prod(images.image_shape[:2])),
             devices=self._method.trainer.devices,
             dtype=self._method.pixel_dtype,
         )

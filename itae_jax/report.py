@@ -9,7 +9,7 @@ import numpy as np
 
 from itae_jax.config import Experiment, flatten
 from itae_jax.errors import RequestError
-from itae_jax.results import job_directory, read_config, read_csv, read_results, write_text
+from itae_jax.results import is_same_dataset, job_directory, read_config, read_csv, read_results, write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,13 +18,13 @@ class RunResults:
 
     Attributes:
       rows: those of results.csv, sorted by class and seed.
-      paper: the paper's AUROC in percent for the same method, by class index and "avg".
+      paper: the paper's cells for the same method, by class index, "avg" and "SD".
     """
 
     directory: Path
     experiment: Experiment
     rows: list[dict[str, str]]
-    paper: dict[str, float]
+    paper: dict[str, dict[str, str]]
 
 
 def read(directory: Path) -> RunResults:
@@ -39,27 +39,67 @@ def read(directory: Path) -> RunResults:
     rows = [row for _, row in sorted(read_results(directory).items())]
     if not rows:
         raise RequestError(f"{directory}: results.csv has no row yet; let a training finish")
-    method = "AE" if experiment.transform.name == "identity" else "ITAE"
-    paper = {
-        row["class"]: float(row["auroc"])
-        for row in (read_csv(directory / "paper.csv") if (directory / "paper.csv").exists() else [])
-        if row["method"] == method and row["source"] != "illegible" and row["auroc"]
+    printed = read_csv(directory / "paper.csv") if (directory / "paper.csv").exists() else []
+    return RunResults(directory, experiment, rows, paper_cells(printed, rows[0]))
+
+
+# Where graying takes nothing away, rotation alone is the paper's set of transforms.
+_GREY = ("mnist", "fashion_mnist")
+# Of these the paper's methods follow different orders of the classes; only averages compare.
+_CLASSES_IN_DOUBT = ("fashion_mnist",)
+NOT_CLASSES = ("avg", "SD")
+
+
+def paper_cells(printed: Sequence[dict[str, str]], row: dict[str, str]) -> dict[str, dict[str, str]]:
+    """The paper's cells for the method that a row of results used: class index, "avg" or "SD" -> cell.
+
+    Empty for what the paper did not do. Illegible cells are left out.
+    """
+    ours = {"identity": "AE", "gray+rotate": "ITAE"}
+    if row["dataset"] in _GREY:
+        ours["rotate"] = "ITAE"
+    return {
+        cell["class"]: cell
+        for cell in printed
+        if cell["method"] == ours.get(row["transform"])
+        and is_same_dataset(cell["dataset"], row["dataset"])
+        and cell["auroc"]
+        and not (row["dataset"] in _CLASSES_IN_DOUBT and cell["class"] not in NOT_CLASSES)
     }
-    return RunResults(directory, experiment, rows, paper)
+
+
+def covers(paper: dict[str, dict[str, str]], dataset: str, classes: Sequence[str]) -> bool:
+    """Whether these classes are all that the paper averages over."""
+    averaged = 10 if dataset in _CLASSES_IN_DOUBT else len(set(paper) - set(NOT_CLASSES))
+    return "avg" in paper and len(classes) == averaged
+
+
+def by_class(rows: Sequence[dict[str, str]]) -> dict[str, tuple[str, list[float]]]:
+    """class index -> (its name, AUROC in percent of each seed), in the order of the classes."""
+    found: dict[str, tuple[str, list[float]]] = {}
+    for row in sorted(rows, key=lambda row: (int(row["normal_class"]), int(row["seed"]))):
+        aurocs = found.setdefault(row["normal_class"], (row["normal_class_name"], []))[1]
+        aurocs.append(100 * float(row["auroc"]))
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
 class TableLine:
-    """A class, or the average over classes: AUROC in percent, mean over seeds."""
+    """A class, or the average over classes: AUROC in percent, mean over seeds.
+
+    `source` says how far to trust the paper's number.
+    """
 
     name: str
     auroc: float
     paper: float | None
+    source: str
     seeds: int
 
     @property
     def cells(self) -> tuple[str, str, str, str]:
-        paper = "" if self.paper is None else f"{self.paper:.1f}"
+        mark = "" if self.source in ("printed", "") else f" ({self.source})"
+        paper = "" if self.paper is None else f"{self.paper:.1f}{mark}"
         difference = "" if self.paper is None else f"{self.auroc - self.paper:+.1f}"
         return self.name, f"{self.auroc:.1f}", paper, difference
 
@@ -69,22 +109,17 @@ def table(results: RunResults) -> list[TableLine]:
 
     The paper's average stands beside ours only where all its classes were run.
     """
-    by_class: dict[str, list[dict[str, str]]] = {}
-    for row in results.rows:
-        by_class.setdefault(row["normal_class"], []).append(row)
-    lines = [
-        TableLine(
-            name=rows[0]["normal_class_name"],
-            auroc=100 * float(np.mean([float(row["auroc"]) for row in rows])),
-            paper=results.paper.get(index),
-            seeds=len(rows),
-        )
-        for index, rows in by_class.items()
-    ]
-    complete = set(results.paper) - {"avg", "SD"} <= set(by_class)
-    average = float(np.mean([line.auroc for line in lines]))
-    paper_average = results.paper.get("avg") if complete else None
-    return [*lines, TableLine("average", average, paper_average, sum(line.seeds for line in lines))]
+    classes = by_class(results.rows)
+
+    def line(name, aurocs, seeds, key):
+        cell = results.paper.get(key)
+        printed = None if cell is None else float(cell["auroc"])
+        return TableLine(name, float(np.mean(aurocs)), printed, "" if cell is None else cell["source"], seeds)
+
+    lines = [line(name, aurocs, len(aurocs), key) for key, (name, aurocs) in classes.items()]
+    complete = covers(results.paper, results.rows[0]["dataset"], list(classes))
+    seeds = sum(line.seeds for line in lines)
+    return [*lines, line("average", [line.auroc for line in lines], seeds, "avg" if complete else "")]
 
 
 def text_table(results: RunResults) -> str:

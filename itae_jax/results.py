@@ -11,12 +11,13 @@ class_<k>/seed_<s>/  scores.csv, illustrations.npz, and the trained state
 import contextlib
 import csv
 import dataclasses
+import functools
 import io
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from itae_jax.errors import RequestError
 COLUMNS = [
     *("experiment", "dataset", "method", "normal_class", "normal_class_name", "seed", "epochs", "auroc"),
     *("num_train", "num_test", "train_seconds", "score_seconds", "device"),
-    *("dtype", "width", "transform", "normal_label", "data_copy", "commit"),
+    *("dtype", "width", "transform", "normal_label", "settings", "data_copy", "commit"),
 ]
 _PACKAGES = (
     *("itae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"),
@@ -58,7 +59,7 @@ def check_same_experiment(out: Path, experiment: Experiment) -> None:
 
 
 def create(out: Path, experiment: Experiment) -> None:
-    """Makes the directory and writes config.json.
+    """Makes the directory and writes config.json, if it is not there yet.
 
     Raises:
       RequestError: the directory cannot be made.
@@ -67,8 +68,26 @@ def create(out: Path, experiment: Experiment) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RequestError(f"--out {out}: {error.strerror}; name a directory that can be written") from None
-    record = dataclasses.asdict(experiment) | {"environment": describe_environment()}
-    write_text(out / "config.json", json.dumps(record, indent=2) + "\n")
+    if not (out / "config.json").exists():
+        record = dataclasses.asdict(experiment) | {"environment": describe_environment()}
+        write_text(out / "config.json", json.dumps(record, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Holds a run directory for this process; the system lets go of it however the process ends.
+
+    Raises:
+      RequestError: another run holds it.
+    """
+    import fcntl
+
+    with (out / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RequestError(f"--out {out}: another run is writing there; wait, or name another") from None
+        yield
 
 
 def read_config(path: Path) -> Experiment:
@@ -103,6 +122,12 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
 def add_result(out: Path, row: dict) -> None:
     """Adds a row to results.csv."""
     write_csv(out / "results.csv", [*read_results(out).values(), row], COLUMNS)
+
+
+def is_same_dataset(printed: str, ours: str) -> bool:
+    """Whether the paper's name of a data set and ours, `CIFAR-10` and `cifar10`, are of the same."""
+    ours = {"imagenet2012": "imagenet"}.get(ours, ours)
+    return "".join(filter(str.isalnum, printed.lower())) == "".join(filter(str.isalnum, ours.lower()))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -153,16 +178,17 @@ def describe_devices(devices) -> str:
     return f"{len(devices)} x {kind}"
 
 
+@functools.cache
 def source_commit() -> str:
-    """The commit of this source tree, `+` for uncommitted changes; empty outside a checkout."""
+    """The commit of this source tree when first asked, `+` for uncommitted changes; empty outside one."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        here = Path(__file__).parent
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # else the repository is not ours
+        return git("describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return described.stdout.strip()

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from itae_jax import data, evaluate, results
+from itae_jax import config, data, evaluate, results
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
@@ -65,21 +65,27 @@ def run(
     method = ITAE(experiment, dataset.image_shape)
     paper = _paper_rows(experiment, dataset, paper_directory)
 
-    finished = results.read_results(out)
-    todo = [job for job in jobs if job not in finished]
-    if todo:
-        results.create(out, experiment)
+    if all(job in results.read_results(out) for job in jobs):
+        return _rows_of(jobs, out), 0
+    results.create(out, experiment)
+    with results.locked(out):
+        finished = results.read_results(out)
+        todo = [job for job in jobs if job not in finished]
         if paper:
             results.write_csv(out / "paper.csv", paper)
         progress.start(len(todo), experiment.train.epochs)
-    for normal_class, seed in todo:
-        _run_job(experiment, out, dataset, splits[normal_class], normal_class, seed, method, progress)
-    if dataset.unreadable:
-        rows = [{"image": name, "reason": reason} for name, reason in sorted(dataset.unreadable.items())]
-        results.write_csv(out / "unreadable.csv", rows)
-        progress.unreadable(rows, out / "unreadable.csv")
+        for normal_class, seed in todo:
+            _run_job(experiment, out, dataset, splits[normal_class], normal_class, seed, method, progress)
+        if dataset.unreadable:
+            rows = [{"image": name, "reason": why} for name, why in sorted(dataset.unreadable.items())]
+            results.write_csv(out / "unreadable.csv", rows)
+            progress.unreadable(rows, out / "unreadable.csv")
+    return _rows_of(jobs, out), len(todo)
+
+
+def _rows_of(jobs, out: Path) -> list[dict[str, str]]:
     rows = results.read_results(out)
-    return [rows[job] for job in jobs], len(todo)
+    return [rows[job] for job in jobs]
 
 
 def _run_job(experiment, out, dataset, split, normal_class, seed, method, progress) -> None:
@@ -131,6 +137,7 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         "width": experiment.model.width,
         "transform": experiment.transform.name,
         "normal_label": split.normal_label,
+        "settings": config.settings(experiment),
         "data_copy": dataset.source,
         "commit": results.source_commit(),
     }
@@ -202,8 +209,4 @@ def _paper_rows(experiment: Experiment, dataset: data.Dataset, directory: Path |
     path = directory / f"{experiment.paper_table}.csv"
     if not path.is_file():
         raise RequestError(f"paper_table={experiment.paper_table!r}: there is no {path}")
-    return [row for row in results.read_csv(path) if _plain(row["dataset"]) == _plain(dataset.name)]
-
-
-def _plain(name: str) -> str:
-    return "".join(filter(str.isalnum, name)).lower()
+    return [row for row in results.read_csv(path) if results.is_same_dataset(row["dataset"], dataset.name)]

@@ -59,15 +59,21 @@ def restoration_loss(restored: jax.Array, originals: jax.Array, kind: str) -> ja
     return jnp.mean(jnp.square(difference) if kind == "l2" else jnp.abs(difference))
 
 
-def learning_rate_schedule(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
-    """The rate, halved after every `halve_every_epochs` epochs, counted in steps."""
-    return optax.exponential_decay(
-        config.learning_rate, config.halve_every_epochs * steps_per_epoch, 0.5, staircase=True
-    )
+def learning_rate_schedule(config: TrainConfig, steps_per_epoch: int) -> Callable[[int], float]:
+    """step -> rate, halved after every `halve_every_epochs` epochs, counted in steps.
+
+    Computed on the host, so that no step waits for the device to tell its rate.
+    """
+    steps = config.halve_every_epochs * steps_per_epoch
+    return lambda step: config.learning_rate * 0.5 ** (step // steps)
 
 
 def make_optimiser(config: TrainConfig) -> Callable[[jax.Array | float], optax.GradientTransformation]:
-    """rate -> SGD with that rate; the rate of each step is handed to the step's update."""
+    """rate -> SGD with that rate.
+
+    The rate is an argument of each step, not a schedule inside the optimiser, so that one compiled
+    step serves classes with epochs of different lengths.
+    """
 
     def build(rate):
         return optax.chain(
@@ -199,7 +205,7 @@ class Trainer:
           images: N x H x W x C uint8, the normal ones, in memory or read as they are needed.
           seeds: (seed, ...); decide initialisation, order and all random draws.
           on_report: called with a Report and the state after every `report_every` epochs (0: as
-            often as costs nothing) and at the end.
+            often as costs nothing) and at the end. The state is used up by the next step.
           report_every: epochs.
 
         Raises:
@@ -238,7 +244,7 @@ class Trainer:
                     raise RequestError(f"of {len(images)} training images less than a batch can be read")
                 loss = float(np.concatenate(losses).mean())
                 losses.clear()
-                rate = float(rates(first - 1))
+                rate = rates(first - 1)
                 if not math.isfinite(loss):
                     raise DivergedError(
                         f"the loss is {loss} after epoch {epoch} at rate {rate:g}; lower train.learning_rate"

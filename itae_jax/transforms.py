@@ -52,6 +52,8 @@ class Transform:
         """f_index(image): H x W x C floats to H x W x out_channels(C), same dtype."""
         if image_HxWxC.ndim != 3:
             raise ValueError(f"expected one image, H x W x C; got shape {image_HxWxC.shape}")
+        if isinstance(index, int) and not 0 <= index < self.count:
+            raise IndexError(f"transform {self.name!r} has members 0 to {self.count - 1}, not {index}")
         _require_float(image_HxWxC)
         self.check_size(*image_HxWxC.shape[:2])
         return _erase(self, image_HxWxC, index)

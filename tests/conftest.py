@@ -18,6 +18,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # What several tests compile alike is compiled once.
 _cache = tempfile.TemporaryDirectory()
 jax.config.update("jax_compilation_cache_dir", _cache.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 from itae_jax import transforms
 from itae_jax.config import ComputeConfig, TrainConfig

@@ -112,6 +112,8 @@ def test_whole_numbers_in_json_serve_for_numbers():
         ("x = 1", r"needs a function get_config\(\)"),
         ("def get_config(:", "line 1"),
         ("def get_config():\n    return {}", "returned dict, expected Experiment"),
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("def get_config():\n    return 1 / 0", "ZeroDivisionError"),
     ],
 )
 def test_a_wrong_experiment_file_is_refused(tmp_path, text, message):

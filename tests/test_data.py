@@ -5,7 +5,7 @@ import pytest
 
 from itae_jax import data
 from itae_jax.config import DataConfig
-from itae_jax.data import Dataset, one_class_split
+from itae_jax.data import Dataset
 from itae_jax.errors import RequestError
 
 
@@ -30,18 +30,29 @@ def digits():
 
 
 def test_training_images_are_the_normal_class_alone_and_the_test_set_is_whole(toy):
-    split = one_class_split(toy, 1)
-    assert split.train_images.ravel().tolist() == list(range(1, 24, 3))
+    split = toy.split(1)
+    assert split.train_images.array.ravel().tolist() == list(range(1, 24, 3))
     assert len(split.test_images) == 12
     np.testing.assert_array_equal(split.is_anomaly, np.arange(12) % 3 != 1)
     assert split.test_ids == toy.test_ids
 
 
-def test_limits_spread_over_the_order(toy):
-    split = one_class_split(toy, 0, limit_train=4, limit_test=6)
-    assert split.train_images.ravel().tolist() == [0, 6, 12, 18]
-    assert split.test_ids == tuple(f"toy/{i}" for i in range(0, 12, 2))
-    assert len(one_class_split(toy, 0, limit_test=99).test_images) == 12
+def test_limits_draw_the_same_ones_every_time_and_keep_the_order(toy):
+    first, second = (toy.split(0, limit_train=4, limit_test=6) for _ in range(2))
+    assert first.test_ids == second.test_ids
+    assert first.train_images.array.ravel().tolist() == second.train_images.array.ravel().tolist()
+    assert len(first.train_images) == 4
+    assert set(first.train_images.array.ravel()) <= set(range(0, 24, 3))
+    numbers = [int(text.split("/")[1]) for text in first.test_ids]
+    assert numbers == sorted(set(numbers))
+    assert first.test_images.array.ravel().tolist() == numbers
+    assert first.test_labels == tuple(toy.class_names[number % 3] for number in numbers)
+    assert len(toy.split(0, limit_test=99).test_images) == 12
+
+
+def test_limits_do_not_follow_a_rhythm_of_the_classes(digits):
+    labels = digits.split(0, limit_test=60).test_labels
+    assert max(labels.count(name) for name in digits.class_names) <= 12
 
 
 def test_classes_go_by_name_first_and_by_index(toy):
@@ -62,14 +73,14 @@ def test_an_unknown_data_set_is_refused_with_the_choices():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_images": np.zeros((24, 1, 1, 1))}, "expected N x H x W x C uint8, got float64"),
+        ({"train_images": np.zeros((24, 1, 1, 1))}, "expected N x H x W x C uint8 images, got float64"),
         ({"test_images": np.zeros((12, 1, 1), np.uint8)}, "expected N x H x W x C uint8"),
         ({"train_labels": np.zeros(3, int)}, "24 images and labels of shape"),
         ({"test_ids": ("a",)}, "12 test images and 1 ids"),
     ],
 )
 def test_a_data_set_that_does_not_fit_together_is_refused(toy, change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         Dataset(**(vars(toy) | change))
 
 
@@ -83,9 +94,10 @@ def test_digits_are_the_whole_set_without_overlap(digits):
 def test_digits_fill_the_range_of_uint8_and_keep_their_picture(digits):
     from sklearn.datasets import load_digits
 
-    assert digits.train_images.min() == 0
-    assert digits.train_images.max() == 255
-    halved = digits.train_images[0, ..., 0].astype(float).reshape(8, 2, 8, 2).mean((1, 3))
+    train = digits.train_images.array
+    assert train.min() == 0
+    assert train.max() == 255
+    halved = train[0, ..., 0].astype(float).reshape(8, 2, 8, 2).mean((1, 3))
     assert np.corrcoef(halved.ravel(), load_digits().images[0].ravel())[0, 1] > 0.97
 
 

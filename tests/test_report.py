@@ -18,10 +18,12 @@ def results(aurocs, paper=None):
             "normal_class_name": f"class {index}",
             "seed": str(seed),
             "auroc": str(auroc),
+            "dataset": "cifar10",
         }
         for index, seed, auroc in aurocs
     ]
-    return report.RunResults(Path(), Experiment(), rows, paper or {})
+    cells = {key: {"auroc": str(value), "source": "printed"} for key, value in (paper or {}).items()}
+    return report.RunResults(Path(), Experiment(), rows, cells)
 
 
 def test_average_is_over_classes_of_means_over_seeds():
@@ -48,6 +50,42 @@ def test_text_table_lines_up():
     lines = report.text_table(results([(0, 0, 0.95)], {"0": 90.0})).splitlines()
     assert lines[1].split() == ["class", "0", "95.0", "90.0", "+5.0"]
     assert "paper" not in report.text_table(results([(0, 0, 0.95)]))
+
+
+def printed_cells():
+    with (PAPER / "table1.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "transform", "average"),
+    [
+        ("mnist", "rotate", "98.3"),
+        ("mnist", "gray+rotate", "98.3"),
+        ("fashion_mnist", "rotate", "93.9"),
+        ("cifar10", "gray+rotate", "86.6"),
+        ("cifar10", "identity", "59.3"),
+        ("cifar100", "gray+rotate", "78.8"),
+        ("imagenet2012", "gray+rotate", "77.2"),
+    ],
+)
+def test_ours_stands_beside_the_papers_same_method(dataset, transform, average):
+    cells = report.paper_cells(printed_cells(), {"dataset": dataset, "transform": transform})
+    assert cells["avg"]["auroc"] == average
+
+
+@pytest.mark.parametrize(
+    ("dataset", "transform"), [("cifar10", "rotate"), ("cifar10", "scale"), ("mine", "identity")]
+)
+def test_nothing_stands_beside_what_the_paper_did_not_do(dataset, transform):
+    assert report.paper_cells(printed_cells(), {"dataset": dataset, "transform": transform}) == {}
+
+
+def test_classes_of_fashion_mnist_are_compared_by_their_average_alone():
+    cells = report.paper_cells(printed_cells(), {"dataset": "fashion_mnist", "transform": "rotate"})
+    assert set(cells) == {"avg", "SD"}
+    assert report.covers(cells, "fashion_mnist", [str(i) for i in range(10)])
+    assert not report.covers(cells, "fashion_mnist", ["0"])
 
 
 @pytest.mark.parametrize("path", sorted(PAPER.glob("*.csv")), ids=lambda path: path.stem)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from itae_jax.config import ModelConfig
-from itae_jax.models import UNet, build
+from itae_jax.models import ResNetUNet, UNet, build
 
 
 def parameters(model, shape):
@@ -79,3 +79,25 @@ def test_batch_statistics_move_in_training_mode_alone(rng):
 
     assert all(moved(trained))
     assert not any(moved(evaluated))
+
+
+def test_the_network_for_video_has_the_encoder_of_resnet_34():
+    params = parameters(ResNetUNet(width=64), (1, 64, 64, 3))
+    kernels = [
+        layer["kernel"].shape
+        for name, block in params.items()
+        if name.startswith(("Conv_0", "BasicBlock"))
+        for layer in ([block] if name == "Conv_0" else block.values())
+        if "kernel" in layer
+    ]
+    assert len(kernels) == 1 + 2 * (3 + 4 + 6 + 3) + 3  # stem, blocks, and shortcuts that change size
+    torchvision_resnet34_convolutions = 21_267_648
+    assert sum(np.prod(shape) for shape in kernels) == torchvision_resnet34_convolutions
+
+
+def test_the_network_for_video_restores_any_size_from_32_up(rng):
+    model = ResNetUNet(width=2)
+    inputs = jnp.asarray(rng.uniform(-1, 1, (2, 33, 50, 1)), jnp.float32)
+    assert model.apply(some_variables(model, inputs), inputs).shape == (2, 33, 50, 3)
+    with pytest.raises(ValueError, match=r"31x40 are too small for ResNetUNet"):
+        parameters(model, (1, 31, 40, 1))

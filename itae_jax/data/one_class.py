@@ -38,15 +38,15 @@ class OneClassSplit:
         return np.asarray([label != self.normal_label for label in self.test_labels], bool)
 
     def limited(self, limit_train: int, limit_test: int) -> "OneClassSplit":
-        """At most so many images of each, spread evenly over the order that they have; 0: all."""
-        kept = spread(len(self.test_images), limit_test)
+        """At most so many images of each, as `sample` draws them; 0: all."""
+        kept = sample(len(self.test_images), limit_test)
 
         def of(values):
             return tuple(values[i] for i in kept) if values else ()
 
         return dataclasses.replace(
             self,
-            train_images=self.train_images.select(spread(len(self.train_images), limit_train)),
+            train_images=self.train_images.select(sample(len(self.train_images), limit_train)),
             test_images=self.test_images.select(kept),
             test_labels=of(self.test_labels),
             test_ids=of(self.test_ids),
@@ -55,11 +55,14 @@ class OneClassSplit:
         )
 
 
-def spread(count: int, limit: int) -> np.ndarray:
-    """`limit` of `count` positions, evenly spread; all if the limit is 0 or not below the count."""
+def sample(count: int, limit: int) -> np.ndarray:
+    """`limit` of `count` positions, drawn once and for all; all if the limit is 0 or not below the count.
+
+    Drawn rather than every so-manyth, because classes may follow each other in a rhythm.
+    """
     if limit == 0 or limit >= count:
         return np.arange(count)
-    return np.arange(limit) * count // limit
+    return np.sort(np.random.default_rng(0).permutation(count)[:limit])
 
 
 def _class_index(name: str, class_names: tuple[str, ...], index_or_name: str) -> int:
@@ -135,12 +138,12 @@ class Dataset:
 
         Of a test set that fits into memory all classes get the same copy.
         """
-        kept = spread(len(self.test_images), limit_test)
+        kept = sample(len(self.test_images), limit_test)
         if limit_test not in self._test_in_memory:
             self._test_in_memory[limit_test] = self.test_images.select(kept).in_memory()
         train = np.flatnonzero(self.train_labels == normal_class)
         return OneClassSplit(
-            train_images=self.train_images.select(train[spread(len(train), limit_train)]),
+            train_images=self.train_images.select(train[sample(len(train), limit_train)]),
             test_images=self._test_in_memory[limit_test],
             test_labels=tuple(self.class_names[label] for label in self.test_labels[kept]),
             test_ids=tuple(self.test_ids[i] for i in kept),

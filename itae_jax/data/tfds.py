@@ -57,12 +57,12 @@ def encoded(builder, split: str):
 
 
 def features_of(builder, split: str, names: list[str]) -> dict[str, list]:
-    """All values of some features, without the images."""
-    import tensorflow_datasets as tfds
-
-    wanted = tfds.decode.PartialDecoding({name: True for name in names})
-    records = list(builder.as_data_source(split, decoders=wanted))
-    return {name: [record[name] for record in records] for name in names}
+    """All values of some features; reads once through the records, without decoding the images."""
+    values: dict[str, list] = {name: [] for name in names}
+    for record in encoded(builder, split):
+        for name in names:
+            values[name].append(record[name])
+    return values
 
 
 def is_prepared(name: str, root: str) -> bool:

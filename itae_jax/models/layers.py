@@ -133,5 +133,5 @@ def double_bilinear(x_BxHxWxC: jax.Array) -> jax.Array:
     """
     rows = jnp.asarray(_doubling_matrix(x_BxHxWxC.shape[1]), x_BxHxWxC.dtype)
     columns = jnp.asarray(_doubling_matrix(x_BxHxWxC.shape[2]), x_BxHxWxC.dtype)
-    x = jnp.einsum("Hh,bhwc->bHwc", rows, x_BxHxWxC)
-    return jnp.einsum("Ww,bhwc->bhWc", columns, x)
+    x = jnp.einsum("Hh,bhwc->bHwc", rows, x_BxHxWxC, precision="highest")
+    return jnp.einsum("Ww,bhwc->bhWc", columns, x, precision="highest")

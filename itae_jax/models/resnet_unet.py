@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from itae_jax.models.layers import BatchNorm, Conv, double_bilinear, parameter_dtype
-from itae_jax.models.unet import DoubleConv, check_side, extend_to, join
+from itae_jax.models.unet import DoubleConv, check_side, fit_to, join
 
 
 class BasicBlock(nn.Module):
@@ -64,6 +64,6 @@ class ResNetUNet(nn.Module):
         x = skips.pop()
         for factor in (4, 2, 1, 1):
             x = DoubleConv(factor * self.width, **shared)(join(skips.pop(), x), train=train)
-        x = DoubleConv(self.width, **shared)(extend_to(double_bilinear(x), size), train=train)
+        x = DoubleConv(self.width, **shared)(fit_to(double_bilinear(x), size), train=train)
         x = Conv(self.out_channels, dtype=self.dtype)(x).astype(parameter_dtype(self.dtype))
         return jnp.tanh(x) if self.output == "tanh" else x

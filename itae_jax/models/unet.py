@@ -84,11 +84,12 @@ def check_side(network, x_BxHxWxC: jax.Array) -> None:
 
 def join(skip_BxHxWxC: jax.Array, x: jax.Array) -> jax.Array:
     """A step up of the decoder: [skip, x doubled and fitted to its size], along the channels."""
-    return jnp.concatenate([skip_BxHxWxC, extend_to(double_bilinear(x), skip_BxHxWxC.shape[1:3])], axis=-1)
+    return jnp.concatenate([skip_BxHxWxC, fit_to(double_bilinear(x), skip_BxHxWxC.shape[1:3])], axis=-1)
 
 
-def extend_to(x_BxHxWxC: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Repeats the last row and column until the map has `shape`."""
+def fit_to(x_BxHxWxC: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Cuts off rows and columns, or repeats the last ones, until the map has `shape`."""
+    x_BxHxWxC = x_BxHxWxC[:, : shape[0], : shape[1]]
     missing = [wanted - have for wanted, have in zip(shape, x_BxHxWxC.shape[1:3], strict=True)]
     if not any(missing):
         return x_BxHxWxC

@@ -1,0 +1,92 @@
+"""Preparing takes TensorFlow, reading does not."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from itae_jax import cli, data
+from itae_jax.config import DataConfig
+from itae_jax.errors import RequestError
+
+WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None; "
+
+
+def test_what_is_not_prepared_is_refused_with_the_command(tmp_path):
+    with pytest.raises(RequestError, match=r"mnist is not in .*; itae data prepare mnist --root DIR"):
+        data.load(DataConfig(name="mnist", root=str(tmp_path)))
+
+
+def test_preparing_without_tensorflow_names_the_extra(tmp_path):
+    script = WITHOUT_TENSORFLOW + f"from itae_jax import data; data.prepare('mnist', {str(tmp_path)!r}, '')"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "pip install 'itae_jax[prepare]'" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["digits", "mvtec_ad", "nonsense"])
+def test_what_tfds_does_not_prepare_is_refused_with_the_choices(name, capsys):
+    assert cli.main(["data", "prepare", name]) == 2
+    assert "choose from mnist, fashion_mnist, cifar10, cifar100, imagenet2012" in capsys.readouterr().err
+
+
+def test_the_list_says_what_is_there(tmp_path, capsys):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+    assert cli.main(["data", "list", "--root", str(tmp_path)]) == 0
+    blocks = {block.split()[0]: block for block in capsys.readouterr().out.strip().split("\n\n")}
+    assert set(blocks) == set(data.CATALOGUE)
+    assert "there    yes" in blocks["digits"]
+    assert "there    yes" in blocks["folder"]
+    assert "there    no" in blocks["shanghaitech"]
+
+
+@pytest.fixture(scope="module")
+def shanghaitech(tmp_path_factory):
+    """A video of four frames to train on, two of three frames to test on, in the published layout."""
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed: pip install tensorflow-cpu av")
+    av = pytest.importorskip("av", reason="PyAV is not installed: pip install tensorflow-cpu av")
+    archive, root = tmp_path_factory.mktemp("archive"), tmp_path_factory.mktemp("tfds")
+    (archive / "training/videos").mkdir(parents=True)
+    with av.open(str(archive / "training/videos/01_001.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        for value in (50, 60, 70, 80):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), value, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    for video, labels in (("01_0014", [0, 1, 1]), ("02_0128", [0, 0, 1])):
+        frames = archive / "testing/frames" / video
+        frames.mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (96, 64), (100 + number,) * 3).save(frames / f"{number:03d}.jpg")
+        masks = archive / "testing/test_frame_mask"
+        masks.mkdir(exist_ok=True)
+        np.save(masks / f"{video}.npy", np.int8(labels))
+    command = [sys.executable, "-m", "itae_jax", "data", "prepare", "shanghaitech"]
+    command += ["--root", str(root), "--manual-dir", str(archive)]
+    subprocess.run(command, check=True, capture_output=True)
+    return root
+
+
+def test_videos_and_frames_are_prepared_and_read_without_tensorflow(shanghaitech):
+    script = WITHOUT_TENSORFLOW + (
+        "from itae_jax import data; from itae_jax.config import DataConfig; "
+        f"d = data.load(DataConfig(name='shanghaitech', root={str(shanghaitech)!r}, image_size=48)); "
+        "s = d.split(0); x = s.train_images.in_memory().array; "
+        "print(x.shape, sorted(x.mean((1, 2, 3)).round(-1).tolist())); "
+        "print(sorted(zip(s.test_ids, s.video_ids, s.test_labels)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    train, test = result.stdout.splitlines()
+    assert train == "(4, 48, 48, 3) [50.0, 60.0, 70.0, 80.0]"
+    rows = [
+        (f"{video}/{number:06d}", video, label)
+        for video, labels in (
+            ("01_0014", ("normal", "anomalous", "anomalous")),
+            ("02_0128", ("normal", "normal", "anomalous")),
+        )
+        for number, label in enumerate(labels)
+    ]
+    assert test == str(rows)
