@@ -55,7 +55,7 @@ def order(count, seeds, epoch):
 def test_an_epoch_shows_each_image_once_and_drops_the_partial_batch():
     batches = order(43, (0,), 1)
     assert [len(batch) for batch in batches] == [8] * 5
-    assert len(set(sum(batches, []))) == 40
+    assert len({number for batch in batches for number in batch}) == 40
 
 
 def test_the_order_depends_on_seeds_and_epoch_alone():
