@@ -2,7 +2,8 @@
 
   itae run experiments/digits.py
 
-Takes about 90 seconds on two CPU cores.
+Takes about two minutes on two CPU cores; gives the first row of docs/results.md. The library has no
+partition: every third image is for testing, so one writer's digits may be on both sides.
 The paper has no number for this data set.
 """
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-from itae_jax import bench
+from itae_jax import bench, bench_data
 from itae_jax.errors import RequestError
 from itae_jax.report import by_class, covers, paper_cells
 from itae_jax.results import COLUMNS, read_csv, read_results, write_csv, write_text
@@ -134,6 +134,23 @@ def bench_lines(path: Path) -> list[str]:
     return lines
 
 
+def data_lines(path: Path) -> list[str]:
+    """A benchmark of reading as a table."""
+    result = json.loads(path.read_text())
+    environment, settings = result["environment"], result["settings"]
+    height, width, _ = settings["image"]
+    lines = [
+        f"On {environment['device']}, commit {environment['commit']}: {settings['count']} JPEG files of "
+        f"{height}x{width}, {settings['threads']} threads. From `{path.relative_to(ROOT)}`.",
+        "",
+        "| pass | pipeline, images/s | bare decoding, images/s | resident memory, MiB |",
+        "| --- | --- | --- | --- |",
+    ]
+    for number, row in enumerate(result["passes"], 1):
+        lines.append(f"| {number} | {row['pipeline']:.0f} | {row['bare']:.0f} | {row['resident_mib']:.0f} |")
+    return [*lines, "", f"Ratio, median of the passes: {bench_data.ratio(result):.2f}."]
+
+
 def results_page() -> str:
     """docs/results.md."""
     lines = ["# Results", "", "Written from `experiments/results/` by `make results`.", ""]
@@ -151,8 +168,11 @@ def results_page() -> str:
             "",
         ]
     lines += ["## Speed", ""]
-    for path in sorted(RESULTS.glob("bench*.json")):
+    for path in sorted(RESULTS.glob("bench_network*.json")):
         lines += [*bench_lines(path), ""]
+    lines += ["## Reading image files", ""]
+    for path in sorted(RESULTS.glob("bench_data*.json")):
+        lines += [*data_lines(path), ""]
     return "\n".join(lines)
 
 

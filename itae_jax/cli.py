@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from itae_jax.errors import RequestError
+from itae_jax.errors import DivergedError, RequestError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,12 +59,21 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser(
         "bench",
-        help="measure training and scoring speed, beside PyTorch where it is installed",
-        epilog="example: itae bench --widths 16,64 --json bench.json",
+        help="measure the speed of training and scoring beside PyTorch's, or of reading images",
+        epilog="examples: itae bench --widths 16,64 --json bench.json; itae bench data --count 20000",
         allow_abbrev=False,
     )
+    bench.add_argument(
+        "what", nargs="?", choices=("network", "data"), default="network", help="default network"
+    )
+    bench.add_argument("--count", type=int, default=2000, help="of data: JPEG files to generate; default 2000")
     bench.add_argument("--widths", type=_integers, default=[16, 32, 64], help="default 16,32,64")
-    bench.add_argument("--rounds", type=int, default=5, help="alternations of all contenders; default 5")
+    bench.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        help="alternations of all contenders, or passes over the files; default 5",
+    )
     bench.add_argument("--json", type=Path, help="file to write the figures to")
     bench.set_defaults(call=_bench)
 
@@ -104,6 +113,9 @@ def main(arguments: list[str] | None = None) -> int:
     except RequestError as error:
         print(f"itae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except DivergedError as error:
+        print(f"itae: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         saved = "; finished classes are saved, the same command goes on" if parsed.command == "run" else ""
         print(f"itae: interrupted{saved}", file=sys.stderr)
@@ -215,15 +227,22 @@ def _report(arguments) -> int:
 def _bench(arguments) -> int:
     from itae_jax import parallel
 
-    if min(arguments.widths) < 1 or arguments.rounds < 1:
-        raise RequestError("--widths and --rounds: expected whole numbers from 1 up")
+    if min(*arguments.widths, arguments.rounds, arguments.count) < 1:
+        raise RequestError("--widths, --rounds and --count: expected whole numbers from 1 up")
     parallel.use_cpu_cores()
-    from itae_jax import bench
+    from itae_jax import bench, bench_data
+
+    def say(line):
+        print(line, flush=True)
 
     if arguments.json:
         bench.check_writable(arguments.json)
-    result = bench.measure(arguments.widths, arguments.rounds, say=lambda line: print(line, flush=True))
-    print(bench.table(result))
+    if arguments.what == "data":
+        result = bench_data.measure(arguments.count, arguments.rounds, say)
+        print(bench_data.table(result))
+    else:
+        result = bench.measure(arguments.widths, arguments.rounds, say)
+        print(bench.table(result))
     if arguments.json:
         bench.write(result, arguments.json)
     return 0

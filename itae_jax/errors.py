@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend."""
+"""Errors that are told in one line."""
 
 
 class RequestError(ValueError):
@@ -7,3 +7,7 @@ class RequestError(ValueError):
     The command line prints the message alone and ends with exit code 2; every other exception is a
     fault of the program and shows its traceback.
     """
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer a finite number; the message says when and at which rate."""

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -166,17 +167,27 @@ def _page_section(results: RunResults) -> dict:
         title = row["normal_class_name"]
         if len({other["seed"] for other in results.rows}) > 1:
             title += f", seed {row['seed']}"
-        scores = read_csv(directory / "scores.csv")
-        is_anomaly = np.array([score["label"] != row["normal_label"] for score in scores])
-        panels.append((title, is_anomaly, np.array([float(score["score"]) for score in scores])))
-        with np.load(directory / "illustrations.npz", allow_pickle=False) as saved:
-            figure = figures.restorations(
-                saved["originals"],
-                saved["inputs"],
-                saved["outputs"],
-                saved["labels"].tolist(),
-                saved["is_anomaly"],
-            )
+        try:
+            scores = read_csv(directory / "scores.csv")
+            if not scores or any(None in score.values() for score in scores):
+                raise ValueError("scores.csv is cut short")
+            is_anomaly = np.array([score["label"] != row["normal_label"] for score in scores])
+            panels.append((title, is_anomaly, np.array([float(score["score"]) for score in scores])))
+            with (
+                (directory / "illustrations.npz").open("rb") as file,
+                np.load(file, allow_pickle=False) as saved,
+            ):
+                figure = figures.restorations(
+                    saved["originals"],
+                    saved["inputs"],
+                    saved["outputs"],
+                    saved["labels"].tolist(),
+                    saved["is_anomaly"],
+                )
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise RequestError(
+                f"{directory}: its results are damaged ({error}); run the experiment into another directory"
+            ) from None
         name = f"restorations_class_{row['normal_class']}_seed_{row['seed']}.png"
         pictures.append((title, row["auroc"], _save(figure, pictured / name)))
     flat = flatten(results.experiment)

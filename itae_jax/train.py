@@ -1,5 +1,6 @@
 """Training: restore the original from what a transform left of it (Eq. 2 of the paper)."""
 
+import collections
 import dataclasses
 import functools
 import math
@@ -14,7 +15,7 @@ import optax
 from itae_jax import augment, parallel
 from itae_jax.config import ComputeConfig, TrainConfig
 from itae_jax.data.images import Images, as_images
-from itae_jax.errors import RequestError
+from itae_jax.errors import DivergedError, RequestError
 from itae_jax.models import parameter_dtype
 from itae_jax.transforms import Transform
 
@@ -22,10 +23,10 @@ from itae_jax.transforms import Transform
 # elsewhere it removes the gap between the launches of small steps.
 _STEPS_PER_CALL = {"cpu": 1}
 _STEPS_PER_CALL_ELSEWHERE = 50
-
-
-class DivergedError(RuntimeError):
-    """The loss is no longer a finite number."""
+# Calls that may be under way at once. Two hide the time between them; on the CPU backend there is
+# none to hide, and steps queued behind each other can take the threads that the first one waits for.
+_CALLS_IN_FLIGHT = {"cpu": 1}
+_CALLS_IN_FLIGHT_ELSEWHERE = 2
 
 
 @flax.struct.dataclass
@@ -153,6 +154,8 @@ class Trainer:
         self.steps_per_call = compute.steps_per_call or _STEPS_PER_CALL.get(
             self.devices[0].platform, _STEPS_PER_CALL_ELSEWHERE
         )
+        self._calls_in_flight = _CALLS_IN_FLIGHT.get(self.devices[0].platform, _CALLS_IN_FLIGHT_ELSEWHERE)
+        self._under_way: collections.deque[jax.Array] = collections.deque()
         step = make_train_step(model, transform, train, self._dtype)
 
         def steps(state, rates_K, images_KxBxHxWxC):
@@ -190,7 +193,11 @@ class Trainer:
         The state handed in is used up. Each K is compiled once; `steps_per_call` is the one that
         suits the backend.
         """
-        return self._steps(state, rates_K, images_KxBxHxWxC, axis=1)
+        state, loss_K = self._steps(state, rates_K, images_KxBxHxWxC, axis=1)
+        self._under_way.append(loss_K)
+        if len(self._under_way) == self._calls_in_flight:
+            jax.block_until_ready(self._under_way.popleft())
+        return state, loss_K
 
     def train(
         self,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from itae_jax import bench
+from itae_jax import bench, bench_data
 
 
 def test_our_contenders_do_what_is_timed(monkeypatch):
@@ -33,6 +33,14 @@ def test_pytorch_eager_contenders_run():
             if "compile" not in contender.name:  # takes a minute and a C++ compiler
                 contender.call(1)
     assert torch.get_num_threads() >= 1
+
+
+def test_reading_is_timed_beside_bare_decoding():
+    result = bench_data.measure(40, 2)
+    assert len(result["passes"]) == 2
+    assert all(row["resident_mib"] > 10 for row in result["passes"])
+    assert 0 < bench_data.ratio(result) < 100
+    assert "times as fast as bare decoding" in bench_data.table(result)
 
 
 def test_ratio_is_to_the_best_of_pytorch():

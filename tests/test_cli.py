@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from itae_jax import cli, report
+from itae_jax import cli, report, results
 
 DIGITS = str(Path(__file__).parent.parent / "experiments" / "digits.py")
 SMALL = ["--set", "train.epochs=2", "model.width=4"]
@@ -138,8 +139,6 @@ def test_the_report_is_one_page_that_needs_no_other_file(finished):
 
 
 def test_the_report_escapes_class_names(finished, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     text = (copy / "results.csv").read_text().replace("itae,6,6,", "itae,6,<script>alert(1)</script>,")
@@ -147,6 +146,33 @@ def test_the_report_escapes_class_names(finished, tmp_path):
     page = Links(report.write([copy]).read_text())
     assert page.scripts == 0
     assert "<script>alert(1)</script>" in page.text
+
+
+@pytest.mark.parametrize("spoil", ["missing", "emptied", "cut"])
+@pytest.mark.parametrize("name", ["scores.csv", "illustrations.npz"])
+def test_damaged_results_are_reported_in_one_line(finished, tmp_path, capsys, name, spoil):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    path = copy / "class_8" / "seed_0" / name
+    if spoil == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: 0 if spoil == "emptied" else -30])
+    assert cli.main(["report", str(copy)]) == 2
+    assert "damaged" in one_line(capsys)
+
+
+def test_a_second_run_in_the_same_directory_is_refused(finished, capsys):
+    command = ["run", DIGITS, "--classes", "1", "--out", str(finished), *SMALL]
+    with results.locked(finished):
+        assert cli.main(command) == 2
+    assert "another run is writing there" in one_line(capsys)
+
+
+def test_a_diverged_training_is_told_in_one_line(tmp_path, capsys):
+    command = ["run", DIGITS, "--classes", "6", "--out", str(tmp_path), *SMALL, "train.learning_rate=3e38"]
+    assert cli.main(command) == 1
+    assert "lower train.learning_rate" in one_line(capsys)
 
 
 def one_line(capsys):

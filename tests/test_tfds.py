@@ -11,7 +11,16 @@ from itae_jax import cli, data
 from itae_jax.config import DataConfig
 from itae_jax.errors import RequestError
 
-WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None; "
+WITHOUT_TENSORFLOW = """
+import sys
+
+class NoTensorFlow:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "tensorflow":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NoTensorFlow())
+"""
 
 
 def test_what_is_not_prepared_is_refused_with_the_command(tmp_path):

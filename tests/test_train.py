@@ -8,7 +8,7 @@ import pytest
 from itae_jax import train
 from itae_jax.config import TrainConfig
 from itae_jax.data import as_images
-from itae_jax.errors import RequestError
+from itae_jax.errors import DivergedError, RequestError
 
 
 @pytest.fixture(scope="module")
@@ -115,5 +115,5 @@ def test_too_few_images_for_a_batch_is_refused(make_trainer, images):
 
 def test_a_loss_that_is_not_finite_stops_training(make_trainer, images):
     trainer = make_trainer(epochs=3, learning_rate=3e38)
-    with pytest.raises(train.DivergedError, match=r"after epoch \d at rate 3e\+38"):
+    with pytest.raises(DivergedError, match=r"after epoch \d at rate 3e\+38"):
         losses_of(trainer, images)

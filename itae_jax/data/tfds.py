@@ -1,7 +1,6 @@
 """Data sets of the TensorFlow Datasets catalogue, prepared once and read without TensorFlow."""
 
 import dataclasses
-import importlib.util
 import os
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from itae_jax.config import DataConfig
 from itae_jax.data import decode, folders, images
 from itae_jax.data.one_class import Dataset
 from itae_jax.errors import RequestError
+
+OWN_BUILDER = "shanghaitech"
 
 
 def directory_of(root: str) -> Path:
@@ -26,12 +27,14 @@ def _builder(name: str, root: str):
             f"data.name={name!r} is read by tensorflow-datasets; pip install tensorflow-datasets array_record, "
             "or give a folder tree by data.root"
         ) from None
-    directory = str(directory_of(root))
-    if name == "shanghaitech":
-        from itae_jax.data.shanghaitech_builder import Shanghaitech
+    directory = directory_of(root)
+    if name != OWN_BUILDER:
+        return tensorflow_datasets.builder(name, data_dir=str(directory), file_format="array_record")
+    if is_prepared(name, root):  # builders of one's own need TensorFlow, what they made does not
+        return tensorflow_datasets.builder_from_directory(str(_versions(name, root)[-1]))
+    from itae_jax.data.shanghaitech_builder import Shanghaitech
 
-        return Shanghaitech(data_dir=directory, file_format="array_record")
-    return tensorflow_datasets.builder(name, data_dir=directory, file_format="array_record")
+    return Shanghaitech(data_dir=str(directory), file_format="array_record")
 
 
 def make_builder(name: str, root: str):
@@ -40,13 +43,12 @@ def make_builder(name: str, root: str):
     Raises:
       RequestError: it is not, or tensorflow-datasets is missing.
     """
-    builder = _builder(name, root)
     if not is_prepared(name, root):
         raise RequestError(
             f"{name} is not in {directory_of(root)}; itae data prepare {name} --root DIR puts it there, "
             "data.root=DIR reads it from there (or name a folder tree with train and test in it)"
         )
-    return builder
+    return _builder(name, root)
 
 
 def encoded(builder, split: str):
@@ -67,20 +69,30 @@ def features_of(builder, split: str, names: list[str]) -> dict[str, list]:
 
 def is_prepared(name: str, root: str) -> bool:
     """Whether `prepare` has put the data set there."""
-    folder = directory_of(root) / name.split(":")[0]
-    return folder.is_dir() and any(folder.rglob("dataset_info.json"))
+    return bool(_versions(name, root))
+
+
+def _versions(name: str, root: str) -> list[Path]:
+    found = (directory_of(root) / name).glob("*/dataset_info.json")
+    return [path.parent for path in found if not path.parent.name.startswith("incomplete")]
 
 
 def prepare(name: str, root: str, manual_dir: str) -> Path:
-    """Downloads and prepares a data set by TFDS, or prepares what is in `manual_dir`.
+    """Downloads and prepares a data set by TFDS, or prepares what is in `manual_dir`; where it is.
 
     Raises:
       RequestError: TensorFlow is not installed, or TFDS could not do it.
     """
-    if importlib.util.find_spec("tensorflow") is None:
-        raise RequestError("preparing takes TensorFlow (reading does not); pip install 'itae_jax[prepare]'")
+    if is_prepared(name, root):
+        return directory_of(root) / name
     if manual_dir and not Path(manual_dir).is_dir():
         raise RequestError(f"--manual-dir {manual_dir}: no such directory")
+    try:
+        import tensorflow as _  # noqa: F401
+    except ModuleNotFoundError:
+        raise RequestError(
+            "preparing takes TensorFlow (reading does not); pip install 'itae_jax[prepare]'"
+        ) from None
     import tensorflow_datasets as tfds
 
     builder = _builder(name, root)
