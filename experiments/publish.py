@@ -85,6 +85,20 @@ def summary_table() -> list[str]:
     return lines
 
 
+def speed_line() -> list[str]:
+    """How the newest benchmark compares with PyTorch, in a sentence a file."""
+    lines = []
+    for path in sorted(RESULTS.glob("bench_network*.json")):
+        result = json.loads(path.read_text())
+        ratios = bench.ratios(result)
+        told = "; ".join(
+            f"{task} " + ", ".join(f"{r:.2f} at width {width}" for (t, width), r in ratios.items() if t == task)
+            for task in dict.fromkeys(task for task, _ in ratios)
+        )
+        lines += ["", f"Speed on {result['environment']['device']}, our time over PyTorch's best: {told}."]
+    return lines
+
+
 def class_table(group: dict[str, str], rows: list[dict[str, str]]) -> list[str]:
     """A line for each class of a group, then average and SD over classes."""
     paper = paper_numbers(rows[0])
@@ -181,7 +195,7 @@ def readme() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return before + "\n".join([BEGIN, *summary_table(), END]) + after
+    return before + "\n".join([BEGIN, *summary_table(), *speed_line(), END]) + after
 
 
 def main() -> int:

@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser(
         "report",
-        help="write report.html of finished runs",
+        help="write report.html of finished runs into the first directory",
         epilog="example: itae report runs/digits",
         allow_abbrev=False,
     )
@@ -152,26 +152,31 @@ class _SweepProgress:
         self._bar.stop()
 
     def start(self, jobs, epochs):
-        self._epochs, self._done, self._tenth = epochs, 0, 0
-        if not self._console.is_terminal:
-            print(f"{jobs} trainings of {epochs} epochs each; compiling comes first", flush=True)
+        self._jobs, self._epochs, self._done, self._tenth = jobs, epochs, 0, 0
         self._task = self._bar.add_task("compiling", total=jobs * epochs, loss=float("nan"), rate=0.0)
+        if not self._console.is_terminal:
+            trainings = "one training" if jobs == 1 else f"{jobs} trainings"
+            print(f"{trainings} of {epochs} epochs; compiling first, half a minute or more", flush=True)
 
-    def epoch(self, name, epoch, loss, rate):
+    def epoch(self, name, seed, epoch, loss, rate):
         self._bar.update(
             self._task,
-            completed=self._done + epoch,
-            description=f"class {name}",
+            completed=self._done * self._epochs + epoch,
+            description=f"class {name}, seed {seed}",
             loss=loss,
             rate=rate,
         )
         tenth = 10 * epoch // self._epochs
         if not self._console.is_terminal and tenth != self._tenth:
             self._tenth = tenth
-            print(f"class {name}  epoch {epoch}/{self._epochs}  loss {loss:.4f}  rate {rate:.4g}", flush=True)
+            print(
+                f"{self._done + 1}/{self._jobs}  class {name}  seed {seed}  epoch {epoch}/{self._epochs}  "
+                f"loss {loss:.4f}  rate {rate:.4g}",
+                flush=True,
+            )
 
     def finished(self, row):
-        self._done += self._epochs
+        self._done += 1
         self._tenth = 0
         self._console.print(
             f"class {row['normal_class_name']}  seed {row['seed']}  AUROC {float(row['auroc']):.4f}  "
@@ -210,7 +215,7 @@ def _run(arguments) -> int:
         )
     if not new:
         print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")
-    print(report.text_table(report.read(out)))
+    print(report.text_table(report.read(out)), flush=True)
     print(f"report: {report.write([out])}")
     return 0
 
@@ -219,7 +224,7 @@ def _report(arguments) -> int:
     from itae_jax import report
 
     for directory in arguments.directories:
-        print(report.text_table(report.read(directory)))
+        print(f"{directory}\n{report.text_table(report.read(directory))}\n", flush=True)
     print(f"report: {report.write(arguments.directories)}")
     return 0
 

@@ -63,7 +63,8 @@ def restorations(
     height, width = panels.shape[0] / len(originals), panels.shape[1] / len(titles)
     inches = 0.62 / width
     figure = Figure(
-        figsize=(panels.shape[1] * inches + 1.0, panels.shape[0] * inches + 0.3), layout="constrained"
+        figsize=(panels.shape[1] * inches + 0.1 * max(map(len, names)) + 0.2, panels.shape[0] * inches + 0.3),
+        layout="constrained",
     )
     ax = figure.subplots()
     ax.imshow(panels, interpolation="nearest")

@@ -22,7 +22,7 @@ class Progress(Protocol):
     def start(self, jobs: int, epochs: int) -> None:
         """So many trainings of so many epochs follow."""
 
-    def epoch(self, name: str, epoch: int, loss: float, rate: float) -> None:
+    def epoch(self, name: str, seed: int, epoch: int, loss: float, rate: float) -> None:
         """The training of class `name` has done `epoch` epochs."""
 
     def finished(self, row: dict[str, str]) -> None:
@@ -97,7 +97,7 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
     train_images, test_images = split.train_images.in_memory(), split.test_images.in_memory()
 
     def on_report(report, fitted_so_far):
-        progress.epoch(name, report.epoch, report.loss, report.learning_rate)
+        progress.epoch(name, seed, report.epoch, report.loss, report.learning_rate)
         entry = {"normal_class": normal_class, "seed": seed, **dataclasses.asdict(report)}
         if experiment.evaluate.every_epochs:
             entry["auroc"] = _auroc(split, fitted_so_far().score(test_images).scores_N)

@@ -12,7 +12,7 @@ def test_our_contenders_do_what_is_timed(monkeypatch):
     monkeypatch.setattr(bench, "_SECONDS_PER_TURN", 0.0)
     said = []
     result = bench.measure([2], 2, said.append)
-    assert said[0] == "PyTorch is not installed: no comparison"
+    assert said[0].startswith("PyTorch is not installed: no comparison")
     assert [(timing["task"], timing["contender"]) for timing in result["timings"]] == [
         ("training", "itae_jax"),
         ("scoring", "itae_jax"),

@@ -96,7 +96,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bits(finished, tmp_path, monke
     command = ["run", DIGITS, "--classes", "6,8", "--out", str(tmp_path / "out"), *SMALL]
 
     class Interrupted(cli._SweepProgress):
-        def epoch(self, name, epoch, loss, rate):
+        def epoch(self, name, seed, epoch, loss, rate):
             if (name, epoch) == ("8", 2):
                 raise KeyboardInterrupt
 
