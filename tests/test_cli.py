@@ -8,7 +8,9 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from itae_jax import cli, report, results
@@ -114,6 +116,43 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bits(finished, tmp_path, monke
     assert (tmp_path / "out" / "results.csv").read_text().startswith(first)
     for path in ("metrics.jsonl", "class_6/seed_0/scores.csv", "class_8/seed_0/scores.csv"):
         assert (tmp_path / "out" / path).read_bytes() == (finished / path).read_bytes(), path
+
+
+@pytest.fixture
+def damaged_tree(tmp_path):
+    """Two classes of 40 + 4 grey images of 16x16, of which one each cannot be read."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "tree"
+    for name, low in (("dark", 0), ("bright", 128)):
+        for split, count in (("train", 40), ("test", 4)):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(low, low + 128, (16, 16), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number:02d}.png")
+    for path in (root / "train/dark/03.png", root / "test/bright/01.png"):
+        path.write_bytes(path.read_bytes()[:150])
+    return root
+
+
+def test_images_that_cannot_be_read_are_left_out_and_listed(damaged_tree, tmp_path, capsys):
+    out = tmp_path / "out"
+    tree = ["data.name=folder", f"data.root={damaged_tree}"]
+    assert cli.main(["run", DIGITS, "--classes", "dark", "--out", str(out), *SMALL, *tree]) == 0
+    (row,) = rows_of(out / "results.csv")
+    assert (row["normal_class_name"], row["num_train"], row["num_test"]) == ("dark", "39", "7")
+    listed = [
+        Path(entry["image"]).relative_to(damaged_tree).as_posix() for entry in rows_of(out / "unreadable.csv")
+    ]
+    assert listed == ["test/bright/01.png", "train/dark/03.png"]
+    assert "2 images left out because they cannot be read" in capsys.readouterr().out
+    scores = rows_of(out / "class_1" / "seed_0" / "scores.csv")
+    assert "test/bright/01.png" not in {score["id"] for score in scores}
+
+
+def test_or_the_first_of_them_ends_the_run(damaged_tree, tmp_path, capsys):
+    tree = ["data.name=folder", f"data.root={damaged_tree}", "data.on_corrupt=error"]
+    assert cli.main(["run", DIGITS, "--classes", "dark", "--out", str(tmp_path / "out"), *SMALL, *tree]) == 2
+    assert "01.png: " in one_line(capsys)
 
 
 class Links(HTMLParser):

@@ -9,6 +9,8 @@ from PIL import Image
 
 from itae_jax import cli, data
 from itae_jax.config import DataConfig
+from itae_jax.data import folders
+from itae_jax.data.catalogue import SUPERCLASSES
 from itae_jax.errors import RequestError
 
 WITHOUT_TENSORFLOW = """
@@ -27,6 +29,18 @@ def test_preparing_without_tensorflow_names_the_extra(tmp_path):
     script = WITHOUT_TENSORFLOW + f"from itae_jax import data; data.prepare('mnist', {str(tmp_path)!r}, '')"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "pip install 'itae_jax[prepare]'" in result.stderr
+
+
+def test_the_catalogue_has_the_coarse_classes_of_cifar100_and_the_wnids_of_imagenet(tmp_path):
+    import tensorflow_datasets
+
+    def names(dataset, label):
+        return tensorflow_datasets.builder(dataset, data_dir=str(tmp_path)).info.features[label].names
+
+    assert len(names("cifar100", "coarse_label")) == 20
+    wnids = folders.read_superclasses(SUPERCLASSES)
+    assert len(wnids) == 56
+    assert set(wnids) <= set(names("imagenet2012", "label"))
 
 
 @pytest.mark.parametrize("name", ["digits", "mvtec_ad", "nonsense"])

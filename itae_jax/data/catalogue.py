@@ -9,7 +9,7 @@ from itae_jax.data import digits, folders, mvtec_ad, shanghaitech, tfds
 from itae_jax.data.one_class import Dataset, InspectionDataset
 from itae_jax.errors import RequestError
 
-_SUPERCLASSES = Path(__file__).parent / "imagenet_superclasses.csv"
+SUPERCLASSES = Path(__file__).parent / "imagenet_superclasses.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _from_tfds_or_tree(name: str, *, channels: int, label: str = "label") -> dic
 
 
 def _load_imagenet(config: DataConfig) -> Dataset:
-    superclasses = folders.read_superclasses(_SUPERCLASSES)
+    superclasses = folders.read_superclasses(SUPERCLASSES)
     if _is_tree(config.root):
         return folders.load_tree(
             config, name="imagenet2012", superclasses=superclasses, fit="crop", size=128, channels=3
