@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from itae_jax import cli, data
 from itae_jax.config import DataConfig
-from itae_jax.data import folders
+from itae_jax.data import folders, tfds
 from itae_jax.data.catalogue import SUPERCLASSES
 from itae_jax.errors import RequestError
 
@@ -58,6 +59,26 @@ def test_the_list_says_what_is_there(tmp_path, capsys):
     assert "there    yes" in blocks["digits"]
     assert "there    yes" in blocks["folder"]
     assert "there    no" in blocks["shanghaitech"]
+
+
+def test_each_preparation_unpacks_into_a_directory_of_its_own(tmp_path, monkeypatch):
+    """Or Fashion-MNIST gets the digits of MNIST, whose files have the same names."""
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed: pip install tensorflow-cpu av")
+    unpacked = []
+
+    class Builder:
+        data_dir = str(tmp_path)
+
+        def download_and_prepare(self, download_config, file_format):
+            unpacked.append(Path(download_config.extract_dir))
+            assert list(unpacked[-1].iterdir()) == []
+            (unpacked[-1] / "GZIP.train-images-idx3-ubyte.gz").write_text("pixels")
+
+    monkeypatch.setattr(tfds, "_builder", lambda name, root: Builder())
+    for name in ("mnist", "fashion_mnist"):
+        tfds.prepare(name, str(tmp_path), "")
+    assert unpacked[0] != unpacked[1]
+    assert not any(path.exists() for path in unpacked)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -96,17 +97,21 @@ def prepare(name: str, root: str, manual_dir: str) -> Path:
     import tensorflow_datasets as tfds
 
     builder = _builder(name, root)
-    downloads = tfds.download.DownloadConfig(
-        manual_dir=str(Path(manual_dir).absolute()) if manual_dir else None
-    )
-    try:
-        builder.download_and_prepare(download_config=downloads, file_format="array_record")
-    except (OSError, AssertionError, ValueError, tfds.download.DownloadError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RequestError(
-            f"{name} could not be prepared: {first}; without a network, put the original files into a folder "
-            "and name it by --manual-dir"
-        ) from None
+    directory_of(root).mkdir(parents=True, exist_ok=True)
+    # TFDS knows what it has unpacked by the file's name alone, and MNIST's files are named like
+    # Fashion-MNIST's: each preparation unpacks into a directory of its own.
+    with tempfile.TemporaryDirectory(prefix="unpacked-", dir=directory_of(root)) as unpacked:
+        downloads = tfds.download.DownloadConfig(
+            manual_dir=str(Path(manual_dir).absolute()) if manual_dir else None, extract_dir=unpacked
+        )
+        try:
+            builder.download_and_prepare(download_config=downloads, file_format="array_record")
+        except (OSError, AssertionError, ValueError, tfds.download.DownloadError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise RequestError(
+                f"{name} could not be prepared: {first}; without a network, put the original files into a "
+                "folder and name it by --manual-dir"
+            ) from None
     return Path(builder.data_dir)
 
 
