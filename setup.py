@@ -32,7 +32,7 @@ setup(
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "prepare": ["tensorflow-cpu>=2.20", "av>=14"],
-        "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.9"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["itae = itae_jax.cli:main"]},
 )

@@ -14,7 +14,7 @@ from itae_jax.models.layers import double_bilinear
 SIDES = st.integers(1, 7)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(height=SIDES, width=SIDES, channels=st.integers(1, 3), seed=st.integers(0, 99))
 def test_conv3x3_is_zero_padded_cross_correlation(height, width, channels, seed):
     rng = np.random.default_rng(seed)
@@ -49,7 +49,7 @@ def test_gradients_of_conv3x3_are_its_transpose(height, width, features):
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(height=SIDES, width=SIDES)
 def test_double_bilinear_interpolates_with_the_corners_kept(height, width):
     image = np.random.default_rng(0).normal(size=(height, width))

@@ -16,7 +16,7 @@ from itae_jax.parallel import AXIS
 from itae_jax.train import Trainer
 from itae_jax.transforms import Transform
 
-WIDTH, SIDE, BATCH = 8, 32, 8
+WIDTH, SIDE, BATCH = 4, 32, 8
 
 
 def to_torch(images):
