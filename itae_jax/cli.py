@@ -23,6 +23,12 @@ def _integers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers like 0,1,2") from None
 
 
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; name a directory")
+    return Path(text)
+
+
 def _texts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
@@ -40,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     run.add_argument("experiment", type=Path, metavar="EXPERIMENT.py")
-    run.add_argument("--out", type=Path, help="directory of the results; default runs/<experiment>")
+    run.add_argument("--out", type=_path, help="directory of the results; default runs/<experiment>")
     run.add_argument("--classes", type=_texts, help="normal classes, indices or names: 0,7; default all")
     run.add_argument("--seeds", type=_integers, help="seeds: 0,1,2; default the config's")
     run.add_argument(
@@ -197,8 +203,8 @@ def _run(arguments) -> int:
 
     experiment = config.override(config.load_experiment(arguments.experiment), arguments.set)
     seeds = arguments.seeds or [experiment.seed]
-    if min(seeds) < 0:
-        raise RequestError(f"--seeds: {min(seeds)} is negative; seeds count from 0")
+    if not all(0 <= seed < 2**32 for seed in seeds):
+        raise RequestError("--seeds: expected whole numbers from 0 to 4294967295")
     out = arguments.out or Path("runs") / experiment.name
     parallel.use_cpu_cores()
     from itae_jax import report

@@ -155,6 +155,17 @@ _AT_LEAST_ZERO = (
     "compute.devices",
     "compute.steps_per_call",
 )
+_AT_MOST = {
+    "seed": 2**32 - 1,  # of which random keys are made
+    "data.image_size": 16_384,
+    "model.width": 4096,
+    "train.batch_size": 2**20,
+    "train.epochs": 2**31 - 1,
+    "train.momentum": 1.0,
+    "train.weight_decay": 1e6,
+    "evaluate.batch_size": 2**20,
+    "compute.steps_per_call": 10_000,
+}
 # Fields that change how fast a result comes, or which of several it is, not what is run.
 _NOT_COMPARED = ("seed", "data.memory_gib", "data.workers", "compute.devices", "compute.steps_per_call")
 
@@ -169,6 +180,11 @@ def check_values(experiment: Experiment) -> None:
         for field in fields:
             if not values[field] >= least:  # NaN is refused too
                 raise RequestError(f"{field}={values[field]}: expected at least {least}")
+    for field, most in _AT_MOST.items():
+        if values[field] > most:
+            raise RequestError(f"{field}={values[field]}: expected at most {most}")
+    if not values["name"] or set(values["name"]) & set("/\\\0") or values["name"].startswith("."):
+        raise RequestError(f"name={values['name']!r}: expected a word that can name a directory")
     if not 0 < values["train.learning_rate"] < float("inf"):
         raise RequestError(f"train.learning_rate={values['train.learning_rate']}: expected a positive number")
 

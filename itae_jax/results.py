@@ -64,13 +64,13 @@ def create(out: Path, experiment: Experiment) -> None:
     Raises:
       RequestError: the directory cannot be made.
     """
+    record = dataclasses.asdict(experiment) | {"environment": describe_environment()}
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if not (out / "config.json").exists():
+            write_text(out / "config.json", json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise RequestError(f"--out {out}: {error.strerror}; name a directory that can be written") from None
-    if not (out / "config.json").exists():
-        record = dataclasses.asdict(experiment) | {"environment": describe_environment()}
-        write_text(out / "config.json", json.dumps(record, indent=2) + "\n")
 
 
 @contextlib.contextmanager
@@ -113,10 +113,17 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
     path = out / "results.csv"
     if not path.exists():
         return {}
-    rows = read_csv(path)
-    if any(list(row) != COLUMNS for row in rows):
-        raise RequestError(f"{path}: its columns are not those of results.csv; name another --out")
-    return {(int(row["normal_class"]), int(row["seed"])): row for row in rows}
+    try:
+        rows = read_csv(path)
+        if any(list(row) != COLUMNS for row in rows):
+            raise RequestError(f"{path}: its columns are not those of results.csv; name another --out")
+        if any(None in row.values() or not 0 <= float(row["auroc"]) <= 1 for row in rows):
+            raise ValueError("a row is cut short or has no AUROC between 0 and 1")
+        return {(int(row["normal_class"]), int(row["seed"])): row for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"{path}: is damaged ({error}); mend it, or name another --out") from None
 
 
 def add_result(out: Path, row: dict) -> None:

@@ -236,7 +236,10 @@ def one_line(capsys):
         (["run", DIGITS, "--classes", "11"], "has no class '11'"),
         (["run", DIGITS, "--classes", ""], "has no class ''"),
         (["run", DIGITS, "--seeds", "one"], "whole numbers like 0,1,2"),
-        (["run", DIGITS, "--seeds", "-1"], "seeds count from 0"),
+        (["run", DIGITS, "--seeds", "-1"], "whole numbers from 0 to 4294967295"),
+        (["run", DIGITS, "--seeds", "4294967296"], "whole numbers from 0 to 4294967295"),
+        (["run", DIGITS, "--out", ""], "--out: is empty; name a directory"),
+        (["run", DIGITS, "--set", "name=../x"], "can name a directory"),
         (["run", DIGITS, "--set", "compute.devices=3"], "train.batch_size=32 is not divisible by the 3"),
         (["run", DIGITS, "--set", "compute.devices=64"], "this machine has 4"),
         (["run", DIGITS, "--set", "train.batch_size=500"], "training images"),
@@ -262,6 +265,17 @@ def test_a_results_file_of_other_columns_is_not_overwritten(tmp_path, capsys):
     assert cli.main(["run", DIGITS, "--out", str(tmp_path), *SMALL]) == 2
     assert "no config.json" in one_line(capsys)
     assert (tmp_path / "results.csv").read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize("cut", [30, 300])
+def test_a_results_file_cut_short_is_refused(finished, tmp_path, capsys, cut):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    text = (copy / "results.csv").read_text()
+    (copy / "results.csv").write_text(text[:-cut])
+    for command in (["report", str(copy)], ["run", DIGITS, "--classes", "6,8", "--out", str(copy), *SMALL]):
+        assert cli.main(command) == 2
+        assert "is damaged" in one_line(capsys)
 
 
 def test_transforms_lists_every_one_with_its_count(capsys):
