@@ -2,8 +2,9 @@
 
   itae run experiments/digits.py
 
-Takes about two minutes on two CPU cores; gives the first row of docs/results.md. The library has no
-partition: every third image is for testing, so one writer's digits may be on both sides.
+Gives an average AUROC of 99.0, from 94.8 for 8 to 100.0 for 6 (experiments/results/digits.csv has the
+seconds of each training and scoring on two CPU cores). The library has no partition: every third
+image is for testing, so one writer's digits may be on both sides.
 The paper has no number for this data set.
 """
 

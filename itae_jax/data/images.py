@@ -4,7 +4,6 @@ Training and scoring ask for `batches` in an order of theirs and never care whic
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -165,11 +164,10 @@ def as_images(images: np.ndarray | Images) -> Images:
     return ArrayImages(images)
 
 
-@functools.cache
 def _threads(workers: int) -> int:
-    import os
+    from itae_jax.parallel import cpu_cores  # brings JAX with it, which preparing does without
 
-    return workers or len(os.sched_getaffinity(0))
+    return workers or cpu_cores()
 
 
 def files(paths: list[Path], reader, image_shape, **options) -> LazyImages:
