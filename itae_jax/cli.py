@@ -5,10 +5,14 @@ Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of t
 """
 
 import argparse
+import errno
 import sys
 from pathlib import Path
 
-from itae_jax.errors import DivergedError, RequestError
+from itae_jax.errors import RequestError
+from itae_jax.interrupt import terminate_as_interrupt
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -114,21 +118,25 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     parsed = argparse.Namespace(command="")
     try:
-        parsed = _parser().parse_args(arguments)
-        return parsed.call(parsed)
+        with terminate_as_interrupt():
+            parsed = _parser().parse_args(arguments)
+            return parsed.call(parsed)
     except RequestError as error:
         print(f"itae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except DivergedError as error:
-        print(f"itae: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
-        saved = "; finished classes are saved, the same command goes on" if parsed.command == "run" else ""
+        saved = "; all that was done is saved, the same command goes on" if parsed.command == "run" else ""
         print(f"itae: interrupted{saved}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"itae: {where}{error.strerror}; make room, then the same command goes on", file=sys.stderr)
+        return 2
 
 
 class _SweepProgress:
@@ -184,11 +192,13 @@ class _SweepProgress:
     def finished(self, row):
         self._done += 1
         self._tenth = 0
-        self._console.print(
-            f"class {row['normal_class_name']}  seed {row['seed']}  AUROC {float(row['auroc']):.4f}  "
-            f"trained in {row['train_seconds']} s, scored in {row['score_seconds']} s",
-            markup=False,
-        )
+        outcome = f"AUROC {float(row['auroc']):.4f}" if row["auroc"] else row["note"]
+        if row["train_seconds"]:
+            outcome += f"  trained in {row['train_seconds']} s, scored in {row['score_seconds']} s"
+        self.notice(f"class {row['normal_class_name']}  seed {row['seed']}  {outcome}")
+
+    def notice(self, text):
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def unreadable(self, rows, path):
         self._console.print(
@@ -207,8 +217,11 @@ def _run(arguments) -> int:
         raise RequestError("--seeds: expected whole numbers from 0 to 4294967295")
     out = arguments.out or Path("runs") / experiment.name
     parallel.use_cpu_cores()
+    if experiment.compute.deterministic == "yes":
+        parallel.use_deterministic_operations()
     from itae_jax import report
     from itae_jax import run as sweep
+    from itae_jax.results import FAILED
 
     with _SweepProgress() as progress:
         rows, new = sweep.run(
@@ -223,7 +236,10 @@ def _run(arguments) -> int:
         print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")
     print(report.text_table(report.read(out)), flush=True)
     print(f"report: {report.write([out])}")
-    return 0
+    failed = sum(row["note"].startswith(FAILED) for row in rows)
+    if failed:
+        print(f"itae: {failed} of {len(rows)} trainings failed; see above", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _report(arguments) -> int:

@@ -13,9 +13,11 @@ import numpy as np
 from jax.tree_util import Partial
 
 from itae_jax import checkpoint, evaluate, models, parallel, train, transforms
+from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
 from itae_jax.data.images import Images
 from itae_jax.errors import RequestError
+from itae_jax.trainer import Report, Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +50,7 @@ class ITAE:
         if dtype == "float64" and not jax.config.jax_enable_x64:
             raise RequestError("compute.dtype='float64': set the environment variable JAX_ENABLE_X64=1")
         model = models.build(experiment.model, channels, dtype, parallel.AXIS)
-        self.trainer = train.Trainer(model, self.transform, image_shape, experiment.train, experiment.compute)
+        self.trainer = Trainer(model, self.transform, image_shape, experiment.train, experiment.compute)
         self.pixel_dtype = models.parameter_dtype(dtype).name
         self.restore = jax.jit(lambda variables, inputs: model.apply(variables, inputs))
 
@@ -56,70 +58,91 @@ class ITAE:
         self,
         images: Images,
         seeds: tuple[int, ...],
-        on_report: Callable[[train.Report, Callable[[], "FittedITAE"]], None],
+        on_report: Callable[[Report, Callable[[], "FittedITAE"]], None],
+        checkpoints: Checkpoints | None = None,
     ) -> "FittedITAE":
-        """Trains on normal images.
+        """Trains on normal images, from the newest of the `checkpoints` if there is one.
 
         `on_report` gets each report and a function that gives the method as fitted so far.
         """
 
         def report(values, state):
-            on_report(values, lambda: FittedITAE(self, images, state))
+            on_report(values, lambda: self._fitted(state, images))
 
         every = self.experiment.evaluate.every_epochs
-        return FittedITAE(self, images, self.trainer.train(images, seeds, report, every))
+        return self._fitted(self.trainer.train(images, seeds, report, every, checkpoints), images)
 
-
-class FittedITAE:
-    """A trained network and the normaliser of Eq. 3 over its whole training set.
-
-    `num_train` is how many training images could be read.
-    """
-
-    def __init__(self, method: ITAE, normal_images: Images, state: train.TrainState):
-        self._method = method
-        self._state = state
+    def _fitted(self, state: train.TrainState, images: Images) -> "FittedITAE":
+        """The state with its normaliser: the mean error of Eq. 3 over the whole training set."""
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        self._restore = Partial(method.restore, variables)
-        errors_NxT = self._errors(normal_images)
-        self.num_train = int((~np.isnan(errors_NxT).all(axis=1)).sum())
-        self.normal_errors_T = evaluate.normal_errors(errors_NxT)
+        errors_NxT = self.errors(variables, images)
+        num_train = int((~np.isnan(errors_NxT).all(axis=1)).sum())
+        return FittedITAE(self, variables, evaluate.normal_errors(errors_NxT), num_train)
 
-    def _errors(self, images: Images) -> np.ndarray:
-        config = self._method.experiment.evaluate
+    def load(self, directory: Path) -> tuple["FittedITAE", dict]:
+        """What `FittedITAE.save` wrote, and its facts.
+
+        Raises:
+          DamagedError: a file is missing or changed.
+          RequestError: it is of another network.
+        """
+        shapes = self.trainer.state_shapes()
+        like = {
+            "params": shapes.params,
+            "batch_stats": shapes.batch_stats,
+            "normal_errors": jax.ShapeDtypeStruct((self.transform.count,), np.float64),
+        }
+        tree, facts = checkpoint.restore(directory, like, {"num_train": int})
+        variables = {
+            key: parallel.replicate(tree[key], self.trainer.devices) for key in ("params", "batch_stats")
+        }
+        return FittedITAE(self, variables, tree["normal_errors"], facts["num_train"]), facts
+
+    def errors(self, variables: dict, images: Images) -> np.ndarray:
+        """Restoration errors N x T of the network with these variables; NaN for what cannot be read."""
+        config = self.experiment.evaluate
         return evaluate.restoration_errors(
-            self._restore,
+            Partial(self.restore, variables),
             images,
-            self._method.transform,
+            self.transform,
             config.error,
             batch_size=max(1, config.batch_size * 32 * 32 // math.prod(images.image_shape[:2])),
-            devices=self._method.trainer.devices,
-            dtype=self._method.pixel_dtype,
+            devices=self.trainer.devices,
+            dtype=self.pixel_dtype,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedITAE:
+    """A trained network and the normaliser of Eq. 3.
+
+    Attributes:
+      variables: the parameters and batch statistics.
+      normal_errors_T: the normaliser.
+      num_train: over how many training images; those that cannot be read do not count.
+    """
+
+    method: ITAE
+    variables: dict
+    normal_errors_T: np.ndarray
+    num_train: int
 
     def score(self, images: Images) -> Scores:
         """Eq. 3, with the error of each transform as details; NaN for images that cannot be read."""
-        errors_NxT = self._errors(images)
+        errors_NxT = self.method.errors(self.variables, images)
         details = {f"error_{i}": errors for i, errors in enumerate(errors_NxT.T)}
         return Scores(evaluate.anomaly_scores(errors_NxT, self.normal_errors_T), details)
 
-    def save(self, directory: Path) -> None:
-        """Writes network and normaliser."""
-        checkpoint.save(
-            directory,
-            {
-                "params": self._state.params,
-                "batch_stats": self._state.batch_stats,
-                "step": self._state.step,
-                "normal_errors": self.normal_errors_T,
-            },
-        )
+    def save(self, directory: Path, facts: dict | None = None) -> None:
+        """Writes network and normaliser, with facts that JSON can hold."""
+        tree = {**self.variables, "normal_errors": self.normal_errors_T}
+        checkpoint.save(directory, tree, {**(facts or {}), "num_train": self.num_train})
 
     def illustrate(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """What the network saw and made of it: uint8 `inputs` and `outputs`, both T x N x H x W x C."""
-        transform = self._method.transform
+        transform = self.method.transform
         inputs_TxN = transform.apply_all(train.to_float(jax.numpy.asarray(images)))
-        restored = self._restore(inputs_TxN.reshape(-1, *inputs_TxN.shape[2:]))
+        restored = self.method.restore(self.variables, inputs_TxN.reshape(-1, *inputs_TxN.shape[2:]))
         outputs_TxN = restored.reshape(transform.count, *images.shape)
         return {"inputs": _to_uint8(inputs_TxN), "outputs": _to_uint8(outputs_TxN)}
 

@@ -18,13 +18,17 @@ class RunResults:
     """What a run directory holds.
 
     Attributes:
-      rows: those of results.csv, sorted by class and seed.
+      about: the first row of results.csv, for what all rows have in common.
+      rows: those that have an AUROC, sorted by class and seed.
+      notes: a line for each that has none.
       paper: the paper's cells for the same method, by class index, "avg" and "SD".
     """
 
     directory: Path
     experiment: Experiment
+    about: dict[str, str]
     rows: list[dict[str, str]]
+    notes: list[str]
     paper: dict[str, dict[str, str]]
 
 
@@ -37,11 +41,15 @@ def read(directory: Path) -> RunResults:
     if not (directory / "results.csv").is_file():
         raise RequestError(f"{directory}: no results.csv there; name the --out directory of a run")
     experiment = read_config(directory / "config.json")
-    rows = [row for _, row in sorted(read_results(directory).items())]
-    if not rows:
+    every = [row for _, row in sorted(read_results(directory).items())]
+    if not every:
         raise RequestError(f"{directory}: results.csv has no row yet; let a training finish")
     printed = read_csv(directory / "paper.csv") if (directory / "paper.csv").exists() else []
-    return RunResults(directory, experiment, rows, paper_cells(printed, rows[0]))
+    rows = [row for row in every if row["auroc"]]
+    notes = [
+        f"class {row['normal_class_name']}, seed {row['seed']}: {row['note']}" for row in every if row["note"]
+    ]
+    return RunResults(directory, experiment, every[0], rows, notes, paper_cells(printed, every[0]))
 
 
 # Where graying takes nothing away, rotation alone is the paper's set of transforms.
@@ -111,6 +119,8 @@ def table(results: RunResults) -> list[TableLine]:
     The paper's average stands beside ours only where all its classes were run.
     """
     classes = by_class(results.rows)
+    if not classes:
+        return []
 
     def line(name, aurocs, seeds, key):
         cell = results.paper.get(key)
@@ -124,8 +134,10 @@ def table(results: RunResults) -> list[TableLine]:
 
 
 def text_table(results: RunResults) -> str:
-    """The table in plain text, AUROC in percent."""
+    """The table in plain text, AUROC in percent, and the notes below it."""
     lines = table(results)
+    if not lines:
+        return "\n".join(results.notes)
     width = max(12, *(len(line.name) for line in lines))
     head = f"{'normal class':<{width}}  AUROC"
     if results.paper:
@@ -134,7 +146,7 @@ def text_table(results: RunResults) -> str:
     for line in lines:
         name, auroc, paper, difference = line.cells
         rows.append(f"{name:<{width}}  {auroc:>5}  {paper:>5}  {difference:>12}".rstrip())
-    return "\n".join([head, *rows])
+    return "\n".join([head, *rows, *results.notes])
 
 
 def write(directories: Sequence[Path]) -> Path:
@@ -198,12 +210,13 @@ def _page_section(results: RunResults) -> dict:
     return {
         "name": results.experiment.name,
         "directory": str(results.directory),
-        "row": results.rows[0],
+        "row": results.about,
+        "notes": results.notes,
         "table": table(results),
         "has_paper": bool(results.paper),
         "settings": {key: value for key, value in flat.items() if value != defaults[key] and key != "name"},
-        "histograms": _save(figures.score_histograms(panels), pictured / "histograms.png"),
-        "roc": _save(figures.roc_curves(panels), pictured / "roc.png"),
+        "histograms": panels and _save(figures.score_histograms(panels), pictured / "histograms.png"),
+        "roc": panels and _save(figures.roc_curves(panels), pictured / "roc.png"),
         "pictures": pictures,
     }
 

@@ -23,7 +23,7 @@ def results(aurocs, paper=None):
         for index, seed, auroc in aurocs
     ]
     cells = {key: {"auroc": str(value), "source": "printed"} for key, value in (paper or {}).items()}
-    return report.RunResults(Path(), Experiment(), rows, cells)
+    return report.RunResults(Path(), Experiment(), rows[0], rows, [], cells)
 
 
 def test_average_is_over_classes_of_means_over_seeds():
