@@ -20,10 +20,14 @@ from itae_jax.errors import RequestError
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Anomaly scores of N images, higher = more anomalous, and what they are made of."""
+    """Anomaly scores of N images, higher = more anomalous, and what they are made of.
+
+    `by_error` holds the scores by each kind of restoration error; `scores_N` is one of them.
+    """
 
     scores_N: np.ndarray
     details: dict[str, np.ndarray]
+    by_error: dict[str, np.ndarray]
 
 
 class ITAE:
@@ -81,27 +85,41 @@ class FittedITAE:
         self._state = state
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         self._restore = Partial(method.restore, variables)
-        errors_NxT = self._errors(normal_images)
-        self.num_train = int((~np.isnan(errors_NxT).all(axis=1)).sum())
-        self.normal_errors_T = evaluate.normal_errors(errors_NxT)
+        self._options = {
+            "batch_size": max(
+                1, method.experiment.evaluate.batch_size * 32 * 32 // math.prod(normal_images.image_shape[:2])
+            ),
+            "devices": method.trainer.devices,
+            "dtype": method.pixel_dtype,
+        }
+        errors = self._errors(normal_images)
+        self._normal_errors = {kind: evaluate.normal_errors(errors_NxT) for kind, errors_NxT in errors.items()}
+        self._error = method.experiment.evaluate.error
+        self.normal_errors_T = self._normal_errors[self._error]
+        self.num_train = int((~np.isnan(errors[self._error]).all(axis=1)).sum())
 
-    def _errors(self, images: Images) -> np.ndarray:
-        config = self._method.experiment.evaluate
-        return evaluate.restoration_errors(
-            self._restore,
-            images,
-            self._method.transform,
-            config.error,
-            batch_size=max(1, config.batch_size * 32 * 32 // math.prod(images.image_shape[:2])),
-            devices=self._method.trainer.devices,
-            dtype=self._method.pixel_dtype,
-        )
+    def _errors(self, images: Images) -> dict[str, np.ndarray]:
+        return evaluate.all_restoration_errors(self._restore, images, self._method.transform, **self._options)
 
     def score(self, images: Images) -> Scores:
         """Eq. 3, with the error of each transform as details; NaN for images that cannot be read."""
-        errors_NxT = self._errors(images)
-        details = {f"error_{i}": errors for i, errors in enumerate(errors_NxT.T)}
-        return Scores(evaluate.anomaly_scores(errors_NxT, self.normal_errors_T), details)
+        errors = self._errors(images)
+        by_error = {
+            kind: evaluate.anomaly_scores(errors_NxT, self._normal_errors[kind])
+            for kind, errors_NxT in errors.items()
+        }
+        details = {f"error_{i}": values for i, values in enumerate(errors[self._error].T)}
+        details |= {f"score_{kind}": scores for kind, scores in by_error.items()}
+        return Scores(by_error[self._error], details, by_error)
+
+    def error_maps(self, images: Images | np.ndarray) -> np.ndarray:
+        """Where each image is anomalous: N x H x W; the mean of a map is the image's score."""
+        arguments = self._restore, images, self._method.transform, self.normal_errors_T, self._error
+        return evaluate.error_maps(*arguments, **self._options)
+
+    def score_memory_bytes(self, image_shape: tuple[int, int, int]) -> int | None:
+        """What scoring takes on each device; see `evaluate.memory_bytes`."""
+        return evaluate.memory_bytes(self._restore, image_shape, self._method.transform, **self._options)
 
     def save(self, directory: Path) -> None:
         """Writes network and normaliser."""
@@ -116,12 +134,21 @@ class FittedITAE:
         )
 
     def illustrate(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """What the network saw and made of it: uint8 `inputs` and `outputs`, both T x N x H x W x C."""
+        """What the network saw and made of it.
+
+        uint8 `inputs` and `outputs`, both T x N x H x W x C, and `maps`, N x H x W: see `error_maps`.
+        """
         transform = self._method.transform
-        inputs_TxN = transform.apply_all(train.to_float(jax.numpy.asarray(images)))
+        originals = train.to_float(jax.numpy.asarray(images))
+        inputs_TxN = transform.apply_all(originals)
         restored = self._restore(inputs_TxN.reshape(-1, *inputs_TxN.shape[2:]))
         outputs_TxN = restored.reshape(transform.count, *images.shape)
-        return {"inputs": _to_uint8(inputs_TxN), "outputs": _to_uint8(outputs_TxN)}
+        errors = evaluate.pixel_errors(outputs_TxN.astype(originals.dtype), originals)[self._error]
+        return {
+            "inputs": _to_uint8(inputs_TxN),
+            "outputs": _to_uint8(outputs_TxN),
+            "maps": np.asarray(evaluate.maps_of(errors, self.normal_errors_T.astype(errors.dtype))),
+        }
 
 
 def _to_uint8(images: jax.Array) -> np.ndarray:

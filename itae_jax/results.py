@@ -29,7 +29,10 @@ COLUMNS = [
     *("experiment", "dataset", "method", "normal_class", "normal_class_name", "seed", "epochs", "auroc"),
     *("num_train", "num_test", "train_seconds", "score_seconds", "device"),
     *("dtype", "width", "transform", "normal_label", "settings", "data_copy", "commit"),
+    *("average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2", "score_memory_mib"),
+    "variant",
 ]
+_ALWAYS_THERE = COLUMNS.index("commit") + 1  # columns after these are empty in rows of older versions
 _PACKAGES = (
     *("itae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"),
     "torch",  # the yardstick of `itae bench`
@@ -115,11 +118,12 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
         return {}
     try:
         rows = read_csv(path)
-        if any(list(row) != COLUMNS for row in rows):
+        if any(len(row) < _ALWAYS_THERE or list(row) != COLUMNS[: len(row)] for row in rows):
             raise RequestError(f"{path}: its columns are not those of results.csv; name another --out")
         if any(None in row.values() or not 0 <= float(row["auroc"]) <= 1 for row in rows):
             raise ValueError("a row is cut short or has no AUROC between 0 and 1")
-        return {(int(row["normal_class"]), int(row["seed"])): row for row in rows}
+        empty = dict.fromkeys(COLUMNS, "")
+        return {(int(row["normal_class"]), int(row["seed"])): empty | row for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         if isinstance(error, RequestError):
             raise

@@ -9,11 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
-from itae_jax import config, data, evaluate, results
+from itae_jax import config, data, evaluate, measures, results
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
-_ILLUSTRATED = 8
+_ILLUSTRATED = 11
 
 
 class Progress(Protocol):
@@ -140,6 +140,7 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         "settings": config.settings(experiment),
         "data_copy": dataset.source,
         "commit": results.source_commit(),
+        **measures.columns(split, test_images, scores, fitted),
     }
     results.add_result(out, row)
     progress.finished({key: str(value) for key, value in row.items()})
@@ -170,14 +171,7 @@ def _check_split(split: data.OneClassSplit, name: str, experiment: Experiment) -
 
 
 def _auroc(split: data.OneClassSplit, scores_N: np.ndarray) -> float:
-    """AUROC of the readable test images; of video after normalising within each (Eq. 4)."""
-    readable = ~np.isnan(scores_N)
-    if split.video_ids:
-        videos = np.asarray(split.video_ids)[readable]
-        return evaluate.auroc(
-            split.is_anomaly[readable], 1 - evaluate.frame_normality(scores_N[readable], videos)
-        )
-    return evaluate.auroc(split.is_anomaly[readable], scores_N[readable])
+    return evaluate.auroc(*measures.judged(split, scores_N))
 
 
 def _write_illustrations(path: Path, split: data.OneClassSplit, test_images, readable, fitted) -> None:
@@ -189,11 +183,14 @@ def _write_illustrations(path: Path, split: data.OneClassSplit, test_images, rea
     spread = np.linspace(0, len(other) - 1, min(len(other), _ILLUSTRATED - len(normal))).astype(int)
     shown = np.concatenate([normal, other[spread]])
     (_, originals), *_ = test_images.batches(len(shown), shown)
+    masks = split.masks(shown)
     np.savez_compressed(
         path,
         labels=np.asarray(split.test_labels)[shown],
         is_anomaly=split.is_anomaly[shown],
         originals=originals,
+        has_mask=np.array([mask is not None for mask in masks]),
+        masks=np.stack([np.zeros(originals.shape[1:3], bool) if mask is None else mask for mask in masks]),
         **fitted.illustrate(originals),
     )
 
