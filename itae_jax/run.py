@@ -141,6 +141,7 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         "data_copy": dataset.source,
         "commit": results.source_commit(),
         **measures.columns(split, test_images, scores, fitted),
+        "variant": experiment.variant,
     }
     results.add_result(out, row)
     progress.finished({key: str(value) for key, value in row.items()})
