@@ -154,9 +154,13 @@ def _titles(results: Sequence[RunResults]) -> list[str]:
     titles = [first_choice(found) for found in results]
     seen = [(found.dataset, title) for found, title in zip(results, titles, strict=True)]
     return [
-        f"{title} ({found.roots[0].name})" if seen.count((found.dataset, title)) > 1 else title
+        f"{title} ({_place(found)})" if seen.count((found.dataset, title)) > 1 else title
         for found, title in zip(results, titles, strict=True)
     ]
+
+
+def _place(found: RunResults) -> str:
+    return found.roots[0].name if found.roots else found.rows[0]["settings"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,18 +216,21 @@ def seeds_grid(column: Column) -> Grid | None:
 
 def measures_grid(found: RunResults) -> Grid:
     """All measures in percent, by class, and their averages over classes."""
+    same_as_auroc = f"auroc_{found.experiment.evaluate.error}"
     told = {
         title: {line.key: line for line in lines(found.rows, {}, measure) if line.key != "SD"}
         for measure, title in _MEASURES.items()
+        if measure != same_as_auroc
     }
     told = {title: of_measure for title, of_measure in told.items() if of_measure}
     names = {key: line.name for of_measure in told.values() for key, line in of_measure.items()}
-    order = [*(key for key in names if key != "avg"), "avg"]
+    classes = [key for key in names if key != "avg"]
+    order = [*classes, "avg"] if len(classes) > 1 else classes
     rows = [
         [names[key], *(of_measure[key].ours_text if key in of_measure else "" for of_measure in told.values())]
         for key in order
     ]
-    return Grid(["normal class", *told], rows, len(rows) - 1)
+    return Grid(["normal class", *told], rows, len(classes))
 
 
 def as_text(table: Grid) -> str:
@@ -238,15 +245,15 @@ def as_text(table: Grid) -> str:
     return "\n".join(map(line, everything))
 
 
-def as_markdown(table: Grid) -> list[str]:
-    """The lines of a Markdown table; summaries in bold."""
+def as_markdown(table: Grid, texts: int = 1) -> list[str]:
+    """The lines of a Markdown table; the first columns hold `texts`, the others numbers."""
 
     def line(cells):
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
     rows = [line(row) for row in table.rows[: table.summary]]
     rows += [line([f"**{row[0]}**", *row[1:]]) for row in table.rows[table.summary :]]
-    return [line(table.header), line(["---", *["--:"] * (len(table.header) - 1)]), *rows]
+    return [line(table.header), line(["---"] * texts + ["--:"] * (len(table.header) - texts)), *rows]
 
 
 CSV_COLUMNS = (
