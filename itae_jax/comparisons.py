@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from itae_jax.figures import ANOMALOUS, NORMAL
 
 # Told apart by colour-blind readers too (Okabe and Ito).
 COLOURS = (NORMAL, ANOMALOUS, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 _OUTLINE = "#00e5ff"
+_PAPER_MARK = {"color": "black", "markerfacecolor": "white", "markersize": 4}
 
 
 def colour(number: int) -> str:
@@ -31,9 +33,8 @@ class Bars:
 def bars_by_class(groups: Sequence[str], methods: Sequence[Bars]) -> Figure:
     """A bar for each method in each group, the paper's number as a mark on it."""
     count, share = len(methods), 0.8 / len(methods)
-    figure = Figure(
-        figsize=(min(11, max(4.2, 0.25 * len(groups) * (count + 1) + 1.6)), 3.4), layout="constrained"
-    )
+    inches = min(11, max(4.2, 0.25 * len(groups) * (count + 1) + 1.6))
+    figure = Figure(figsize=(inches, 3.4), layout="constrained")
     ax = figure.subplots()
     places = np.arange(len(groups))
     for number, bars in enumerate(methods):
@@ -41,16 +42,24 @@ def bars_by_class(groups: Sequence[str], methods: Sequence[Bars]) -> Figure:
         ax.bar(x, bars.ours, share * 0.92, color=colour(number), alpha=0.75, label=bars.title)
         if not np.isnan(bars.spreads).all():
             ax.errorbar(x, bars.ours, bars.spreads, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
-        label = "paper" if number == count - 1 else None
-        ax.plot(x, bars.papers, "D", color="black", markerfacecolor="white", markersize=4, label=label)
+        printed = ~np.isnan(bars.papers)
+        label = None if any(line.get_label() == "paper" for line in ax.lines) else "paper"
+        if printed.any():
+            ax.plot(x[printed], np.compress(printed, bars.papers), "D", label=label, **_PAPER_MARK)
     ax.axhline(50, color="0.5", linewidth=0.8, linestyle=":")
-    ax.set(ylim=(0, 102), ylabel="AUROC, %")
-    ax.set_xticks(places, groups, rotation=40 if max(map(len, groups)) > 4 else 0, ha="right")
-    if max(map(len, groups)) <= 4:
-        ax.set_xticks(places, groups, ha="center")
+    ax.margins(x=0.01)
+    ax.set_ylim(0, 102)
+    ax.set_ylabel("AUROC, %", fontsize=9)
+    if sum(map(len, groups)) > 9 * inches:
+        ax.set_xticks(places, groups, rotation=40, ha="right")
+    else:
+        ax.set_xticks(places, groups)
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=8)
-    figure.legend(loc="outside upper center", ncols=min(4, count + 1), fontsize=8, frameon=False)
+    handles, labels = ax.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda i: labels[i] == "paper")
+    shown = [handles[i] for i in order], [labels[i] for i in order]
+    figure.legend(*shown, loc="outside upper center", ncols=6, fontsize=8, frameon=False)
     return figure
 
 
@@ -85,6 +94,7 @@ def curves_over_epochs(panels: Sequence[tuple[str, Sequence[Curve | None]]]) -> 
                     curve.epochs, middle - band, middle + band, color=colour(number), alpha=0.2, linewidth=0
                 )
         ax.set_title(title, fontsize=9)
+        ax.set_ylim(top=min(ax.get_ylim()[1], 101))
         ax.grid(color="0.9", linewidth=0.6)
         ax.tick_params(labelsize=7)
     for spare in list(axes.flat)[len(panels) :]:
@@ -110,33 +120,24 @@ class Bubble:
 
 def efficiency(bubbles: Sequence[Bubble]) -> Figure:
     """Figure 3: further right is faster, higher is better, a smaller circle takes less memory."""
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     ax = figure.subplots()
     largest = max(bubble.memory_mb for bubble in bubbles)
+    handles = []
     for number, bubble in enumerate(bubbles):
-        face = "none" if bubble.is_paper else colour(number)
+        look = {"facecolor": colour(number), "edgecolor": colour(number), "alpha": 0.75}
+        if bubble.is_paper:
+            look = {"facecolor": "none", "edgecolor": colour(number), "linestyle": "--"}
         place = bubble.images_per_second, bubble.auroc
-        ax.scatter(
-            *place,
-            s=1600 * bubble.memory_mb / largest,
-            facecolor=face,
-            edgecolor="0.35" if bubble.is_paper else colour(number),
-            linestyle="--" if bubble.is_paper else "-",
-            alpha=0.75,
-        )
-        ax.annotate(
-            f"{bubble.title}\n{bubble.memory_mb:.0f} MB",
-            place,
-            xytext=(0, 6 + 20 * np.sqrt(bubble.memory_mb / largest)),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
+        ax.scatter(*place, s=1600 * bubble.memory_mb / largest, **look)
+        handles.append(Patch(label=f"{bubble.title}, {bubble.memory_mb:.0f} MB", **look))
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.margins(0.25)
-    low, high = ax.get_ylim()
-    ax.set_ylim(max(0, low - 4), min(112, high + 10))
-    ax.set(xlabel="images scored a second", ylabel="AUROC, %")
+    ax.set_ylim(top=min(ax.get_ylim()[1], 105))
+    ax.set_xlabel("images scored a second", fontsize=9)
+    ax.set_ylabel("AUROC, %", fontsize=9)
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

@@ -130,7 +130,9 @@ def _comparing_figures(of_dataset: list[Column]):
         bars = [
             _bars(column.title, of_column, order) for column, of_column in zip(of_dataset, told, strict=True)
         ]
-        caption = "AUROC by normal class; diamonds are the paper's, whiskers one SD over seeds."
+        caption = "AUROC by normal class"
+        caption += "; diamonds: the paper's" if any(column.cells for column in of_dataset) else ""
+        caption += "; whiskers: one SD over seeds." if any(line.spread for one in told for line in one) else "."
         yield "bars", comparisons.bars_by_class([names[key] for key in order], bars), caption
     panels = _curve_panels(of_dataset)
     if panels:

@@ -18,8 +18,12 @@ def test_bars_have_the_heights_of_the_numbers_and_marks_at_the_papers():
     methods = [Bars("ITAE", [90, 80], [NAN, NAN], [91, NAN]), Bars("AE", [60, NAN], [1, NAN], [59, 58])]
     (ax,) = drawn(comparisons.bars_by_class(["cat", "dog"], methods))
     assert [[bar.get_height() for bar in group] for group in ax.containers[:1]] == [[90, 80]]
-    marks = [line.get_ydata() for line in ax.lines if line.get_marker() == "D"]
-    np.testing.assert_array_equal(marks, [[91, NAN], [59, 58]])
+    marks = [line.get_xydata().tolist() for line in ax.lines if line.get_marker() == "D"]
+    assert [[height for _, height in of_method] for of_method in marks] == [[91], [59, 58]]
+    centres = [
+        [bar.get_x() + bar.get_width() / 2 for bar in group] for group in ax.containers if len(group) == 2
+    ]
+    assert marks[0][0][0] == pytest.approx(centres[0][0])
     assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog"]
 
 
