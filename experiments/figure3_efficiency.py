@@ -13,7 +13,7 @@ from itae_jax.config import ComputeConfig, DataConfig, Experiment, TrainConfig, 
 VARIANTS = {
     "AE": ("identity", "float32"),
     "ITAE": ("gray+rotate", "float32"),
-    "ITAE bfloat16": ("gray+rotate", "bfloat16"),
+    "ITAE-bfloat16": ("gray+rotate", "bfloat16"),
 }
 
 

@@ -90,16 +90,19 @@ def command(name: str, root: str, out: Path, more: list[str]) -> list[str]:
     return ["run", file, "--out", str(out / name), *reduced.options, "--set", *settings, *more]
 
 
-def choose(prefixes: list[str]) -> list[str]:
-    """The names that begin with one of the prefixes; all without any.
+def choose(words: list[str]) -> list[str]:
+    """The names given, and of words that are none the names that begin so; all without any.
 
     Raises:
-      SystemExit: a prefix that no name begins with.
+      SystemExit: a word that no name begins with.
     """
-    for prefix in prefixes:
-        if not any(name.startswith(prefix) for name in REDUCED):
-            raise SystemExit(f"reduced: nothing begins with {prefix!r}; there are {', '.join(REDUCED)}")
-    return [name for name in REDUCED if not prefixes or name.startswith(tuple(prefixes))]
+    chosen = []
+    for word in words:
+        found = [word] if word in REDUCED else [name for name in REDUCED if name.startswith(word)]
+        if not found:
+            raise SystemExit(f"reduced: nothing begins with {word!r}; there are {', '.join(REDUCED)}")
+        chosen += found
+    return list(dict.fromkeys(chosen)) if words else list(REDUCED)
 
 
 def main() -> int:

@@ -215,8 +215,10 @@ def _run(arguments) -> int:
     for variant, experiment in experiments.items():
         if variant:
             print(f"variant {variant}", flush=True)
-        _run_variant(experiment, directories[variant], arguments)
-        variants.remember(out, experiments)
+        try:
+            _run_variant(experiment, directories[variant], arguments)
+        finally:
+            variants.remember(out, experiments)
     print(report.text_tables(report.read([out])), flush=True)
     print(f"report: {report.write([out])}")
     return 0

@@ -208,6 +208,8 @@ def check_values(experiment: Experiment) -> None:
     for field in ("name", "variant") if values["variant"] else ("name",):
         if not values[field] or set(values[field]) & set("/\\\0") or values[field].startswith("."):
             raise RequestError(f"{field}={values[field]!r}: expected a word that can name a directory")
+    if values["seed"] + values["runs"] > 2**32:
+        raise RequestError(f"seed={values['seed']} runs={values['runs']}: seeds end at {2**32 - 1}")
     if not 0 < values["train.learning_rate"] < float("inf"):
         raise RequestError(f"train.learning_rate={values['train.learning_rate']}: expected a positive number")
 

@@ -68,9 +68,12 @@ def remember(out: Path, experiments: dict[str, Experiment]) -> None:
 
 
 def expand(directory: Path) -> list[Path]:
-    """The run directories of those of its variants that have a result; else the directory itself."""
-    there = [directory / variant for variant in _order(directory)]
-    return [path for path in there if (path / "results.csv").exists()] or [directory]
+    """The run directories with results in a directory that holds several; else the directory itself."""
+    if (directory / "results.csv").exists():
+        return [directory]
+    there = sorted(path.parent.name for path in directory.glob("*/results.csv"))
+    order = [variant for variant in _order(directory) if variant in there]
+    return [directory / name for name in dict.fromkeys([*order, *there])] or [directory]
 
 
 def _order(out: Path) -> list[str]:

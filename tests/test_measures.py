@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from itae_jax import data, evaluate, measures, transforms
+from itae_jax import cli, data, evaluate, measures, results, transforms
 from itae_jax.config import DataConfig
 from itae_jax.data.one_class import OneClassSplit
 
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 CASES = st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=30).filter(
     lambda pairs: len({anomalous for anomalous, _ in pairs}) == 2
 )
@@ -146,6 +147,29 @@ def test_masks_are_cut_at_half_and_what_is_not_known_is_none(category):
     assert not masks.pop("test/good/0.png").any()
     assert masks == {f"test/dent/{i}.png": None for i in (1, 2, 3)}
     assert [Path(name).name for name in dataset.unreadable] == ["3_mask.png"]
+
+
+def test_a_run_tells_the_measures_of_pixels_and_shows_them(category, tmp_path, tiny_network):
+    out, experiment = tmp_path / "out", str(EXPERIMENTS / "table2_mvtec_ad.py")
+    small = [
+        "data.image_size=16",
+        "model.width=2",
+        "train.epochs=1",
+        "train.batch_size=1",
+        "train.augment=none",
+    ]
+    settings = [*small, f"data.root={category}", "transform.name=identity", "compute.devices=1"]
+    assert cli.main(["run", experiment, "--out", str(out), "--set", *settings]) == 0
+    (row,) = results.read_results(out).values()
+    assert all(0 <= float(row[column]) <= 1 for column in measures.PIXEL_COLUMNS)
+    with np.load(out / "class_0" / "seed_0" / "illustrations.npz") as saved:
+        shown = dict(zip(saved["labels"].tolist(), saved["masks"], strict=True))
+        np.testing.assert_allclose(saved["maps"].mean(), saved["maps"].mean((1, 2)).mean(), rtol=1e-6)
+    assert shown["dent"].mean() == 0.5
+    assert not shown["good"].any()
+    assert "| plate | " in (out / "report.md").read_text()
+    assert "AUPRO" in (out / "report.md").read_text()
+    assert (out / "figures" / "error_maps_plate.png").exists()
 
 
 def test_a_set_without_masks_has_none(rng):

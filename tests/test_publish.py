@@ -151,6 +151,8 @@ def test_later_options_prevail_and_unknown_names_are_refused():
     arguments = reduced.command("table4", "", Path("out"), ["--set", "train.epochs=1"])
     assert arguments[-1] == "train.epochs=1"
     assert reduced.choose(["table4", "figure3"]) == ["table4", "figure3"]
+    assert reduced.choose(["table1_mnist"]) == ["table1_mnist"]
+    assert reduced.choose(["table1_m", "table1_mnist"]) == ["table1_mnist", "table1_mnist_ae"]
     assert reduced.choose([]) == list(reduced.REDUCED)
     with pytest.raises(SystemExit, match="nothing begins with 'table9'"):
         reduced.choose(["table9"])

@@ -17,7 +17,7 @@ def get_configs():
         name: Experiment(
             name="two", classes="6,8", data=DataConfig(image_size=16, limit_test=60),
             transform=TransformConfig(name=transform), model=ModelConfig(width=2),
-            train=TrainConfig(epochs=1), evaluate=EvaluateConfig(every_epochs=1),
+            train=TrainConfig(epochs=2), evaluate=EvaluateConfig(every_epochs=1),
         )
         for name, transform in {"turned": "rotate", "plain": "identity"}.items()
     }
@@ -32,7 +32,7 @@ def file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(file):
+def finished(file, tiny_network):
     """Both variants run, the second by a call of its own; tests leave it as it is."""
     out = file.parent / "out"
     command = ["run", str(file), "--out", str(out), "--set", "data.limit_train=40"]
@@ -123,8 +123,21 @@ def test_a_wrong_file_is_refused(tmp_path, body, message):
         config.load_experiments(path)
 
 
+def test_a_directory_of_runs_stands_for_all_of_them(tmp_path):
+    for name in ("b", "a", "empty"):
+        (tmp_path / name).mkdir()
+    for name in ("b", "a"):
+        (tmp_path / name / "results.csv").touch()
+    assert variants.expand(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    (tmp_path / "variants.json").write_text('["b", "not yet"]')
+    assert variants.expand(tmp_path) == [tmp_path / "b", tmp_path / "a"]
+    assert variants.expand(tmp_path / "a") == [tmp_path / "a"]
+    assert variants.expand(tmp_path / "nowhere") == [tmp_path / "nowhere"]
+
+
 def test_a_damaged_order_is_refused(tmp_path):
     (tmp_path / "variants.json").write_text('{"a": 1}')
+    (tmp_path / "a").mkdir()
     with pytest.raises(RequestError, match=r"variants\.json: is damaged"):
         variants.expand(tmp_path)
 
