@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint format results clean
+.PHONY: demo test lint format results tables-small clean
 
 demo: $(INSTALLED)   ## train and score the ten digits, write runs/digits/report.html
 	$(BIN)/itae run experiments/digits.py --out runs/digits
@@ -20,6 +20,12 @@ format: $(INSTALLED)
 
 results: $(INSTALLED)   ## docs/results.md and the table in README.md, from experiments/results/
 	$(BIN)/python experiments/publish.py
+
+# make tables-small TABLES="table4 table5" DATA=~/data CIFAR10=~/cifar10 MORE="--classes 0,1"
+tables-small: $(INSTALLED)   ## the paper's tables and figures in a form that a CPU can do, into runs/reduced/
+	$(BIN)/python experiments/reduced.py $(TABLES) $(if $(DATA),--data $(DATA)) $(if $(CIFAR10),--cifar10 $(CIFAR10)) \
+	  $(if $(IMAGENET),--imagenet $(IMAGENET)) $(if $(MVTEC),--mvtec $(MVTEC)) \
+	  $(if $(SHANGHAITECH),--shanghaitech $(SHANGHAITECH)) $(MORE)
 
 clean:
 	rm -rf .venv

@@ -6,22 +6,38 @@ python experiments/publish.py --check           only says whether they are up to
 """
 
 import argparse
-import json
+import functools
 import sys
 from pathlib import Path
-from statistics import mean, stdev
 
-from itae_jax import bench, bench_data
+import publish_speed
+
+from itae_jax import config, paper, tables
 from itae_jax.errors import RequestError
-from itae_jax.report import by_class, covers, paper_cells
+from itae_jax.finished import RunResults
+from itae_jax.report import describe
 from itae_jax.results import COLUMNS, read_csv, read_results, write_csv, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS, PAPER = ROOT / "experiments" / "results", ROOT / "experiments" / "paper"
+EXPERIMENTS = ROOT / "experiments"
+RESULTS, PAPER = EXPERIMENTS / "results", EXPERIMENTS / "paper"
 BEGIN, END = "<!-- results: begin, written by make results -->", "<!-- results: end -->"
+# Rows that agree in all of these are of one thing, and average; others never do.
+_GROUP = (
+    *("experiment", "variant", "dataset", "method", "transform", "width", "epochs", "dtype", "device"),
+    *("data_copy", "settings"),
+)
 # A row replaces an older one that measured the same.
-_GROUP = ("dataset", "method", "transform", "width", "epochs", "dtype", "device", "data_copy", "settings")
-_SAME = ("experiment", *_GROUP, "normal_class", "seed")
+_SAME = (*_GROUP, "normal_class", "seed")
+# What may differ between groups that stand side by side in a table: what is compared there.
+_COMPARED = ("variant", "transform")
+_COMPARED_SETTINGS = ("transform.name", "train.loss")
+_SHOWN_SETTINGS = ("data.name", "transform.name", "model.width", "train.epochs", "compute.dtype")
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a file of results; columns that it is too old to have are empty."""
+    return [dict.fromkeys(COLUMNS, "") | row for row in read_csv(path)] if path.exists() else []
 
 
 def add(directory: Path) -> None:
@@ -35,159 +51,111 @@ def add(directory: Path) -> None:
                 f"{directory}: class {row['normal_class']} has uncommitted changes behind it; commit, rerun"
             )
     path = RESULTS / f"{rows[0]['experiment']}.csv"
-    old = read_csv(path) if path.exists() else []
-    kept = {tuple(row[key] for key in _SAME): row for row in [*old, *rows]}
-    order = ("dataset", "transform", "width", "epochs", "seed", "normal_class")
+    kept = {tuple(row[key] for key in _SAME): row for row in [*read_rows(path), *rows]}
+    order = ("dataset", "variant", "transform", "width", "epochs", "seed", "normal_class")
     write_csv(path, sorted(kept.values(), key=lambda row: [row[key].zfill(9) for key in order]), COLUMNS)
 
 
-def groups() -> list[tuple[str, dict[str, str], list[dict[str, str]]]]:
-    """(experiment, what its rows have in common, rows) for all that was measured."""
+@functools.cache
+def paper_table(experiment: str) -> str:
+    """The table of the paper that an experiment file compares with; empty for none."""
+    path = EXPERIMENTS / f"{experiment}.py"
+    return next(iter(config.load_experiments(path).values())).paper_table if path.exists() else ""
+
+
+def as_results(rows: list[dict[str, str]]) -> RunResults:
+    """Rows of one group, as a report would read them from a run directory."""
+    row = rows[0]
+    table = paper_table(row["experiment"])
+    printed = read_csv(PAPER / f"{table}.csv") if table else []
+    start = config.Experiment(name=row["experiment"], variant=row["variant"], paper_table=table)
+    loss, error = paper.setting(row, "train.loss", "l2"), paper.setting(row, "evaluate.error", "l1")
+    experiment = config.override(start, [f"train.loss={loss}", f"evaluate.error={error}"])
+    rows = sorted(rows, key=lambda row: (int(row["normal_class"]), int(row["seed"])))
+    return RunResults(experiment, rows, printed, {})
+
+
+def groups() -> list[RunResults]:
+    """All that was measured, rows of one thing together."""
     found: dict[tuple, list[dict[str, str]]] = {}
     for path in sorted(RESULTS.glob("*.csv")):
-        for row in read_csv(path):
-            found.setdefault((path.stem, *(row[key] for key in _GROUP)), []).append(row)
-    return [(key[0], dict(zip(_GROUP, key[1:], strict=True)), rows) for key, rows in found.items()]
+        for row in read_rows(path):
+            found.setdefault(tuple(row[key] for key in _GROUP), []).append(row)
+    return [as_results(rows) for rows in found.values()]
 
 
-def paper_numbers(row: dict[str, str]) -> dict[str, dict[str, str]]:
-    """The paper's cells to set beside a row of results."""
-    printed = [cell for table in ("table1", "table2", "table3") for cell in read_csv(PAPER / f"{table}.csv")]
-    return paper_cells(printed, row)
+def side_by_side() -> list[list[RunResults]]:
+    """The groups that one table compares: alike but for what is compared."""
+    found: dict[tuple, list[RunResults]] = {}
+    for group in groups():
+        row = group.rows[0]
+        settings = [part for part in row["settings"].split(" ") if not part.startswith(_COMPARED_SETTINGS)]
+        key = *(row[key] for key in _GROUP if key not in (*_COMPARED, "settings")), *settings
+        found.setdefault(key, []).append(group)
+    return list(found.values())
 
 
-def is_reduced(group: dict[str, str]) -> bool:
-    """Whether a group is smaller than the paper's training, or used part of the data."""
-    return int(group["width"]) < 64 or int(group["epochs"]) < 500 or "data.limit" in group["settings"]
+def training(row: dict[str, str]) -> str:
+    """How a row came about: what distinguishes the lines of the summary."""
+    others = [part for part in row["settings"].split(" ") if part.partition("=")[0] not in _SHOWN_SETTINGS]
+    reduced = ["reduced"] if is_reduced(row) else []
+    told = [f"width {row['width']}", f"{row['epochs']} epochs", row["dtype"], *reduced, *others]
+    return ", ".join(told)
+
+
+def is_reduced(row: dict[str, str]) -> bool:
+    """Whether a result stands beside the paper's but is of less training or data."""
+    return bool(paper_table(row["experiment"])) and paper.is_reduced(row)
 
 
 def summary_table() -> list[str]:
     """A line for each group: the average over its classes beside the paper's."""
-    lines = [
-        "| data | erased by | width | epochs | classes | average AUROC, % | paper, full size |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for _, group, rows in groups():
-        classes = by_class(rows)
-        paper = paper_numbers(rows[0])
-        average = mean(mean(aurocs) for _, aurocs in classes.values())
-        complete = covers(paper, group["dataset"], list(classes))
-        cells = [
-            group["data_copy"],
-            group["transform"],
-            group["width"],
-            group["epochs"],
-            str(len(classes)),
-            f"{average:.1f}",
-            paper["avg"]["auroc"] if complete else "",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def speed_line() -> list[str]:
-    """How the newest benchmark compares with PyTorch, in a sentence a file."""
+    header = ["data", "erased by", "training", "classes", "seeds", "average AUROC, %", "paper, full training"]
     lines = []
-    for path in sorted(RESULTS.glob("bench_network*.json")):
-        result = json.loads(path.read_text())
-        ratios = bench.ratios(result)
-        told = "; ".join(
-            f"{task} " + ", ".join(f"{r:.2f} at width {width}" for (t, width), r in ratios.items() if t == task)
-            for task in dict.fromkeys(task for task, _ in ratios)
-        )
-        lines += ["", f"Speed on {result['environment']['device']}, our time over PyTorch's best: {told}."]
-    return lines
+    for group in groups():
+        (of_dataset,) = tables.columns([group])
+        row = group.rows[0]
+        for column in of_dataset:
+            told = {line.key: line for line in tables.lines(group.rows, column.cells, column.measure)}
+            classes = sum(key.isdecimal() for key in told)
+            how = row["transform"] if column.measure == "auroc" else f"{row['transform']}, {column.title}"
+            average = told["avg"]
+            counts = [str(classes), str(average.seeds)]
+            shown = [row["data_copy"], how, training(row), *counts, average.ours_text, average.paper_text]
+            lines.append(shown)
+    return tables.as_markdown(tables.Grid(header, lines, len(lines)), texts=3)
 
 
-def class_table(group: dict[str, str], rows: list[dict[str, str]]) -> list[str]:
-    """A line for each class of a group, then average and SD over classes."""
-    paper = paper_numbers(rows[0])
-    classes = by_class(rows)
-    lines = ["| normal class | seeds | AUROC, % |" + (" paper |" if paper else "")]
-    lines.append("| --- | --- | --- |" + (" --- |" if paper else ""))
-
-    def line(name, seeds, auroc, key):
-        printed = paper.get(key, {"auroc": "", "source": ""})
-        note = "" if printed["source"] in ("printed", "") else f" ({printed['source']})"
-        lines.append(f"| {name} | {seeds} | {auroc:.1f} |" + (f" {printed['auroc']}{note} |" if paper else ""))
-
-    for key, (name, aurocs) in classes.items():
-        line(name, len(aurocs), mean(aurocs), key)
-    means = [mean(aurocs) for _, aurocs in classes.values()]
-    complete = covers(paper, group["dataset"], list(classes))
-    line("**average**", "", mean(means), "avg" if complete else "")
-    if len(means) > 1:
-        line("SD over classes", "", stdev(means), "SD" if complete else "")
-    return lines
-
-
-def bench_lines(path: Path) -> list[str]:
-    """A benchmark file as a table."""
-    result = json.loads(path.read_text())
-    environment, settings = result["environment"], result["settings"]
-    versions = environment["versions"]
-    torch = f", PyTorch {versions['torch']}" if "torch" in versions else ""
-    height, width, channels = settings["image"]
+def section(together: list[RunResults]) -> list[str]:
+    """The part of docs/results.md on groups that stand side by side."""
+    (of_dataset,) = tables.columns(together)
+    first = together[0].rows[0]
+    compared = bool(first["experiment"] and paper_table(first["experiment"]))
+    mark = " (reduced: less than the paper's training)" if compared and paper.is_reduced(first) else ""
     lines = [
-        f"On {environment['device']}, jax {versions['jax']}{torch}, commit {environment['commit']}: batches of "
-        f"{settings['batch_size']} images of {height}x{width}x{channels}, {settings['transform']}, "
-        f"{settings['dtype']}. Median of the rounds; from `{path.relative_to(ROOT)}`.",
+        f"## {first['experiment']}: {first['dataset']}, {first['dtype']}, width {first['width']}{mark}",
         "",
-        "| task | width | contender | seconds a batch | images/s |",
-        "| --- | --- | --- | --- | --- |",
     ]
-    for timing in result["timings"]:
-        lines.append(
-            f"| {timing['task']} | {timing['width']} | {timing['contender']} | {timing['seconds']:.4f} | "
-            f"{timing['images_per_second']:.0f} |"
-        )
-    ratios = bench.ratios(result)
-    if ratios:
-        lines += ["", "| our time over PyTorch's best | width | ratio |", "| --- | --- | --- |"]
-        lines += [f"| {task} | {width} | {ratio:.2f} |" for (task, width), ratio in ratios.items()]
+    lines += [*tables.as_markdown(tables.grid(of_dataset)), ""]
+    for column in of_dataset:
+        seeds = tables.seeds_grid(column)
+        if seeds:
+            lines += [f"{column.title} by seed:", "", *tables.as_markdown(seeds), ""]
+    for column in {id(column.found): column for column in of_dataset}.values():
+        row, title = column.found.rows[0], column.title
+        lines += [f"{title}: {describe(column.found)}. Not at their defaults: `{row['settings']}`.", ""]
+        measures = tables.measures_grid(column.found)
+        if len(measures.header) > 2:
+            lines += [f"{title}, all measures in percent:", "", *tables.as_markdown(measures), ""]
     return lines
-
-
-def data_lines(path: Path) -> list[str]:
-    """A benchmark of reading as a table."""
-    result = json.loads(path.read_text())
-    environment, settings = result["environment"], result["settings"]
-    height, width, _ = settings["image"]
-    lines = [
-        f"On {environment['device']}, commit {environment['commit']}: {settings['count']} JPEG files of "
-        f"{height}x{width}, {settings['threads']} threads. From `{path.relative_to(ROOT)}`.",
-        "",
-        "| pass | pipeline, images/s | bare decoding, images/s | resident memory, MiB |",
-        "| --- | --- | --- | --- |",
-    ]
-    for number, row in enumerate(result["passes"], 1):
-        lines.append(f"| {number} | {row['pipeline']:.0f} | {row['bare']:.0f} | {row['resident_mib']:.0f} |")
-    return [*lines, "", f"Ratio, median of the passes: {bench_data.ratio(result):.2f}."]
 
 
 def results_page() -> str:
     """docs/results.md."""
     lines = ["# Results", "", "Written from `experiments/results/` by `make results`.", ""]
-    for experiment, group, rows in groups():
-        mark = " (reduced: smaller or shorter than the paper's training)" if is_reduced(group) else ""
-        commits = ", ".join(sorted({row["commit"] for row in rows}))
-        tested = ", ".join(sorted({row["num_test"] for row in rows}))
-        lines += [
-            f"## {experiment}: {group['dataset']}, {group['transform']}{mark}",
-            "",
-            f"{group['data_copy']}; {group['dtype']}, on {group['device']}, {tested} test images, commit "
-            f"{commits}. Not at their defaults: `{group['settings']}`.",
-            "",
-            *class_table(group, rows),
-            "",
-        ]
-    lines += ["## Speed", ""]
-    for path in sorted(RESULTS.glob("bench_network*.json")):
-        lines += [*bench_lines(path), ""]
-    lines += ["## Reading image files", ""]
-    for path in sorted(RESULTS.glob("bench_data*.json")):
-        lines += [*data_lines(path), ""]
-    return "\n".join(lines)
+    for together in side_by_side():
+        lines += section(together)
+    return "\n".join([*lines, *publish_speed.sections(RESULTS)])
 
 
 def readme() -> str:
@@ -195,7 +163,7 @@ def readme() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return before + "\n".join([BEGIN, *summary_table(), *speed_line(), END]) + after
+    return before + "\n".join([BEGIN, *summary_table(), *publish_speed.speed_line(RESULTS), END]) + after
 
 
 def main() -> int:

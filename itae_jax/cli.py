@@ -51,8 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("experiment", type=Path, metavar="EXPERIMENT.py")
     run.add_argument("--out", type=_path, help="directory of the results; default runs/<experiment>")
-    run.add_argument("--classes", type=_texts, help="normal classes, indices or names: 0,7; default all")
-    run.add_argument("--seeds", type=_integers, help="seeds: 0,1,2; default the config's")
+    run.add_argument(
+        "--classes", type=_texts, help="normal classes, indices or names: 0,7; default the experiment's"
+    )
+    run.add_argument("--variants", type=_texts, help="of an experiment that has several; default all")
+    run.add_argument("--seeds", type=_integers, help="seeds: 0,1,2; default the experiment's")
     run.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="override config fields"
     )
@@ -60,8 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser(
         "report",
-        help="write report.html of finished runs into the first directory",
-        epilog="example: itae report runs/digits",
+        help="join finished runs and write report.html, .md and .csv into the first directory",
+        epilog="example: itae report runs/machine1 runs/machine2 runs/autoencoder",
         allow_abbrev=False,
     )
     report.add_argument("directories", nargs="+", type=Path, metavar="DIR")
@@ -209,17 +212,35 @@ class _SweepProgress:
 
 
 def _run(arguments) -> int:
-    from itae_jax import config, parallel
+    from itae_jax import parallel, variants
 
-    experiment = config.override(config.load_experiment(arguments.experiment), arguments.set)
-    seeds = arguments.seeds or [experiment.seed]
-    if not all(0 <= seed < 2**32 for seed in seeds):
+    experiments = variants.load(arguments.experiment, arguments.set, arguments.variants)
+    if not all(0 <= seed < 2**32 for seed in arguments.seeds or ()):
         raise RequestError("--seeds: expected whole numbers from 0 to 4294967295")
-    out = arguments.out or Path("runs") / experiment.name
+    out = arguments.out or Path("runs") / next(iter(experiments.values())).name
+    directories = variants.directories(out, experiments)
     parallel.use_cpu_cores()
-    if experiment.compute.deterministic == "yes":
+    if any(experiment.compute.deterministic == "yes" for experiment in experiments.values()):
         parallel.use_deterministic_operations()
     from itae_jax import report
+
+    failed = 0
+    for variant, experiment in experiments.items():
+        if variant:
+            print(f"variant {variant}", flush=True)
+        try:
+            failed += _run_variant(experiment, directories[variant], arguments)
+        finally:
+            variants.remember(out, experiments)
+    print(report.text_tables(report.read([out])), flush=True)
+    print(f"report: {report.write([out])}")
+    if failed:
+        print(f"itae: {failed} trainings failed; see above", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run_variant(experiment, out: Path, arguments) -> int:
+    """Runs one experiment; returns how many of its trainings failed."""
     from itae_jax import run as sweep
     from itae_jax.results import FAILED
 
@@ -227,26 +248,20 @@ def _run(arguments) -> int:
         rows, new = sweep.run(
             experiment,
             out,
-            arguments.classes,
-            seeds,
+            arguments.classes or (experiment.classes.split(",") if experiment.classes else None),
+            arguments.seeds or range(experiment.seed, experiment.seed + experiment.runs),
             progress,
             paper_directory=arguments.experiment.parent / "paper",
         )
     if not new:
         print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")
-    print(report.text_table(report.read(out)), flush=True)
-    print(f"report: {report.write([out])}")
-    failed = sum(row["note"].startswith(FAILED) for row in rows)
-    if failed:
-        print(f"itae: {failed} of {len(rows)} trainings failed; see above", file=sys.stderr)
-    return 1 if failed else 0
+    return sum(row["note"].startswith(FAILED) for row in rows)
 
 
 def _report(arguments) -> int:
     from itae_jax import report
 
-    for directory in arguments.directories:
-        print(f"{directory}\n{report.text_table(report.read(directory))}\n", flush=True)
+    print(report.text_tables(report.read(arguments.directories)), flush=True)
     print(f"report: {report.write(arguments.directories)}")
     return 0
 

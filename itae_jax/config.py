@@ -1,7 +1,8 @@
 """Experiments as data: frozen dataclasses, `section.field=value` overrides, JSON.
 
-An experiment file is Python with a function `get_config()` that returns an `Experiment`; it states
-only what differs from the defaults below.
+An experiment file is Python with a function `get_config()` that returns an `Experiment`, or
+`get_configs()` that returns several by name, its variants; it states only what differs from the
+defaults below.
 """
 
 import dataclasses
@@ -112,11 +113,22 @@ class ComputeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """All that decides a result, but the versions and the machine."""
+    """All that decides a result, but the versions and the machine.
+
+    Attributes:
+      variant: the name that an experiment file of several gives this one.
+      seed: the first seed, or the only one.
+      runs: how many trainings of each class, with seeds counted from `seed` on.
+      classes: the normal classes, indices or names joined by commas; empty: all.
+      paper_table: the file of the paper's numbers that the results stand beside.
+    """
 
     name: str = "experiment"
+    variant: str = ""
     method: str = "itae"
     seed: int = 0
+    runs: int = 1
+    classes: str = ""
     paper_table: str = ""
     data: DataConfig = DataConfig()
     transform: TransformConfig = TransformConfig()
@@ -144,6 +156,7 @@ _CHOICES = {
     "compute.deterministic": ("no", "yes"),
 }
 _AT_LEAST_ONE = (
+    "runs",
     "model.width",
     "train.epochs",
     "train.batch_size",
@@ -168,6 +181,7 @@ _AT_LEAST_ZERO = (
 )
 _AT_MOST = {
     "seed": 2**32 - 1,  # of which random keys are made
+    "runs": 10_000,
     "data.image_size": 16_384,
     "model.width": 4096,
     "train.batch_size": 2**20,
@@ -178,8 +192,9 @@ _AT_MOST = {
     "compute.steps_per_call": 10_000,
 }
 # Fields that change how fast a result comes, or which of several it is, not what is run.
-_NOT_COMPARED = (
-    *("seed", "data.memory_gib", "data.workers", "train.checkpoint_minutes", "train.keep_checkpoints"),
+NOT_COMPARED = (
+    *("seed", "runs", "classes", "data.memory_gib", "data.workers"),
+    *("train.checkpoint_minutes", "train.keep_checkpoints"),
     *("compute.devices", "compute.steps_per_call", "compute.deterministic"),
 )
 
@@ -197,8 +212,11 @@ def check_values(experiment: Experiment) -> None:
     for field, most in _AT_MOST.items():
         if values[field] > most:
             raise RequestError(f"{field}={values[field]}: expected at most {most}")
-    if not values["name"] or set(values["name"]) & set("/\\\0") or values["name"].startswith("."):
-        raise RequestError(f"name={values['name']!r}: expected a word that can name a directory")
+    for field in ("name", "variant") if values["variant"] else ("name",):
+        if not values[field] or set(values[field]) & set("/\\\0") or values[field].startswith("."):
+            raise RequestError(f"{field}={values[field]!r}: expected a word that can name a directory")
+    if values["seed"] + values["runs"] > 2**32:
+        raise RequestError(f"seed={values['seed']} runs={values['runs']}: seeds end at {2**32 - 1}")
     if not 0 < values["train.learning_rate"] < float("inf"):
         raise RequestError(f"train.learning_rate={values['train.learning_rate']}: expected a positive number")
 
@@ -313,7 +331,7 @@ def from_json(text: str) -> Experiment:
 def settings(experiment: Experiment) -> str:
     """What decides the result and is not at its default, as `field=value` joined by spaces."""
     flat, defaults = flatten(experiment), flatten(Experiment())
-    left_out = {*_NOT_COMPARED, "name", "paper_table", "data.root"}
+    left_out = {*NOT_COMPARED, "name", "variant", "paper_table", "data.root"}
     return " ".join(f"{k}={v}" for k, v in flat.items() if v != defaults[k] and k not in left_out)
 
 
@@ -323,31 +341,47 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
     return [
         f"{field}: {before[field]!r} -> {after[field]!r}"
         for field in before
-        if before[field] != after[field] and field not in _NOT_COMPARED
+        if before[field] != after[field] and field not in NOT_COMPARED
     ]
 
 
-def load_experiment(path: Path) -> Experiment:
-    """What `get_config()` of an experiment file returns.
+def load_experiments(path: Path) -> dict[str, Experiment]:
+    """The experiments of a file by variant; under "" the only one, where it has no variants.
 
     Raises:
-      RequestError: no such file, one that fails, or no `get_config` that returns an Experiment.
+      RequestError: no such file, one that fails, or without `get_config` or `get_configs` that return
+        what they should.
     """
     if not path.is_file():
         raise RequestError(f"{path}: no such experiment file")
     if path.suffix != ".py":
         raise RequestError(f"{path}: an experiment is a Python file with a function get_config()")
     try:
-        get_config = runpy.run_path(str(path)).get("get_config")
-        if not callable(get_config):
+        functions = runpy.run_path(str(path))
+        if callable(functions.get("get_configs")):
+            return _named_variants(functions["get_configs"]())
+        if not callable(functions.get("get_config")):
             raise RequestError("an experiment file needs a function get_config()")
-        experiment = get_config()
+        experiment = functions["get_config"]()
+        if not isinstance(experiment, Experiment):
+            raise RequestError(f"get_config() returned {type(experiment).__name__}, expected Experiment")
+        return {"": experiment}
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from None
     except SyntaxError as error:
         raise RequestError(f"{path}: line {error.lineno}: {error.msg}") from None
     except Exception as error:  # whatever the user's own code does
         raise RequestError(f"{path}: {type(error).__name__}: {error}") from None
-    if not isinstance(experiment, Experiment):
-        raise RequestError(f"{path}: get_config() returned {type(experiment).__name__}, expected Experiment")
-    return experiment
+
+
+def _named_variants(experiments: Any) -> dict[str, Experiment]:
+    if not isinstance(experiments, dict) or not experiments:
+        raise RequestError("get_configs() returned no dictionary of experiments by variant")
+    for variant, experiment in experiments.items():
+        if not isinstance(experiment, Experiment) or not isinstance(variant, str) or not variant:
+            raise RequestError(f"get_configs()[{variant!r}]: expected a name and an Experiment")
+    if len({experiment.name for experiment in experiments.values()}) > 1:
+        raise RequestError("get_configs(): the variants of an experiment share its name")
+    return {
+        variant: dataclasses.replace(experiment, variant=variant) for variant, experiment in experiments.items()
+    }

@@ -1,7 +1,7 @@
 """Scoring: restoration errors, normalised for each transform, averaged (Eq. 3), and AUROC."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +13,100 @@ from itae_jax.data.images import Images, as_images
 from itae_jax.train import to_float
 from itae_jax.transforms import Transform
 
+ERRORS = ("l1", "l2")
+
+
+def _batches_on_devices(compute, restore, images: Images, batch_size: int, devices) -> Iterator:
+    """(positions, result for the images there) of every batch; the last is padded, its padding dropped.
+
+    `compute` takes (restore, images uint8), mapped over the devices.
+    """
+    batch_size = _shared_evenly(batch_size, devices)
+    pending: list[tuple[np.ndarray, jax.Array]] = []
+
+    def collect():
+        positions, result = pending.pop(0)
+        return positions, jax.tree.map(lambda rows: np.asarray(rows)[: len(positions)], result)
+
+    for positions, batch in images.batches(batch_size):
+        padding = np.zeros((batch_size - len(batch), *images.image_shape), np.uint8)
+        pending.append((positions, compute(restore, np.concatenate([batch, padding]))))
+        if len(pending) > 1:  # the device computes while the next batch is read
+            yield collect()
+    while pending:
+        yield collect()
+
+
+def _shared_evenly(batch_size: int, devices) -> int:
+    return -(-batch_size // len(devices)) * len(devices)
+
+
+def pixel_errors(restored_TxBxHxWxC: jax.Array, originals_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
+    """The restoration error of every pixel and channel, T x B x H x W x C, of each kind."""
+    difference = restored_TxBxHxWxC - originals_BxHxWxC[None]
+    return {"l1": jnp.abs(difference), "l2": jnp.square(difference)}
+
+
+def maps_of(errors_TxBxHxWxC: jax.Array, normal_errors_T: jax.Array) -> jax.Array:
+    """Eq. 3 for each pixel, B x H x W: the mean over a map is the image's anomaly score."""
+    return (errors_TxBxHxWxC.mean(-1) / normal_errors_T[:, None, None, None]).mean(0)
+
+
+def _restored(restore, originals: jax.Array, transform: Transform) -> jax.Array:
+    inputs_TxB = transform.apply_all(originals)
+    restored = restore(inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
+    return restored.reshape(transform.count, *originals.shape)
+
 
 @functools.cache
-def _batch_errors(transform: Transform, error: str, dtype: str, devices: tuple[jax.Device, ...]) -> Callable:
-    """(restore, images uint8) -> errors B x T over the devices; compiled once for all parameters."""
+def _batch_errors(transform: Transform, dtype: str, devices: tuple[jax.Device, ...]) -> Callable:
+    """(restore, images uint8) -> errors B x T by kind over the devices; compiled once for all parameters."""
 
     def errors(restore, images_uint8):
         originals = to_float(images_uint8, jnp.dtype(dtype))
-        inputs_TxB = transform.apply_all(originals)
-        restored = restore(inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
-        difference = restored.reshape(transform.count, *originals.shape) - originals[None]
-        per_pixel = jnp.abs(difference) if error == "l1" else jnp.square(difference)
-        return per_pixel.mean((2, 3, 4)).T
+        of_pixels = pixel_errors(_restored(restore, originals, transform), originals)
+        return {kind: values.mean((2, 3, 4)).T for kind, values in of_pixels.items()}
 
     return parallel.split_batch(errors, devices, replicated_result=False)
+
+
+@functools.cache
+def _batch_maps(transform: Transform, error: str, dtype: str, devices: tuple[jax.Device, ...]) -> Callable:
+    """((restore, normal errors T), images uint8) -> error maps B x H x W over the devices."""
+
+    def maps(restore_and_normal, images_uint8):
+        restore, normal_errors_T = restore_and_normal
+        originals = to_float(images_uint8, jnp.dtype(dtype))
+        of_pixels = pixel_errors(_restored(restore, originals, transform), originals)
+        return maps_of(of_pixels[error], normal_errors_T)
+
+    return parallel.split_batch(maps, devices, replicated_result=False)
+
+
+def _prepared(restore, images, transform: Transform, devices):
+    images = as_images(images)
+    transform.check_size(*images.image_shape[:2])
+    devices = tuple(jax.local_devices() if devices is None else devices)
+    return restore if isinstance(restore, Partial) else Partial(restore), images, devices
+
+
+def all_restoration_errors(
+    restore: Callable[[jax.Array], jax.Array],
+    images: np.ndarray | Images,
+    transform: Transform,
+    *,
+    batch_size: int = 128,
+    devices: Sequence[jax.Device] | None = None,
+    dtype: str = "float32",
+) -> dict[str, np.ndarray]:
+    """`restoration_errors` of every kind, "l1" and "l2", in one pass over the images."""
+    restore, images, devices = _prepared(restore, images, transform, devices)
+    compute = _batch_errors(transform, dtype, devices)
+    result = {kind: np.full((len(images), transform.count), np.nan, dtype) for kind in ERRORS}
+    for positions, errors in _batches_on_devices(compute, restore, images, batch_size, devices):
+        for kind, errors_BxT in errors.items():
+            result[kind][positions] = errors_BxT
+    return result
 
 
 def restoration_errors(
@@ -56,29 +136,60 @@ def restoration_errors(
       N x T array. Every image counts once; padding of the last batch is dropped. A row of NaN
       stands for an image that cannot be read.
     """
-    images = as_images(images)
-    if error not in ("l1", "l2"):
-        raise ValueError(f"error {error!r}: choose l1 or l2")
-    transform.check_size(*images.image_shape[:2])
-    devices = tuple(jax.local_devices() if devices is None else devices)
-    batch_size = -(-batch_size // len(devices)) * len(devices)
-    compute = _batch_errors(transform, error, dtype, devices)
-    restore = restore if isinstance(restore, Partial) else Partial(restore)
-    errors_NxT = np.full((len(images), transform.count), np.nan, dtype)
-    pending: list[tuple[np.ndarray, jax.Array]] = []
+    _check_kind(error)
+    options = {"batch_size": batch_size, "devices": devices, "dtype": dtype}
+    return all_restoration_errors(restore, images, transform, **options)[error]
 
-    def collect():
-        positions, errors_BxT = pending.pop(0)
-        errors_NxT[positions] = np.asarray(errors_BxT)[: len(positions)]
 
-    for positions, batch in images.batches(batch_size):
-        padding = np.zeros((batch_size - len(batch), *images.image_shape), np.uint8)
-        pending.append((positions, compute(restore, np.concatenate([batch, padding]))))
-        if len(pending) > 1:  # the device computes while the next batch is read
-            collect()
-    while pending:
-        collect()
-    return errors_NxT
+def memory_bytes(
+    restore: Callable[[jax.Array], jax.Array],
+    image_shape: tuple[int, int, int],
+    transform: Transform,
+    *,
+    batch_size: int = 128,
+    devices: Sequence[jax.Device] | None = None,
+    dtype: str = "float32",
+) -> int | None:
+    """What scoring takes on each device by XLA's account: parameters, a batch and what lies between.
+
+    Costs nothing where the program is compiled already. None if the backend does not tell.
+    """
+    nothing = np.zeros((0, *image_shape), np.uint8)
+    restore, _, devices = _prepared(restore, nothing, transform, devices)
+    batch = np.zeros((_shared_evenly(batch_size, devices), *image_shape), np.uint8)
+    return _batch_errors(transform, dtype, devices).memory_bytes(restore, batch)
+
+
+def _check_kind(error: str) -> None:
+    if error not in ERRORS:
+        raise ValueError(f"error {error!r}: choose {' or '.join(ERRORS)}")
+
+
+def error_maps(
+    restore: Callable[[jax.Array], jax.Array],
+    images: np.ndarray | Images,
+    transform: Transform,
+    normal_errors_T: np.ndarray,
+    error: str = "l1",
+    *,
+    batch_size: int = 128,
+    devices: Sequence[jax.Device] | None = None,
+    dtype: str = "float32",
+) -> np.ndarray:
+    """Where in each image the anomaly is: N x H x W float32, higher = more anomalous.
+
+    The error of each pixel, mean over channels, takes the place of the image's in Eq. 3, so that the
+    mean of a map is the image's anomaly score. The arguments are those of `restoration_errors`; a
+    map of NaN stands for an image that cannot be read.
+    """
+    _check_kind(error)
+    restore, images, devices = _prepared(restore, images, transform, devices)
+    compute = _batch_maps(transform, error, dtype, devices)
+    with_normal = restore, np.asarray(normal_errors_T, dtype)
+    maps = np.full((len(images), *images.image_shape[:2]), np.nan, np.float32)
+    for positions, maps_BxHxW in _batches_on_devices(compute, with_normal, images, batch_size, devices):
+        maps[positions] = maps_BxHxW
+    return maps
 
 
 LEAST_NORMAL_ERROR = 2.0**-23

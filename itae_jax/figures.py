@@ -49,7 +49,12 @@ def roc_curves(panels: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
 
 
 def restorations(
-    originals: np.ndarray, inputs: np.ndarray, outputs: np.ndarray, names: list[str], is_anomaly: np.ndarray
+    originals: np.ndarray,
+    inputs: np.ndarray,
+    outputs: np.ndarray,
+    names: list[str],
+    is_anomaly: np.ndarray,
+    members: list[str],
 ) -> Figure:
     """Rows of original, inputs, outputs, as in the paper's Figure 5.
 
@@ -57,11 +62,13 @@ def restorations(
       originals: N x H x W x C uint8.
       inputs, outputs: T x N x H x W x C' uint8.
       names: the class of each row.
+      members: what tells the T members of the transform apart.
     """
-    titles = ["Ori", *["I"] * len(inputs), *["O"] * len(outputs)]
+    titles = ["Ori", *(f"{part} {member}".strip() for part in "IO" for member in members)]
     panels = _mosaic([originals, *inputs, *outputs])
     height, width = panels.shape[0] / len(originals), panels.shape[1] / len(titles)
     inches = 0.62 / width
+    names = [_short(name) for name in names]
     figure = Figure(
         figsize=(panels.shape[1] * inches + 0.1 * max(map(len, names)) + 0.2, panels.shape[0] * inches + 0.3),
         layout="constrained",
@@ -76,6 +83,10 @@ def restorations(
     for label, anomalous in zip(ax.get_yticklabels(), is_anomaly, strict=True):
         label.set_color(ANOMALOUS if anomalous else NORMAL)
     return figure
+
+
+def _short(name: str, length: int = 24) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def _mosaic(columns: list[np.ndarray]) -> np.ndarray:

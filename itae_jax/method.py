@@ -15,17 +15,21 @@ from jax.tree_util import Partial
 from itae_jax import checkpoint, evaluate, models, parallel, train, transforms
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
-from itae_jax.data.images import Images
+from itae_jax.data.images import Images, as_images
 from itae_jax.errors import RequestError
 from itae_jax.trainer import Report, Trainer
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Anomaly scores of N images, higher = more anomalous, and what they are made of."""
+    """Anomaly scores of N images, higher = more anomalous, and what they are made of.
+
+    `by_error` holds the scores by each kind of restoration error; `scores_N` is one of them.
+    """
 
     scores_N: np.ndarray
     details: dict[str, np.ndarray]
+    by_error: dict[str, np.ndarray]
 
 
 class ITAE:
@@ -75,9 +79,10 @@ class ITAE:
     def _fitted(self, state: train.TrainState, images: Images) -> "FittedITAE":
         """The state with its normaliser: the mean error of Eq. 3 over the whole training set."""
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        errors_NxT = self.errors(variables, images)
-        num_train = int((~np.isnan(errors_NxT).all(axis=1)).sum())
-        return FittedITAE(self, variables, evaluate.normal_errors(errors_NxT), num_train)
+        errors = self.errors(variables, images)
+        normal_errors = {kind: evaluate.normal_errors(errors_NxT) for kind, errors_NxT in errors.items()}
+        num_train = int((~np.isnan(errors["l1"]).all(axis=1)).sum())
+        return FittedITAE(self, variables, normal_errors, num_train)
 
     def load(self, directory: Path) -> tuple["FittedITAE", dict]:
         """What `FittedITAE.save` wrote, and its facts.
@@ -90,7 +95,9 @@ class ITAE:
         like = {
             "params": shapes.params,
             "batch_stats": shapes.batch_stats,
-            "normal_errors": jax.ShapeDtypeStruct((self.transform.count,), np.float64),
+            "normal_errors": {
+                kind: jax.ShapeDtypeStruct((self.transform.count,), np.float64) for kind in evaluate.ERRORS
+            },
         }
         tree, facts = checkpoint.restore(directory, like, {"num_train": int})
         variables = {
@@ -98,18 +105,21 @@ class ITAE:
         }
         return FittedITAE(self, variables, tree["normal_errors"], facts["num_train"]), facts
 
-    def errors(self, variables: dict, images: Images) -> np.ndarray:
-        """Restoration errors N x T of the network with these variables; NaN for what cannot be read."""
-        config = self.experiment.evaluate
-        return evaluate.restoration_errors(
-            Partial(self.restore, variables),
-            images,
-            self.transform,
-            config.error,
-            batch_size=max(1, config.batch_size * 32 * 32 // math.prod(images.image_shape[:2])),
-            devices=self.trainer.devices,
-            dtype=self.pixel_dtype,
+    def errors(self, variables: dict, images: Images) -> dict[str, np.ndarray]:
+        """Restoration errors N x T of each kind; NaN for what cannot be read."""
+        options = self.scoring_options(images.image_shape)
+        return evaluate.all_restoration_errors(
+            Partial(self.restore, variables), images, self.transform, **options
         )
+
+    def scoring_options(self, image_shape: tuple[int, int, int]) -> dict:
+        """The options of `evaluate.restoration_errors` and its kin for images of this shape."""
+        of_32x32 = self.experiment.evaluate.batch_size
+        return {
+            "batch_size": max(1, of_32x32 * 32 * 32 // math.prod(image_shape[:2])),
+            "devices": self.trainer.devices,
+            "dtype": self.pixel_dtype,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,33 +128,77 @@ class FittedITAE:
 
     Attributes:
       variables: the parameters and batch statistics.
-      normal_errors_T: the normaliser.
+      normal_errors: the normaliser for each kind of error.
       num_train: over how many training images; those that cannot be read do not count.
     """
 
     method: ITAE
     variables: dict
-    normal_errors_T: np.ndarray
+    normal_errors: dict[str, np.ndarray]
     num_train: int
+
+    @property
+    def normal_errors_T(self) -> np.ndarray:
+        """The normaliser for the kind of error that the scores are made of."""
+        return self.normal_errors[self._error]
+
+    @property
+    def _error(self) -> str:
+        return self.method.experiment.evaluate.error
+
+    @property
+    def _restore(self) -> Partial:
+        return Partial(self.method.restore, self.variables)
 
     def score(self, images: Images) -> Scores:
         """Eq. 3, with the error of each transform as details; NaN for images that cannot be read."""
-        errors_NxT = self.method.errors(self.variables, images)
-        details = {f"error_{i}": errors for i, errors in enumerate(errors_NxT.T)}
-        return Scores(evaluate.anomaly_scores(errors_NxT, self.normal_errors_T), details)
+        errors = self.method.errors(self.variables, images)
+        by_error = {
+            kind: evaluate.anomaly_scores(errors_NxT, self.normal_errors[kind])
+            for kind, errors_NxT in errors.items()
+        }
+        details = {f"error_{i}": values for i, values in enumerate(errors[self._error].T)}
+        details |= {f"score_{kind}": scores for kind, scores in by_error.items()}
+        return Scores(by_error[self._error], details, by_error)
+
+    def error_maps(self, images: Images | np.ndarray) -> np.ndarray:
+        """Where each image is anomalous: N x H x W; the mean of a map is the image's score."""
+        images, method = as_images(images), self.method
+        return evaluate.error_maps(
+            self._restore,
+            images,
+            method.transform,
+            self.normal_errors_T,
+            self._error,
+            **method.scoring_options(images.image_shape),
+        )
+
+    def score_memory_bytes(self, image_shape: tuple[int, int, int]) -> int | None:
+        """What scoring takes on each device; see `evaluate.memory_bytes`."""
+        options = self.method.scoring_options(image_shape)
+        return evaluate.memory_bytes(self._restore, image_shape, self.method.transform, **options)
 
     def save(self, directory: Path, facts: dict | None = None) -> None:
         """Writes network and normaliser, with facts that JSON can hold."""
-        tree = {**self.variables, "normal_errors": self.normal_errors_T}
+        tree = {**self.variables, "normal_errors": self.normal_errors}
         checkpoint.save(directory, tree, {**(facts or {}), "num_train": self.num_train})
 
     def illustrate(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """What the network saw and made of it: uint8 `inputs` and `outputs`, both T x N x H x W x C."""
+        """What the network saw and made of it.
+
+        uint8 `inputs` and `outputs`, both T x N x H x W x C, and `maps`, N x H x W: see `error_maps`.
+        """
         transform = self.method.transform
-        inputs_TxN = transform.apply_all(train.to_float(jax.numpy.asarray(images)))
-        restored = self.method.restore(self.variables, inputs_TxN.reshape(-1, *inputs_TxN.shape[2:]))
+        originals = train.to_float(jax.numpy.asarray(images))
+        inputs_TxN = transform.apply_all(originals)
+        restored = self._restore(inputs_TxN.reshape(-1, *inputs_TxN.shape[2:]))
         outputs_TxN = restored.reshape(transform.count, *images.shape)
-        return {"inputs": _to_uint8(inputs_TxN), "outputs": _to_uint8(outputs_TxN)}
+        errors = evaluate.pixel_errors(outputs_TxN.astype(originals.dtype), originals)[self._error]
+        return {
+            "inputs": _to_uint8(inputs_TxN),
+            "outputs": _to_uint8(outputs_TxN),
+            "maps": np.asarray(evaluate.maps_of(errors, self.normal_errors_T.astype(errors.dtype))),
+        }
 
 
 def _to_uint8(images: jax.Array) -> np.ndarray:

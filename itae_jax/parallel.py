@@ -90,7 +90,8 @@ def split_batch(
       donate: whether the memory of the first of them may be reused for the result.
 
     Returns:
-      (whole arguments..., batch, axis=0) -> result; `axis` is the batch's axis of images.
+      (whole arguments..., batch, axis=0) -> result; `axis` is the batch's axis of images. Its
+      attribute `memory_bytes` takes the same and tells what the program takes on each device.
     """
     mapped = jax.pmap(
         function,
@@ -101,15 +102,25 @@ def split_batch(
         donate_argnums=(0,) if donate else (),
     )
 
-    def call(*arguments, axis: int = 0):
+    def on_devices(arguments, axis):
         *shared, batch = arguments
         shape = batch.shape
         slices = batch.reshape(*shape[:axis], len(devices), -1, *shape[axis + 1 :])
-        result = mapped(*shared, np.moveaxis(slices, axis, 0))
+        return *shared, np.moveaxis(slices, axis, 0)
+
+    def call(*arguments, axis: int = 0):
+        result = mapped(*on_devices(arguments, axis))
         if replicated_result:
             return result
         return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), result)
 
+    def memory_bytes(*arguments, axis: int = 0) -> int | None:
+        sizes = mapped.lower(*on_devices(arguments, axis)).compile().memory_analysis()
+        if sizes is None:
+            return None
+        return sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+
+    call.memory_bytes = memory_bytes
     return call
 
 

@@ -1,158 +1,74 @@
-"""Finished runs as a table beside the paper's numbers and as one self-contained HTML page."""
+"""Finished runs as tables beside the paper's numbers: Markdown, CSV, and one self-contained HTML page."""
 
 import base64
-import dataclasses
+import itertools
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from itae_jax import finished, paper, tables
 from itae_jax.config import Experiment, flatten
-from itae_jax.errors import RequestError
-from itae_jax.results import is_same_dataset, job_directory, read_config, read_csv, read_results, write_text
+from itae_jax.finished import RunResults
+from itae_jax.results import write_text
+from itae_jax.tables import Column
+
+REDUCED = f"reduced: less than the paper's training (width {paper.WIDTH}, {paper.EPOCHS} epochs, all images)"
 
 
-@dataclasses.dataclass(frozen=True)
-class RunResults:
-    """What a run directory holds.
-
-    Attributes:
-      about: the first row of results.csv, for what all rows have in common.
-      rows: those that have an AUROC, sorted by class and seed.
-      notes: a line for each that has none.
-      paper: the paper's cells for the same method, by class index, "avg" and "SD".
-    """
-
-    directory: Path
-    experiment: Experiment
-    about: dict[str, str]
-    rows: list[dict[str, str]]
-    notes: list[str]
-    paper: dict[str, dict[str, str]]
-
-
-def read(directory: Path) -> RunResults:
-    """Reads a run directory.
+def read(directories: Sequence[Path]) -> list[RunResults]:
+    """What the run directories hold, joined where they hold parts of one experiment.
 
     Raises:
-      RequestError: it holds no finished run.
+      RequestError: one holds no finished run, or two contradict each other.
     """
-    if not (directory / "results.csv").is_file():
-        raise RequestError(f"{directory}: no results.csv there; name the --out directory of a run")
-    experiment = read_config(directory / "config.json")
-    every = [row for _, row in sorted(read_results(directory).items())]
-    if not every:
-        raise RequestError(f"{directory}: results.csv has no row yet; let a training finish")
-    printed = read_csv(directory / "paper.csv") if (directory / "paper.csv").exists() else []
-    rows = [row for row in every if row["auroc"]]
-    notes = [
-        f"class {row['normal_class_name']}, seed {row['seed']}: {row['note']}" for row in every if row["note"]
-    ]
-    return RunResults(directory, experiment, every[0], rows, notes, paper_cells(printed, every[0]))
+    return finished.read_all(directories)
 
 
-# Where graying takes nothing away, rotation alone is the paper's set of transforms.
-_GREY = ("mnist", "fashion_mnist")
-# Of these the paper's methods follow different orders of the classes; only averages compare.
-_CLASSES_IN_DOUBT = ("fashion_mnist",)
-NOT_CLASSES = ("avg", "SD")
+def text_tables(results: Sequence[RunResults]) -> str:
+    """The tables in plain text, AUROC in percent."""
+    parts = []
+    for of_dataset in tables.columns(results):
+        parts += [heading(of_dataset), tables.as_text(tables.grid(of_dataset))]
+        parts += [*_notes(of_dataset), ""]
+    return "\n".join(parts).rstrip()
 
 
-def paper_cells(printed: Sequence[dict[str, str]], row: dict[str, str]) -> dict[str, dict[str, str]]:
-    """The paper's cells for the method that a row of results used: class index, "avg" or "SD" -> cell.
-
-    Empty for what the paper did not do. Illegible cells are left out.
-    """
-    ours = {"identity": "AE", "gray+rotate": "ITAE"}
-    if row["dataset"] in _GREY:
-        ours["rotate"] = "ITAE"
-    return {
-        cell["class"]: cell
-        for cell in printed
-        if cell["method"] == ours.get(row["transform"])
-        and is_same_dataset(cell["dataset"], row["dataset"])
-        and cell["auroc"]
-        and not (row["dataset"] in _CLASSES_IN_DOUBT and cell["class"] not in NOT_CLASSES)
-    }
+def heading(of_dataset: Sequence[Column]) -> str:
+    """What a table is about: the experiments and the data set."""
+    names = dict.fromkeys(column.found.experiment.name for column in of_dataset)
+    return f"{', '.join(names)}: {of_dataset[0].found.dataset}"
 
 
-def covers(paper: dict[str, dict[str, str]], dataset: str, classes: Sequence[str]) -> bool:
-    """Whether these classes are all that the paper averages over."""
-    averaged = 10 if dataset in _CLASSES_IN_DOUBT else len(set(paper) - set(NOT_CLASSES))
-    return "avg" in paper and len(classes) == averaged
+def _notes(of_dataset: Sequence[Column]) -> list[str]:
+    """Which trainings have no AUROC, and why."""
+    return list(dict.fromkeys(note for column in of_dataset for note in column.found.notes))
 
 
-def by_class(rows: Sequence[dict[str, str]]) -> dict[str, tuple[str, list[float]]]:
-    """class index -> (its name, AUROC in percent of each seed), in the order of the classes."""
-    found: dict[str, tuple[str, list[float]]] = {}
-    for row in sorted(rows, key=lambda row: (int(row["normal_class"]), int(row["seed"]))):
-        aurocs = found.setdefault(row["normal_class"], (row["normal_class_name"], []))[1]
-        aurocs.append(100 * float(row["auroc"]))
-    return found
+def describe(found: RunResults) -> str:
+    """How a result came about, in a line."""
+    row = found.rows[0]
+    seeds, mark = ", ".join(found.seeds), f"; {REDUCED}" if _is_reduced(found) else ""
+    devices = ", ".join(dict.fromkeys(row["device"] for row in found.rows))
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in found.rows if row["commit"]))
+    tested = ", ".join(dict.fromkeys(row["num_test"] for row in found.rows))
+    return (
+        f"{row['data_copy']}; transform {row['transform']}, width {row['width']}, {row['epochs']} epochs, "
+        f"{row['dtype']}, seed {seeds}, {tested} test images, on {devices}"
+        f"{f', commit {commits}' if commits else ''}{mark}"
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class TableLine:
-    """A class, or the average over classes: AUROC in percent, mean over seeds.
-
-    `source` says how far to trust the paper's number.
-    """
-
-    name: str
-    auroc: float
-    paper: float | None
-    source: str
-    seeds: int
-
-    @property
-    def cells(self) -> tuple[str, str, str, str]:
-        mark = "" if self.source in ("printed", "") else f" ({self.source})"
-        paper = "" if self.paper is None else f"{self.paper:.1f}{mark}"
-        difference = "" if self.paper is None else f"{self.auroc - self.paper:+.1f}"
-        return self.name, f"{self.auroc:.1f}", paper, difference
-
-
-def table(results: RunResults) -> list[TableLine]:
-    """A line for each class, and the average over classes last.
-
-    The paper's average stands beside ours only where all its classes were run.
-    """
-    classes = by_class(results.rows)
-    if not classes:
-        return []
-
-    def line(name, aurocs, seeds, key):
-        cell = results.paper.get(key)
-        printed = None if cell is None else float(cell["auroc"])
-        return TableLine(name, float(np.mean(aurocs)), printed, "" if cell is None else cell["source"], seeds)
-
-    lines = [line(name, aurocs, len(aurocs), key) for key, (name, aurocs) in classes.items()]
-    complete = covers(results.paper, results.rows[0]["dataset"], list(classes))
-    seeds = sum(line.seeds for line in lines)
-    return [*lines, line("average", [line.auroc for line in lines], seeds, "avg" if complete else "")]
-
-
-def text_table(results: RunResults) -> str:
-    """The table in plain text, AUROC in percent, and the notes below it."""
-    lines = table(results)
-    if not lines:
-        return "\n".join(results.notes)
-    width = max(12, *(len(line.name) for line in lines))
-    head = f"{'normal class':<{width}}  AUROC"
-    if results.paper:
-        head += "  paper  ours - paper"
-    rows = []
-    for line in lines:
-        name, auroc, paper, difference = line.cells
-        rows.append(f"{name:<{width}}  {auroc:>5}  {paper:>5}  {difference:>12}".rstrip())
-    return "\n".join([head, *rows, *results.notes])
+def _is_reduced(found: RunResults) -> bool:
+    return bool(found.experiment.paper_table) and paper.is_reduced(found.rows[0])
 
 
 def write(directories: Sequence[Path]) -> Path:
-    """Writes report.html into the first directory, with everything it shows inside it.
+    """Writes report.html, report.md and report.csv into the first directory; returns the first of them.
 
-    The pictures of each run also go into its own directory, under figures/.
+    The page has everything it shows inside it. The pictures of each run also go into its own directory,
+    those that compare runs into the first, under figures/.
     """
     import jinja2
 
@@ -163,62 +79,215 @@ def write(directories: Sequence[Path]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    runs = [_page_section(read(directory)) for directory in directories]
-    path = directories[0] / "report.html"
-    write_text(path, environment.get_template("report.html").render(runs=runs))
-    return path
+    results, out = read(directories), directories[0]
+    groups = [_comparison(of_dataset, out) for of_dataset in tables.columns(results)]
+    runs = [_section(found) for found in results]
+    page = environment.get_template("report.html").render(groups=groups, runs=runs)
+    write_text(out / "report.md", markdown(results))
+    write_text(out / "report.csv", tables.as_csv(results))
+    write_text(out / "report.html", page)
+    return out / "report.html"
 
 
-def _page_section(results: RunResults) -> dict:
+def markdown(results: Sequence[RunResults]) -> str:
+    """The tables as Markdown."""
+    parts = []
+    for of_dataset in tables.columns(results):
+        parts += [f"## {heading(of_dataset)}", "", *tables.as_markdown(tables.grid(of_dataset)), ""]
+        parts += [line for note in _notes(of_dataset) for line in (note, "")]
+        if len(of_dataset) == 1 and not of_dataset[0].cells:
+            parts += ["The paper has no number for this.", ""]
+        for column in of_dataset:
+            seeds = tables.seeds_grid(column)
+            if seeds:
+                parts += [f"By seed, {column.title}:", "", *tables.as_markdown(seeds), ""]
+        shown = {id(column.found): column for column in of_dataset}
+        for column in shown.values():
+            measures = tables.as_markdown(tables.measures_grid(column.found))
+            parts += [f"### {column.title}", "", describe(column.found) + ".", "", *measures, ""]
+    return "\n".join(parts)
+
+
+def _comparison(of_dataset: list[Column], out: Path) -> dict:
+    """What the page shows of all methods on one data set."""
+    name = of_dataset[0].found.dataset
+    pictures = []
+    for kind, figure, caption in _comparing_figures(of_dataset):
+        url = _save(figure, out / "figures" / f"{kind}_{name}.png")
+        pictures.append((kind.replace("_", " "), url, caption))
+    seeds = [(column.title, tables.seeds_grid(column)) for column in of_dataset]
+    return {
+        "heading": heading(of_dataset),
+        "reduced": any(_is_reduced(column.found) for column in of_dataset),
+        "grid": tables.grid(of_dataset),
+        "notes": _notes(of_dataset),
+        "has_paper": any(column.cells for column in of_dataset),
+        "seeds": [(title, grid) for title, grid in seeds if grid],
+        "pictures": pictures,
+    }
+
+
+def _comparing_figures(of_dataset: list[Column]):
+    """(kind, figure, caption) of the pictures that there are data for."""
+    from itae_jax import comparisons
+
+    told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
+    names = {line.key: line.name for of_column in told for line in of_column if line.key != "SD"}
+    if len(names) > 2 or len(of_dataset) > 1:
+        order = sorted(names, key=lambda key: (key == "avg", key.zfill(9)))
+        bars = [
+            _bars(column.title, of_column, order) for column, of_column in zip(of_dataset, told, strict=True)
+        ]
+        caption = "AUROC by normal class"
+        caption += "; diamonds: the paper's" if any(column.cells for column in of_dataset) else ""
+        caption += "; whiskers: one SD over seeds." if any(line.spread for one in told for line in one) else "."
+        yield "bars", comparisons.bars_by_class([names[key] for key in order], bars), caption
+    panels = _curve_panels(of_dataset)
+    if panels:
+        caption = "AUROC on the test set while training; bands are one SD over seeds. No epoch is chosen by it."
+        yield "curves", comparisons.curves_over_epochs(panels), caption
+    bubbles = _bubbles(of_dataset, told)
+    if len(bubbles) > 1:
+        caption = (
+            "Speed of scoring, the memory that its program takes on a device (area of the circle), and AUROC "
+            "averaged over the classes run. Dashed: the paper's own measurement, on a GTX 1080 Ti."
+        )
+        yield "efficiency", comparisons.efficiency(bubbles), caption
+    maps = _maps(of_dataset)
+    if maps:
+        caption = "Where each method sees an anomaly. The outline is the defect's mask; blue labels are normal."
+        yield "error_maps", comparisons.error_maps(*maps), caption
+
+
+def _bars(title: str, of_column: list[tables.Line], order: list[str]):
+    from itae_jax import comparisons
+
+    by_key, nan = {line.key: line for line in of_column}, float("nan")
+    there = [by_key.get(key) for key in order]
+    return comparisons.Bars(
+        title,
+        [line.value if line else nan for line in there],
+        [nan if line is None or line.spread is None else line.spread for line in there],
+        [nan if line is None or line.difference is None else float(line.cell["auroc"]) for line in there],
+    )
+
+
+def _curve_panels(of_dataset: list[Column]):
+    """(class name, curve of each method or None) for the classes that were followed while training."""
+    from itae_jax import comparisons
+
+    found = [finished.training_curves(column.found) for column in of_dataset]
+    names = {
+        row["normal_class"]: row["normal_class_name"] for column in of_dataset for row in column.found.rows
+    }
+    panels = []
+    for index in sorted({key[0] for curves in found for key in curves}, key=int):
+        methods = []
+        for column, curves in zip(of_dataset, found, strict=True):
+            of_seeds = [curve for (normal_class, _), curve in curves.items() if normal_class == index]
+            epochs = sorted(set.intersection(*map(set, of_seeds))) if of_seeds else []
+            values = np.array([[100 * curve[epoch] for epoch in epochs] for curve in of_seeds])
+            methods.append(comparisons.Curve(column.title, np.array(epochs), values) if epochs else None)
+        panels.append((names[index], methods))
+    return panels
+
+
+def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
+    """Ours and the paper's, where the experiment's numbers of the paper tell of speed."""
+    from itae_jax import comparisons
+
+    printed = [row for row in of_dataset[0].found.paper if row.get("images_per_second")]
+    if not printed:
+        return []
+    bubbles = []
+    for column, of_column in zip(of_dataset, told, strict=True):
+        rows = column.found.measured
+        if not rows:
+            continue
+        seconds = sum(float(row["score_seconds"]) for row in rows)
+        memory = max(float(row["score_memory_mib"] or 0) for row in rows) * 2**20 / 1e6
+        average = next(line.value for line in of_column if line.key == "avg")
+        if seconds and memory:
+            speed = sum(int(row["num_test"]) for row in rows) / seconds
+            bubbles.append(comparisons.Bubble(column.title, speed, average, memory))
+    for row in printed:
+        numbers = float(row["images_per_second"]), float(row["auroc"]), float(row["memory_mb"])
+        bubbles.append(comparisons.Bubble(f"paper: {row['method']}", *numbers, is_paper=True))
+    return bubbles
+
+
+def _maps(of_dataset: list[Column]):
+    """The arguments of `comparisons.error_maps` for the first class, where masks mark its defects."""
+    if not of_dataset[0].found.measured:
+        return None
+    row = of_dataset[0].found.measured[0]
+    shown, methods = None, []
+    for column in {id(column.found): column for column in of_dataset}.values():
+        same = [r for r in column.found.measured if r["normal_class"] == row["normal_class"]]
+        saved = _illustrations(column.found.job_directory(same[0])) if same else {}
+        if not {"maps", "masks"} <= set(saved) or not saved["masks"].any():
+            continue
+        shown = shown or saved
+        if np.array_equal(saved["originals"], shown["originals"]):
+            methods.append((column.title, saved["maps"]))
+    if not methods:
+        return None
+    return shown["originals"], shown["masks"], shown["labels"].tolist(), shown["is_anomaly"], methods
+
+
+def _illustrations(directory: Path) -> dict[str, np.ndarray]:
+    try:
+        with (directory / "illustrations.npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            needed = ("labels", "is_anomaly", "originals", "inputs", "outputs")
+            return {key: saved[key] for key in {*needed, *saved.files}}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise finished.damaged(directory, error) from None
+
+
+def _section(found: RunResults) -> dict:
+    """What the page shows of one method by itself."""
     from itae_jax import figures
 
-    panels, pictures = [], []
-    pictured = results.directory / "figures"
-    first_seeds = {row["normal_class"]: row["seed"] for row in reversed(results.rows)}
-    for row in results.rows:
-        directory = job_directory(results.directory, row["normal_class"], row["seed"])
+    panels, pictures, seen = [], [], set()
+    for row in found.measured:
+        directory = found.job_directory(row)
         title = row["normal_class_name"]
-        if len({other["seed"] for other in results.rows}) > 1:
+        if len(found.seeds) > 1:
             title += f", seed {row['seed']}"
-        try:
-            scores = read_csv(directory / "scores.csv")
-            if not scores or any(None in score.values() for score in scores):
-                raise ValueError("scores.csv is cut short")
-            is_anomaly = np.array([score["label"] != row["normal_label"] for score in scores])
-            panels.append((title, is_anomaly, np.array([float(score["score"]) for score in scores])))
-            with (
-                (directory / "illustrations.npz").open("rb") as file,
-                np.load(file, allow_pickle=False) as saved,
-            ):
-                figure = figures.restorations(
-                    saved["originals"],
-                    saved["inputs"],
-                    saved["outputs"],
-                    saved["labels"].tolist(),
-                    saved["is_anomaly"],
-                )
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise RequestError(
-                f"{directory}: its results are damaged ({error}); run the experiment into another directory"
-            ) from None
-        name = f"restorations_class_{row['normal_class']}_seed_{row['seed']}.png"
-        if row["seed"] != first_seeds[row["normal_class"]]:
+        panels.append((title, *finished.read_scores(directory, row)))
+        saved = _illustrations(directory)
+        if row["normal_class"] in seen:
             continue  # the other seeds' pictures look alike
-        pictures.append((title, row["auroc"], _save(figure, pictured / name)))
-    flat = flatten(results.experiment)
-    defaults = flatten(Experiment())
+        seen.add(row["normal_class"])
+        shown = [saved[key] for key in ("originals", "inputs", "outputs")]
+        members = member_titles(row["transform"], len(saved["inputs"]))
+        figure = figures.restorations(*shown, saved["labels"].tolist(), saved["is_anomaly"], members)
+        name = f"restorations_class_{row['normal_class']}_seed_{row['seed']}.png"
+        root = found.directories[row["normal_class"], row["seed"]]
+        pictures.append((title, row["auroc"], _save(figure, root / "figures" / name)))
+    flat, defaults = flatten(found.experiment), flatten(Experiment())
+    pictured = found.roots[0] / "figures"
     return {
-        "name": results.experiment.name,
-        "directory": str(results.directory),
-        "row": results.about,
-        "notes": results.notes,
-        "table": table(results),
-        "has_paper": bool(results.paper),
+        "name": " ".join(filter(None, (found.experiment.name, found.experiment.variant))),
+        "directories": [str(root) for root in found.roots],
+        "duplicates": found.duplicates,
+        "description": describe(found),
+        "measures": tables.measures_grid(found),
         "settings": {key: value for key, value in flat.items() if value != defaults[key] and key != "name"},
         "histograms": panels and _save(figures.score_histograms(panels), pictured / "histograms.png"),
         "roc": panels and _save(figures.roc_curves(panels), pictured / "roc.png"),
         "pictures": pictures,
     }
+
+
+_MEMBERS = {"rotate": ("0°", "90°", "180°", "270°")}
+
+
+def member_titles(transform: str, count: int) -> list[str]:
+    """What tells the members of a transform apart: the angles of rotations, else numbers."""
+    parts = [_MEMBERS.get(part, ("",)) for part in transform.split("+")]
+    titles = [" ".join(filter(None, members)) for members in itertools.product(*parts)]
+    return titles if len(titles) == count else [str(index) for index in range(count)]
 
 
 def _save(figure, path: Path) -> str:

@@ -29,8 +29,11 @@ COLUMNS = [
     *("experiment", "dataset", "method", "normal_class", "normal_class_name", "seed", "epochs", "auroc"),
     *("num_train", "num_test", "train_seconds", "score_seconds", "device"),
     *("dtype", "width", "transform", "normal_label", "settings", "data_copy", "commit"),
+    *("average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2", "score_memory_mib"),
+    "variant",
     "note",  # why there is no AUROC
 ]
+_ALWAYS_THERE = COLUMNS.index("commit") + 1  # columns after these are empty in rows of older versions
 FAILED = "failed: "  # how the note of a training begins that came to nothing
 _PACKAGES = (
     *("itae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"),
@@ -117,7 +120,7 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
         return {}
     try:
         rows = read_csv(path)
-        if any(list(row) != COLUMNS[: len(row)] for row in rows):  # earlier versions had fewer
+        if any(len(row) < _ALWAYS_THERE or list(row) != COLUMNS[: len(row)] for row in rows):
             raise RequestError(f"{path}: its columns are not those of results.csv; name another --out")
         rows = [dict.fromkeys(COLUMNS, "") | row for row in rows]
         for row in rows:

@@ -10,12 +10,12 @@ from typing import Protocol
 
 import numpy as np
 
-from itae_jax import config, data, evaluate, results
+from itae_jax import config, data, measures, results
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
 from itae_jax.errors import DamagedError, DivergedError, RequestError
 
-_ILLUSTRATED = 8
+_ILLUSTRATED = 11
 
 
 class Progress(Protocol):
@@ -116,6 +116,7 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         "settings": config.settings(experiment),
         "data_copy": dataset.source,
         "commit": results.source_commit(),
+        "variant": experiment.variant,
     }
     try:
         fitted, train_seconds = _fit(
@@ -128,14 +129,12 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         scores = fitted.score(test_images)
         seconds = time.perf_counter() - start
         readable = np.flatnonzero(~np.isnan(scores.scores_N))
-        auroc, note = _auroc(split, scores.scores_N)
         row |= {
-            "auroc": auroc,
             "num_train": fitted.num_train,
             "num_test": len(readable),
             "train_seconds": f"{train_seconds:.2f}",
             "score_seconds": f"{seconds:.2f}",
-            "note": note,
+            **measures.columns(split, test_images, scores, fitted),
         }
         _write_scores(directory / "scores.csv", split, scores, readable)
         _write_illustrations(directory / "illustrations.npz", split, test_images, readable, fitted)
@@ -163,8 +162,7 @@ def _fit(experiment, out, train_images, test_images, split, row, directory, meth
         progress.epoch(row["normal_class_name"], row["seed"], report.epoch, report.loss, report.learning_rate)
         entry = dataclasses.asdict(report)
         if experiment.evaluate.every_epochs:
-            auroc, _ = _auroc(split, fitted_so_far().score(test_images).scores_N)
-            entry["auroc"] = float(auroc) if auroc else None
+            entry["auroc"] = measures.auroc(split, fitted_so_far().score(test_images).scores_N)
         metrics.add(entry)
 
     fitted = method.fit(train_images, (row["seed"], row["normal_class"]), on_report, checkpoints)
@@ -206,21 +204,6 @@ def _check_split(split: data.OneClassSplit, name: str, experiment: Experiment) -
         )
 
 
-def _auroc(split: data.OneClassSplit, scores_N: np.ndarray) -> tuple[str, str]:
-    """(AUROC of the readable test images, ""), or ("", why there is none).
-
-    Scores of video are normalised within each first (Eq. 4).
-    """
-    readable = ~np.isnan(scores_N)
-    scores, is_anomaly = scores_N[readable], split.is_anomaly[readable]
-    if not len(scores) or is_anomaly.all() or not is_anomaly.any():
-        kind = "anomalous" if is_anomaly.any() else "normal"
-        return "", f"AUROC is not defined: the {len(scores)} test images are all {kind}"
-    if split.video_ids:
-        scores = 1 - evaluate.frame_normality(scores, np.asarray(split.video_ids)[readable])
-    return f"{evaluate.auroc(is_anomaly, scores):.6f}", ""
-
-
 def _write_scores(path: Path, split: data.OneClassSplit, scores, readable: np.ndarray) -> None:
     rows = [
         {"id": split.test_ids[i], "label": split.test_labels[i], "score": repr(float(scores.scores_N[i]))}
@@ -239,11 +222,14 @@ def _write_illustrations(path: Path, split: data.OneClassSplit, test_images, rea
     spread = np.linspace(0, len(other) - 1, min(len(other), _ILLUSTRATED - len(normal))).astype(int)
     shown = np.concatenate([normal, other[spread]])
     (_, originals), *_ = test_images.batches(len(shown), shown)
+    masks = split.masks(shown)
     np.savez_compressed(
         path,
         labels=np.asarray(split.test_labels)[shown],
         is_anomaly=split.is_anomaly[shown],
         originals=originals,
+        has_mask=np.array([mask is not None for mask in masks]),
+        masks=np.stack([np.zeros(originals.shape[1:3], bool) if mask is None else mask for mask in masks]),
         **fitted.illustrate(originals),
     )
 

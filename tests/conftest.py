@@ -20,7 +20,7 @@ _cache = tempfile.TemporaryDirectory()
 jax.config.update("jax_compilation_cache_dir", _cache.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
-from itae_jax import transforms
+from itae_jax import models, transforms
 from itae_jax.config import ComputeConfig, TrainConfig
 from itae_jax.models.layers import BatchNorm, Conv
 from itae_jax.parallel import AXIS
@@ -42,6 +42,14 @@ class TinyNet(nn.Module):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def tiny_network():
+    """Makes every experiment train a TinyNet, for tests of what surrounds the training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "build", lambda config, channels, dtype, axis: TinyNet(channels, dtype))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -54,13 +54,29 @@ def test_results_have_the_documented_columns_and_a_row_a_class(finished):
 def test_auroc_is_that_of_the_scores_written_beside_it(finished):
     for row in rows_of(finished / "results.csv"):
         scores = rows_of(finished / f"class_{row['normal_class']}" / "seed_0" / "scores.csv")
-        assert list(scores[0]) == ["id", "label", "score", "error_0", "error_1", "error_2", "error_3"]
+        errors = [f"error_{index}" for index in range(4)]
+        assert list(scores[0]) == ["id", "label", "score", *errors, "score_l1", "score_l2"]
         assert len({score["id"] for score in scores}) == 599
         expected = roc_auc_score(
             [score["label"] != row["normal_class"] for score in scores],
             [float(score["score"]) for score in scores],
         )
         assert float(row["auroc"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_scores_by_both_errors_come_from_one_training(finished):
+    for row in rows_of(finished / "results.csv"):
+        scores = rows_of(finished / f"class_{row['normal_class']}" / "seed_0" / "scores.csv")
+        is_anomaly = [score["label"] != row["normal_class"] for score in scores]
+        for kind in ("l1", "l2"):
+            expected = roc_auc_score(is_anomaly, [float(score[f"score_{kind}"]) for score in scores])
+            assert float(row[f"auroc_{kind}"]) == pytest.approx(expected, abs=1e-6)
+        assert row["auroc"] == row["auroc_l1"] != row["auroc_l2"]
+        assert [score["score"] for score in scores] == [score["score_l1"] for score in scores]
+        assert 0 < float(row["average_precision"]) <= 1
+        assert 0 < float(row["best_f1"]) <= 1
+        assert (row["pixel_auroc"], row["aupro"]) == ("", "")  # digits have no masks
+        assert float(row["score_memory_mib"]) > 0
 
 
 def test_config_records_everything_and_where_it_ran(finished):
@@ -172,7 +188,7 @@ class Links(HTMLParser):
 
 def test_the_report_is_one_page_that_needs_no_other_file(finished):
     page = Links((finished / "report.html").read_text())
-    assert page.images == 4  # restorations of two classes, histograms, ROC
+    assert page.images == 5  # bars, restorations of two classes, histograms, ROC
     assert all(link.startswith("data:") for link in page.links)
     assert "average" in page.text
 

@@ -37,7 +37,7 @@ def test_the_last_of_two_overrides_holds():
     [
         ("train.epochs", "expected section.field=value"),
         ("train.epoch=3", "did you mean train.epochs"),
-        ("zzzzzz=3", "the fields are name, method, seed"),
+        ("zzzzzz=3", "the fields are name, variant, method, seed"),
         ("train=3", "there is no field 'train'"),
         ("train.epochs=3.5", "expected a whole number"),
         ("train.epochs=", "expected a whole number"),
@@ -126,10 +126,10 @@ def test_a_wrong_experiment_file_is_refused(tmp_path, text, message):
     if text is not None:
         path.write_text(text)
     with pytest.raises(RequestError, match=f"mine.py.*{message}"):
-        config.load_experiment(path)
+        config.load_experiments(path)
 
 
 def test_an_experiment_is_a_python_file(tmp_path):
     (tmp_path / "mine.json").write_text("{}")
     with pytest.raises(RequestError, match="is a Python file"):
-        config.load_experiment(tmp_path / "mine.json")
+        config.load_experiments(tmp_path / "mine.json")

@@ -1,60 +1,122 @@
-"""The table beside the paper's numbers."""
+"""Tables beside the paper's numbers: arithmetic, what may be compared, joined directories."""
 
 import csv
+import io
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from itae_jax import report
-from itae_jax.config import Experiment
+from itae_jax import finished, paper, report, results, tables
+from itae_jax.config import Experiment, from_flat, to_json
+from itae_jax.data.mvtec_ad import CATEGORIES
+from itae_jax.errors import RequestError
+from itae_jax.tables import MINUS
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper"
 
 
-def results(aurocs, paper=None):
-    rows = [
-        {
-            "normal_class": str(index),
-            "normal_class_name": f"class {index}",
-            "seed": str(seed),
-            "auroc": str(auroc),
-            "dataset": "cifar10",
-        }
-        for index, seed, auroc in aurocs
-    ]
-    cells = {key: {"auroc": str(value), "source": "printed"} for key, value in (paper or {}).items()}
-    return report.RunResults(Path(), Experiment(), rows[0], rows, [], cells)
+def printed(table):
+    return results.read_csv(PAPER / f"{table}.csv")
+
+
+def make_row(index, seed, auroc, **columns):
+    common = {"normal_class": str(index), "normal_class_name": f"class {index}", "seed": str(seed)}
+    run = {"dataset": "cifar10", "transform": "gray+rotate", "width": "64", "epochs": "500"}
+    return dict.fromkeys(results.COLUMNS, "") | run | common | {"auroc": str(auroc)} | columns
+
+
+def make_results(aurocs, cells=(), experiment=None, **columns):
+    rows = [make_row(*auroc, **columns) for auroc in aurocs]
+    directories = {(row["normal_class"], row["seed"]): Path("runs/x") for row in rows}
+    return finished.RunResults(experiment or Experiment(), rows, list(cells), directories)
+
+
+def cells_of(**numbers):
+    return {key: {"auroc": value, "source": "printed"} for key, value in numbers.items()}
 
 
 def test_average_is_over_classes_of_means_over_seeds():
-    lines = report.table(results([(0, 0, 0.9), (0, 1, 0.7), (3, 0, 0.5)]))
-    assert [(line.name, line.auroc) for line in lines] == [
-        ("class 0", pytest.approx(80)),
-        ("class 3", pytest.approx(50)),
-        ("average", pytest.approx(65)),
+    lines = tables.lines([make_row(0, 0, 0.9), make_row(0, 1, 0.7), make_row(3, 0, 0.5)], {})
+    assert [(line.name, line.value, line.seeds) for line in lines] == [
+        ("class 0", pytest.approx(80), 2),
+        ("class 3", pytest.approx(50), 1),
+        ("average", pytest.approx(65), 1),
+        ("SD over classes", pytest.approx(np.std([80, 50], ddof=1)), 1),
     ]
+    assert lines[0].spread == pytest.approx(np.std([90, 70], ddof=1))
+    assert lines[1].spread is lines[2].spread is None  # the classes have different seeds
+
+
+def test_spread_of_the_average_is_over_seeds_of_averages():
+    rows = [make_row(0, 0, 0.9), make_row(0, 1, 0.7), make_row(3, 0, 0.5), make_row(3, 1, 0.6)]
+    average = next(line for line in tables.lines(rows, {}) if line.key == "avg")
+    assert average.value == pytest.approx(67.5)
+    assert average.spread == pytest.approx(np.std([70, 65], ddof=1))
+    assert average.ours_text == "67.5 ± 3.5"
+
+
+def texts(lines):
+    return [(line.name, line.ours_text, line.paper_text, line.difference_text) for line in lines]
 
 
 def test_the_papers_average_stands_only_beside_all_its_classes():
-    paper = {"0": 90.0, "1": 70.0, "avg": 80.0, "SD": 14.1}
-    complete = report.table(results([(0, 0, 0.95), (1, 0, 0.72)], paper))
-    assert [line.cells for line in complete] == [
+    cells = {"0": {"auroc": "90.0", "source": "printed"}, "1": {"auroc": "70", "source": "quoted"}}
+    cells |= cells_of(avg="80.0", SD="14.14")
+    complete = tables.lines([make_row(0, 0, 0.95), make_row(1, 0, 0.68)], cells)
+    assert texts(complete) == [
         ("class 0", "95.0", "90.0", "+5.0"),
-        ("class 1", "72.0", "70.0", "+2.0"),
-        ("average", "83.5", "80.0", "+3.5"),
+        ("class 1", "68.0", "70 (quoted)", f"{MINUS}2.0"),
+        ("average", "81.5", "80.0", "+1.5"),
+        ("SD over classes", "19.09", "14.14", "+4.95"),
     ]
-    assert report.table(results([(0, 0, 0.95)], paper))[-1].cells == ("average", "95.0", "", "")
+    assert texts(tables.lines([make_row(0, 0, 0.95)], cells))[-1] == ("average", "95.0", "", "")
 
 
-def test_text_table_lines_up():
-    lines = report.text_table(results([(0, 0, 0.95)], {"0": 90.0})).splitlines()
-    assert lines[1].split() == ["class", "0", "95.0", "90.0", "+5.0"]
-    assert "paper" not in report.text_table(results([(0, 0, 0.95)]))
+def test_an_illegible_cell_is_marked_and_not_compared_with():
+    cells = {"0": {"auroc": "", "source": "illegible"}}
+    assert texts(tables.lines([make_row(0, 0, 0.95)], cells))[0] == ("class 0", "95.0", "(illegible)", "")
 
 
-def printed_cells():
-    with (PAPER / "table1.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+@pytest.mark.parametrize(
+    ("table", "dataset", "ours", "count", "average", "sd", "at_hand"),
+    [
+        # What the paper prints, and what its cells give by hand: those of MNIST add up to 982.9, of
+        # Fashion-MNIST to 938.2, of CIFAR-10 to 866.4, of CIFAR-100 to 1575.1, of ImageNet to 772.3, of
+        # MVTec AD to 1259.0.
+        ("table1", "MNIST", "mnist", 10, "98.3", "1.78", (98.29, 1.784)),
+        ("table1", "Fashion-MNIST", "fashion_mnist", 10, "93.9", "4.7", (93.82, 4.700)),
+        ("table1", "CIFAR-10", "cifar10", 10, "86.6", "5.35", (86.64, 5.345)),
+        ("table1", "CIFAR-100", "cifar100", 20, "78.8", "8.82", (78.755, 8.825)),
+        ("table1", "ImageNet", "imagenet2012", 10, "77.2", "5.77", (77.23, 5.768)),
+        ("table2", "MVTec AD", "mvtec_ad", 15, "83.9", None, (83.933, None)),
+    ],
+)
+def test_the_papers_own_cells_give_its_average_and_sd(table, dataset, ours, count, average, sd, at_hand):
+    """The paper's cells, told as if they were ours, come out as its average and SD."""
+    of_itae = [row for row in printed(table) if (row["dataset"], row["method"]) == (dataset, "ITAE")]
+    of_itae = {row["class"]: row["auroc"] for row in of_itae}
+    assert (of_itae["avg"], of_itae.get("SD")) == (average, sd)
+    rows = [
+        make_row(key, 0, float(auroc) / 100, dataset=ours)
+        | ({"normal_class_name": CATEGORIES[int(key)]} if ours == "mvtec_ad" else {})
+        for key, auroc in of_itae.items()
+        if key not in paper.NOT_CLASSES
+    ]
+    assert len(rows) == count
+    lines = {line.key: line for line in tables.lines(rows, paper.cells(printed(table), rows[0], table))}
+    mean, deviation = at_hand
+    assert lines["avg"].value == pytest.approx(mean, abs=0.0051)
+    assert lines["avg"].paper_text == average
+    if ours == "fashion_mnist":
+        assert lines["avg"].difference_text == f"{MINUS}0.1"  # the paper's own rounding
+    else:
+        assert lines["avg"].ours_text == average
+    if sd:
+        assert lines["SD"].value == pytest.approx(deviation, abs=0.0051)
+        assert lines["SD"].paper_text == sd
+        assert lines["SD"].value == pytest.approx(float(sd), abs=0.006)  # of rounded cells
 
 
 @pytest.mark.parametrize(
@@ -70,28 +132,210 @@ def printed_cells():
     ],
 )
 def test_ours_stands_beside_the_papers_same_method(dataset, transform, average):
-    cells = report.paper_cells(printed_cells(), {"dataset": dataset, "transform": transform})
+    cells = paper.cells(printed("table1"), {"dataset": dataset, "transform": transform})
     assert cells["avg"]["auroc"] == average
 
 
 @pytest.mark.parametrize(
-    ("dataset", "transform"), [("cifar10", "rotate"), ("cifar10", "scale"), ("mine", "identity")]
+    ("dataset", "transform", "settings"),
+    [
+        ("cifar10", "rotate", ""),
+        ("cifar10", "scale", ""),
+        ("mine", "identity", ""),
+        ("cifar10", "gray+rotate", "data.name=cifar10 train.loss=l1"),
+        ("cifar10", "gray+rotate", "evaluate.error=l2"),
+    ],
 )
-def test_nothing_stands_beside_what_the_paper_did_not_do(dataset, transform):
-    assert report.paper_cells(printed_cells(), {"dataset": dataset, "transform": transform}) == {}
+def test_nothing_stands_beside_what_the_paper_did_not_do(dataset, transform, settings):
+    row = {"dataset": dataset, "transform": transform, "settings": settings}
+    assert paper.cells(printed("table1"), row) == {}
 
 
 def test_classes_of_fashion_mnist_are_compared_by_their_average_alone():
-    cells = report.paper_cells(printed_cells(), {"dataset": "fashion_mnist", "transform": "rotate"})
+    cells = paper.cells(printed("table1"), {"dataset": "fashion_mnist", "transform": "rotate"})
     assert set(cells) == {"avg", "SD"}
-    assert report.covers(cells, "fashion_mnist", [str(i) for i in range(10)])
-    assert not report.covers(cells, "fashion_mnist", ["0"])
+    assert paper.covers(cells, [str(i) for i in range(10)])
+    assert not paper.covers(cells, ["0"])
+
+
+@pytest.mark.parametrize(
+    ("transform", "average"),
+    [("identity", "59.3"), ("scale", "57.8"), ("gray", "65.6"), ("rotate", "82.2"), ("gray+rotate", "86.6")],
+)
+def test_each_transform_has_its_row_of_table_4(transform, average):
+    cells = paper.cells(printed("table4"), make_row(0, 0, 0.9, transform=transform), "table4")
+    assert cells["avg"]["auroc"] == average
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "first"),
+    [("l1", "l1", "74.2"), ("l1", "l2", "74.1"), ("l2", "l2", "77.8"), ("l2", "l1", "78.5")],
+)
+def test_table_5_names_the_training_loss_before_the_scoring_error(loss, error, first):
+    settings = "train.loss=l1" if loss == "l1" else ""
+    cells = paper.cells(printed("table5"), make_row(0, 0, 0.9, settings=settings), "table5", error)
+    assert cells["0"]["auroc"] == first
+
+
+def test_table_5_is_two_columns_of_every_training():
+    experiment = from_flat({"paper_table": "table5", "name": "t"})
+    scored = {"auroc_l1": "0.8", "auroc_l2": "0.7"}
+    (of_dataset,) = tables.columns([make_results([(0, 0, 0.8)], printed("table5"), experiment, **scored)])
+    assert [column.title for column in of_dataset] == ["l2 → l1", "l2 → l2"]
+    assert tables.grid(of_dataset).rows[0] == ["class 0", "80.0", "78.5", "70.0", "77.8"]
+
+
+def test_table_6_compares_mean_and_sd_over_the_runs():
+    runs = (0, 0.999), (1, 0.9994)
+    rows = [make_row(1, *run, dataset="mnist", transform="rotate") for run in runs]
+    line = tables.lines(rows, paper.cells(printed("table6"), rows[0], "table6"))[0]
+    assert (line.ours_text, line.paper_text, line.difference_text) == (
+        "99.92 ± 0.03",
+        "99.94 ± 0.01",
+        f"{MINUS}0.02",
+    )
+
+
+def test_table_3_is_one_number_for_all_frames():
+    row = make_row(0, 0, 0.7, dataset="shanghaitech")
+    lines = tables.lines([row], paper.cells(printed("table3"), row, "table3"))
+    assert [line.paper_text for line in lines] == ["72.5", "72.5"]
+
+
+def test_categories_of_mvtec_are_found_by_name():
+    row = make_row(0, 0, 0.7, dataset="mvtec_ad", normal_class_name="cable")
+    (line, *_) = tables.lines([row], paper.cells(printed("table2"), row, "table2"))
+    assert line.paper_text == "83.2"
+
+
+def test_several_methods_stand_side_by_side_by_data_set():
+    one = make_results([(0, 0, 0.9), (1, 0, 0.8)])
+    plain = make_results([(0, 0, 0.6)], transform="identity")
+    other = make_results([(0, 0, 0.5)], dataset="mine")
+    first, second = tables.columns([one, plain, other])
+    grid = tables.grid(first)
+    assert grid.header == ["normal class", "ITAE", "AE"]
+    assert grid.rows == [
+        ["class 0", "90.0", "60.0"],
+        ["class 1", "80.0", ""],
+        ["average", "85.0", "60.0"],
+        ["SD over classes", "7.1", ""],
+    ]
+    assert [column.found for column in second] == [other]
+
+
+def test_text_and_markdown_hold_the_same_cells():
+    found = make_results([(0, 0, 0.95)], printed("table1"))
+    text = report.text_tables([found]).splitlines()
+    assert text[2].split() == ["class", "0", "95.0", "78.5", "+16.5"]
+    (of_dataset,) = tables.columns([found])
+    assert "| class 0 | 95.0 | 78.5 | +16.5 |" in tables.as_markdown(tables.grid(of_dataset))
+    assert "paper" not in report.text_tables([make_results([(0, 0, 0.95)])])
+
+
+def test_the_csv_tells_every_number_with_its_source():
+    found = make_results([(4, 0, 0.95)], printed("table1"), dataset="cifar100", best_f1="0.5")
+    rows = list(csv.DictReader(io.StringIO(tables.as_csv([found]))))
+    of_class = next(row for row in rows if (row["measure"], row["class"]) == ("auroc", "4"))
+    assert (of_class["ours"], of_class["paper"], of_class["paper_source"]) == ("95.0000", "77.7", "quoted")
+    assert (of_class["difference"], of_class["reduced"]) == ("+17.3000", "no")
+    assert [row["ours"] for row in rows if row["measure"] == "best_f1"] == ["50.0000", "50.0000"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "reduced"),
+    [
+        ({}, False),
+        ({"width": "16"}, True),
+        ({"epochs": "60"}, True),
+        ({"settings": "data.name=mnist data.limit_test=2000"}, True),
+    ],
+)
+def test_less_than_the_papers_training_is_reduced(changed, reduced):
+    assert paper.is_reduced(make_row(0, 0, 0.9, **changed)) == reduced
+
+
+def write_run(directory, rows, **fields):
+    """A run directory without the files that only pictures need."""
+    directory.mkdir(parents=True)
+    experiment = from_flat({"name": "sweep"} | fields)
+    record = {"environment": {}} | json.loads(to_json(experiment))
+    (directory / "config.json").write_text(json.dumps(record))
+    rows = [row | {"average_precision": "0.5", "best_f1": "0.5"} for row in rows]
+    results.write_csv(directory / "results.csv", rows, results.COLUMNS)
+    return directory
+
+
+def test_parts_of_one_sweep_are_joined(tmp_path):
+    first = write_run(tmp_path / "a", [make_row(1, 0, 0.9), make_row(0, 0, 0.8)], **{"data.root": "/here"})
+    second = write_run(
+        tmp_path / "b", [make_row(0, 1, 0.7), make_row(1, 0, 0.9)], **{"data.root": "/there", "classes": "0,1"}
+    )
+    (found,) = report.read([first, second])
+    assert [(row["normal_class"], row["seed"]) for row in found.rows] == [("0", "0"), ("0", "1"), ("1", "0")]
+    assert found.duplicates == 1
+    assert found.job_directory(found.rows[1]) == second / "class_0" / "seed_1"
+    assert found.job_directory(found.rows[2]) == first / "class_1" / "seed_0"
+    assert tables.lines(found.rows, {})[0].value == pytest.approx(75)
+
+
+def test_parts_that_contradict_each_other_are_refused(tmp_path):
+    first = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
+    second = write_run(tmp_path / "b", [make_row(0, 0, 0.81)])
+    with pytest.raises(RequestError, match=r"class class 0, seed 0 has AUROC 0\.81, but 0\.8 in .*a"):
+        report.read([first, second])
+
+
+@pytest.mark.parametrize("field", ["model.width", "train.epochs"])
+def test_another_config_or_data_copy_is_another_result(tmp_path, field):
+    first = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
+    second = write_run(tmp_path / "b", [make_row(0, 0, 0.9)], **{field: 7})
+    third = write_run(tmp_path / "c", [make_row(0, 0, 0.7, data_copy="another")])
+    assert [found.rows[0]["auroc"] for found in report.read([first, second, third])] == ["0.8", "0.9", "0.7"]
+
+
+def test_columns_of_older_versions_are_completed_from_the_scores(tmp_path):
+    directory = write_run(tmp_path / "a", [])
+    row = make_row(0, 0, 1.0, normal_label="ok", commit="0123")
+    old = results.COLUMNS[: results.COLUMNS.index("commit") + 1]
+    results.write_csv(directory / "results.csv", [{key: row[key] for key in old}], old)
+    scores = [{"label": label, "score": score} for label, score in (("ok", 1.0), ("bad", 2.0), ("bad", 3.0))]
+    (directory / "class_0" / "seed_0").mkdir(parents=True)
+    results.write_csv(directory / "class_0" / "seed_0" / "scores.csv", scores)
+    (found,) = report.read([directory])
+    assert (found.rows[0]["average_precision"], found.rows[0]["best_f1"]) == ("1.000000", "1.000000")
+    assert found.rows[0]["aupro"] == ""
+    results.add_result(directory, make_row(1, 0, 0.5, commit="4567"))
+    assert list(results.read_results(directory)) == [(0, 0), (1, 0)]
+
+
+def test_curves_leave_out_lines_without_auroc_or_cut_short(tmp_path):
+    directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
+    lines = [
+        '{"normal_class": 0, "seed": 0, "epoch": 1, "loss": 0.1}',
+        '{"normal_class": 0, "seed": 0, "epoch": 2, "loss": 0.1, "auroc": 0.7}',
+        '{"normal_class": 1, "seed": 0, "epoch": 2, "loss": 0.1, "auroc": 0.7}',
+        '{"normal_class": 0, "seed": 0, "epo',
+    ]
+    (directory / "metrics.jsonl").write_text("\n".join(lines))
+    assert finished.training_curves(finished.read(directory)) == {("0", "0"): {2: 0.7}}
+
+
+@pytest.mark.parametrize(
+    ("transform", "count", "titles"),
+    [
+        ("gray+rotate", 4, ["0°", "90°", "180°", "270°"]),
+        ("identity", 1, [""]),
+        ("something_else", 2, ["0", "1"]),
+    ],
+)
+def test_members_of_rotations_are_told_by_their_angles(transform, count, titles):
+    assert report.member_titles(transform, count) == titles
 
 
 @pytest.mark.parametrize("path", sorted(PAPER.glob("*.csv")), ids=lambda path: path.stem)
 def test_the_papers_numbers_are_complete_and_say_how_far_to_trust_them(path):
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = results.read_csv(path)
     assert rows
     for row in rows:
         assert row["source"] in {"printed", "restored", "quoted", "derived", "unverified", "illegible"}

@@ -7,6 +7,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from itae_jax.config import DataConfig
 from itae_jax.data import folders, images
 from itae_jax.data.one_class import InspectionDataset, OneClassSplit
@@ -49,6 +51,13 @@ def load(config: DataConfig) -> InspectionDataset:
     unreadable: dict[str, str] = {}
     options = folders.lazy_options(config, unreadable)
 
+    def read_mask(path: Path) -> np.ndarray | None:
+        try:
+            return reader.read_mask(path)
+        except images.UnreadableImageError as error:
+            unreadable[error.name] = error.reason
+            return None
+
     def split_of(folder: Path, train: list[Path]) -> OneClassSplit:
         test = folders.find_images(folder / "test")
         labels = tuple(path.relative_to(folder / "test").parts[0] for path in test)
@@ -61,6 +70,7 @@ def load(config: DataConfig) -> InspectionDataset:
             test_ids=tuple(path.relative_to(root).as_posix() for path in test),
             normal_label="good",
             test_masks=tuple(_mask_of(folder, path) for path in test),
+            read_mask=read_mask,
         )
 
     reader_shape = (reader.size, reader.size, reader.channels)

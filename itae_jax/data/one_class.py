@@ -22,6 +22,7 @@ class OneClassSplit:
       test_masks: for each test image the file that marks its defect, or None; empty where the data
         set has no masks.
       video_ids: for each test image the video that it is a frame of; empty for still images.
+      read_mask: H x W bool from such a file, in the geometry of the images; None if it cannot be read.
     """
 
     train_images: Images
@@ -31,11 +32,29 @@ class OneClassSplit:
     normal_label: str
     test_masks: tuple[Path | None, ...] = ()
     video_ids: tuple[str, ...] = ()
+    read_mask: Callable[[Path], np.ndarray | None] | None = None
 
     @property
     def is_anomaly(self) -> np.ndarray:
         """N booleans."""
         return np.asarray([label != self.normal_label for label in self.test_labels], bool)
+
+    def masks(self, positions: np.ndarray) -> list[np.ndarray | None]:
+        """Where the defect is in these test images: H x W bool, nowhere in a normal one.
+
+        None for a defect that has no mask, or one that is empty: an image with a defect that nobody
+        marked, or one too small for the size the images are read at, says nothing of its pixels.
+        """
+        if not self.test_masks:
+            return [None] * len(positions)
+        is_anomaly = self.is_anomaly
+        nowhere = np.zeros(self.test_images.image_shape[:2], bool)
+        return [self._mask(int(i)) if is_anomaly[i] else nowhere for i in positions]
+
+    def _mask(self, position: int) -> np.ndarray | None:
+        path = self.test_masks[position]
+        mask = None if path is None else self.read_mask(path)
+        return None if mask is None or not mask.any() else mask
 
     def limited(self, limit_train: int, limit_test: int) -> "OneClassSplit":
         """At most so many images of each, as `sample` draws them; 0: all."""

@@ -1,0 +1,137 @@
+"""The paper's tables and figures in a form that a CPU can do: narrow network, few epochs, part of the data.
+
+  python experiments/reduced.py --data DIR                        all of them, into runs/reduced/<name>/
+  python experiments/reduced.py table4 table5 --data DIR          those whose names begin so
+  python experiments/reduced.py table1_cifar10 --data DIR --classes 0,1     a part, for one of several machines
+  python experiments/reduced.py --list
+
+Run again, it goes on where it stopped. Whatever shows these results calls them reduced.
+"""
+
+import argparse
+import dataclasses
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+_NETWORK = ("model.width=16",)
+_SMALL = (*_NETWORK, "data.limit_test=2000")
+# The rate is halved after 50 of them: the steps at the high rate decide on colour images.
+_RGB = (*_SMALL, "train.epochs=60")
+_GREY = (*_SMALL, "train.epochs=5")
+_FIRST_FOUR = "0,1,2,3"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reduced:
+    """What is cut of an experiment.
+
+    Attributes:
+      file: of experiments/, without its ending.
+      data: whose directory is `data.root`; an option of the command line.
+      settings: for --set.
+      options: more of `itae run`.
+    """
+
+    file: str
+    data: str
+    settings: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+REDUCED = {
+    "table1_mnist": Reduced("table1_mnist", "data", _GREY),
+    "table1_mnist_ae": Reduced("table1_mnist", "data", (*_GREY, "transform.name=identity")),
+    "table1_fashion_mnist": Reduced("table1_fashion_mnist", "data", _GREY),
+    "table1_fashion_mnist_ae": Reduced("table1_fashion_mnist", "data", (*_GREY, "transform.name=identity")),
+    "table1_cifar10": Reduced("table1_cifar10", "cifar10", _RGB, ("--classes", "0,1,2,3,7")),
+    "table1_cifar10_ae": Reduced(
+        "table1_cifar10", "cifar10", (*_RGB, "transform.name=identity"), ("--classes", "0,1,2,3,7")
+    ),
+    "table1_cifar100": Reduced("table1_cifar100", "data", _RGB, ("--classes", _FIRST_FOUR)),
+    "table1_imagenet": Reduced(
+        "table1_imagenet", "imagenet", (*_NETWORK, "data.image_size=64", "train.epochs=30")
+    ),
+    "table2_mvtec_ad": Reduced(
+        "table2_mvtec_ad", "mvtec", (*_NETWORK, "data.image_size=64", "train.epochs=60")
+    ),
+    "table3_shanghaitech": Reduced(
+        "table3_shanghaitech",
+        "shanghaitech",
+        (*_SMALL, "data.image_size=64", "data.limit_train=5000", "train.epochs=2"),
+    ),
+    "table4": Reduced("table4_transforms", "cifar10", _RGB, ("--classes", _FIRST_FOUR)),
+    "table5": Reduced("table5_losses", "cifar10", _RGB, ("--classes", _FIRST_FOUR)),
+    "table6": Reduced("table6_stability", "data", _GREY),
+    "figure3": Reduced("figure3_efficiency", "cifar10", (*_SMALL, "train.epochs=10"), ("--classes", "7")),
+    "figure4": Reduced(
+        "figure4_curves", "data", (*_SMALL, "train.epochs=20", "evaluate.every_epochs=2"), ("--classes", "7")
+    ),
+    "figure5_mnist": Reduced("figure5_restorations", "data", _GREY, ("--variants", "mnist")),
+    "figure7_cifar10": Reduced("figure5_restorations", "cifar10", _RGB, ("--variants", "cifar10")),
+    "figure6": Reduced("figure6_error_maps", "mvtec", (*_NETWORK, "data.image_size=64", "train.epochs=30")),
+}
+_ROOTS = {
+    "data": "of TFDS, and of every set below that is not given one of its own",
+    "cifar10": "of CIFAR-10: of TFDS, or a folder tree",
+    "imagenet": "with train/ and val/",
+    "mvtec": "with MVTec AD's categories, or others laid out alike",
+    "shanghaitech": "of TFDS",
+}
+
+
+def command(name: str, root: str, out: Path, more: list[str]) -> list[str]:
+    """The arguments of `itae` for a reduced experiment; options in `more` come last, so they prevail."""
+    reduced = REDUCED[name]
+    settings = [*reduced.settings, *([f"data.root={root}"] if root else [])]
+    file = str(HERE / f"{reduced.file}.py")
+    return ["run", file, "--out", str(out / name), *reduced.options, "--set", *settings, *more]
+
+
+def choose(words: list[str]) -> list[str]:
+    """The names given, and of words that are none the names that begin so; all without any.
+
+    Raises:
+      SystemExit: a word that no name begins with.
+    """
+    chosen = []
+    for word in words:
+        found = [word] if word in REDUCED else [name for name in REDUCED if name.startswith(word)]
+        if not found:
+            raise SystemExit(f"reduced: nothing begins with {word!r}; there are {', '.join(REDUCED)}")
+        chosen += found
+    return list(dict.fromkeys(chosen)) if words else list(REDUCED)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="what to run: the beginnings of names; default all")
+    parser.add_argument("--out", type=Path, default=Path("runs/reduced"), help="default runs/reduced")
+    parser.add_argument("--list", action="store_true", help="print the commands instead of running them")
+    for name, about in _ROOTS.items():
+        parser.add_argument(f"--{name}", default="", metavar="DIR", help=f"directory {about}")
+    arguments, more = parser.parse_known_args()
+    failed = []
+    for name in choose(arguments.names):
+        root = getattr(arguments, REDUCED[name].data) or arguments.data
+        itae = command(name, root, arguments.out, more)
+        print(f"{name}: itae {shlex.join(itae)}", flush=True)
+        if arguments.list:
+            continue
+        code = subprocess.run([sys.executable, "-m", "itae_jax", *itae]).returncode
+        if code not in (0, 1, 2):  # interrupted
+            return code
+        if code:
+            failed.append(name)
+    if failed:
+        print(f"reduced: not finished: {', '.join(failed)}; the lines above say why", file=sys.stderr)
+    return 2 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

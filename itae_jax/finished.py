@@ -1,0 +1,181 @@
+"""Finished runs, read back; what several machines did of one experiment is joined."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from itae_jax import config, results, variants
+from itae_jax.config import Experiment
+from itae_jax.errors import RequestError
+
+_NOT_IN_VIDEO = ("shanghaitech",)  # whose scores.csv does not say which frames go together
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResults:
+    """What one experiment has given so far, in one run directory or in several.
+
+    Attributes:
+      rows: those of results.csv, sorted by class and seed.
+      paper: the paper's rows for this data set, of all its methods.
+      directories: of the runs, the one that the row of (class, seed) came from under it.
+      duplicates: how many rows came from more than one directory, and agreed.
+    """
+
+    experiment: Experiment
+    rows: list[dict[str, str]]
+    paper: list[dict[str, str]]
+    directories: dict[tuple[str, str], Path]
+    duplicates: int = 0
+
+    @property
+    def dataset(self) -> str:
+        """As in `data.name`, or the name of the user's folder."""
+        return self.rows[0]["dataset"]
+
+    @property
+    def measured(self) -> list[dict[str, str]]:
+        """The rows that have an AUROC."""
+        return [row for row in self.rows if row["auroc"]]
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for each row that has none."""
+        return [
+            f"class {row['normal_class_name']}, seed {row['seed']}: {row['note']}"
+            for row in self.rows
+            if row["note"]
+        ]
+
+    @property
+    def roots(self) -> list[Path]:
+        """The run directories that the rows came from."""
+        return list(dict.fromkeys(self.directories.values()))
+
+    @property
+    def seeds(self) -> list[str]:
+        """All seeds that there are rows of."""
+        return sorted({row["seed"] for row in self.rows}, key=int)
+
+    def job_directory(self, row: dict[str, str]) -> Path:
+        """Where the files of a row's training are."""
+        key = row["normal_class"], row["seed"]
+        return results.job_directory(self.directories[key], *key)
+
+
+def read(directory: Path) -> RunResults:
+    """Reads one run directory.
+
+    Raises:
+      RequestError: it holds no finished run.
+    """
+    if not (directory / "results.csv").is_file():
+        raise RequestError(f"{directory}: no results.csv there; name the --out directory of a run")
+    experiment = results.read_config(directory / "config.json")
+    rows = [row for _, row in sorted(results.read_results(directory).items())]
+    if not rows:
+        raise RequestError(f"{directory}: results.csv has no row yet; let a training finish")
+    printed = results.read_csv(directory / "paper.csv") if (directory / "paper.csv").exists() else []
+    found = RunResults(
+        experiment, rows, printed, {(row["normal_class"], row["seed"]): directory for row in rows}
+    )
+    for row in rows:
+        _complete(row, found.job_directory(row))
+    return found
+
+
+def read_all(directories: Sequence[Path]) -> list[RunResults]:
+    """Reads run directories, each with its variants; those of one config become one.
+
+    Raises:
+      RequestError: one holds no finished run, or two disagree about the same class and seed.
+    """
+    joined: dict[tuple, RunResults] = {}
+    paths = [path for directory in directories for path in variants.expand(directory)]
+    for path in dict.fromkeys(paths):
+        one = read(path)
+        key = _what_is_run(one)
+        joined[key] = _join(joined[key], one) if key in joined else one
+    return list(joined.values())
+
+
+def _what_is_run(one: RunResults) -> tuple:
+    """What two directories have in common whose rows belong into one table."""
+    elsewhere = dataclasses.replace(one.experiment.data, root="")
+    experiment = dataclasses.replace(one.experiment, data=elsewhere)
+    compared = {k: v for k, v in config.flatten(experiment).items() if k not in config.NOT_COMPARED}
+    return one.rows[0]["data_copy"], tuple(compared.items())
+
+
+def _join(first: RunResults, second: RunResults) -> RunResults:
+    rows = {(row["normal_class"], row["seed"]): row for row in first.rows}
+    doubled = 0
+    for row in second.rows:
+        key = row["normal_class"], row["seed"]
+        known = rows.setdefault(key, row)
+        doubled += known is not row
+        if known["auroc"] != row["auroc"]:
+            raise RequestError(
+                f"{second.directories[key]}: class {row['normal_class_name']}, seed {row['seed']} has AUROC "
+                f"{row['auroc']}, but {known['auroc']} in {first.directories[key]}; report them one by one"
+            )
+    ordered = sorted(rows.values(), key=lambda row: (int(row["normal_class"]), int(row["seed"])))
+    return dataclasses.replace(
+        first,
+        rows=ordered,
+        directories=second.directories | first.directories,
+        paper=first.paper or second.paper,
+        duplicates=first.duplicates + doubled,
+    )
+
+
+def read_scores(directory: Path, row: dict[str, str]):
+    """(is anomaly, score) of every test image of a training, from its scores.csv.
+
+    Raises:
+      RequestError: it is damaged.
+    """
+    import numpy as np
+
+    try:
+        scores = results.read_csv(directory / "scores.csv")
+        if not scores or any(None in score.values() for score in scores):
+            raise ValueError("scores.csv is cut short")
+        is_anomaly = np.array([score["label"] != row["normal_label"] for score in scores])
+        return is_anomaly, np.array([float(score["score"]) for score in scores])
+    except (OSError, ValueError, KeyError) as error:
+        raise damaged(directory, error) from None
+
+
+def damaged(directory: Path, error: Exception) -> RequestError:
+    """What to say of a training whose files cannot be read."""
+    return RequestError(
+        f"{directory}: its results are damaged ({error}); run the experiment into another directory"
+    )
+
+
+def _complete(row: dict[str, str], directory: Path) -> None:
+    """Fills in the measures of images that rows of older versions lack."""
+    if row["average_precision"] or not row["auroc"] or row["dataset"] in _NOT_IN_VIDEO:
+        return
+    from itae_jax import measures
+
+    values = measures.of_images(*read_scores(directory, row))
+    row |= {name: f"{value:.6f}" for name, value in values.items()}
+
+
+def training_curves(found: RunResults) -> dict[tuple[str, str], dict[int, float]]:
+    """(normal class, seed) -> epoch -> test AUROC while training, where `evaluate.every_epochs` was set."""
+    curves: dict[tuple[str, str], dict[int, float]] = {}
+    for root in found.roots:
+        path = root / "metrics.jsonl"
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                entry = json.loads(line)
+                key = str(entry["normal_class"]), str(entry["seed"])
+                if found.directories.get(key) == root:
+                    curves.setdefault(key, {})[int(entry["epoch"])] = float(entry["auroc"])
+            except (ValueError, KeyError, TypeError):
+                continue  # a line without the AUROC, or cut short by a kill
+    return curves

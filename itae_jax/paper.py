@@ -1,0 +1,94 @@
+"""The paper's numbers: which of them stand beside which of ours, and what to say of them."""
+
+from collections.abc import Iterable, Sequence
+
+from itae_jax.results import is_same_dataset
+
+NOT_CLASSES = ("avg", "SD")
+WIDTH, EPOCHS = 64, 500
+# Where graying takes nothing away, rotation alone is the paper's set of transforms.
+_GREY = ("mnist", "fashion_mnist")
+# Of these the paper's methods follow different orders of the classes; only averages compare.
+_CLASSES_IN_DOUBT = ("fashion_mnist",)
+_METHODS = {"identity": "AE", "gray+rotate": "ITAE"}
+_METHODS_OF = {
+    "table4": {"identity": "AE", "scale": "AE+S", "gray": "AE+G", "rotate": "AE+R", "gray+rotate": "AE+G+R"},
+}
+_AVERAGED = 10  # classes, where the paper prints the average alone
+
+
+def setting(row: dict[str, str], field: str, default: str) -> str:
+    """The value of a config field that a row of results was made with."""
+    settings = dict(part.partition("=")[::2] for part in row.get("settings", "").split(" "))
+    return settings.get(field, default)
+
+
+def method_of(row: dict[str, str], table: str = "", error: str = "") -> str:
+    """What the paper calls the method that a row of results used; empty for what it did not do.
+
+    Args:
+      table: of the paper; they name methods differently.
+      error: by which restoration error was scored, if not by the one of the row's `auroc`.
+    """
+    loss = setting(row, "train.loss", "l2")
+    error = error or setting(row, "evaluate.error", "l1")
+    if table == "table5":
+        return f"{loss}->{error}" if row["transform"] == "gray+rotate" else ""
+    if (loss, error) != ("l2", "l1"):
+        return ""
+    methods = _METHODS_OF.get(table, _METHODS)
+    if row["dataset"] in _GREY and row["transform"] == "rotate" and table not in _METHODS_OF:
+        return "ITAE"
+    return methods.get(row["transform"], "")
+
+
+def cells(
+    printed: Iterable[dict[str, str]], row: dict[str, str], table: str = "", error: str = ""
+) -> dict[str, dict[str, str]]:
+    """The paper's cells for the method that a row of results used: class index, "avg" or "SD" -> cell.
+
+    Empty for what the paper did not do. Of Table 6 the average and the SD over its ten runs stand
+    for the class, under "1" and "SD of 1"; of Table 3 the one number stands for everything.
+    """
+    method = method_of(row, table, error)
+    found = {
+        cell["class"]: cell
+        for cell in printed
+        if cell["method"] == method and is_same_dataset(cell["dataset"], row["dataset"])
+    }
+    if row["dataset"] in _CLASSES_IN_DOUBT:
+        found = {key: cell for key, cell in found.items() if key in NOT_CLASSES}
+    if table == "table6":
+        found = {"1": found["avg"], "SD of 1": found["SD"]} if found else {}
+    if "all" in found:
+        found = {"0": found["all"], "avg": found["all"]}
+    return found
+
+
+def class_key(row: dict[str, str]) -> str:
+    """The paper's number for the class of a row of results; ours counts the categories that are there."""
+    if row["dataset"] == "mvtec_ad":
+        from itae_jax.data.mvtec_ad import CATEGORIES
+
+        return str(CATEGORIES.index(row["normal_class_name"]))
+    return row["normal_class"]
+
+
+def covers(paper: dict[str, dict[str, str]], classes: Sequence[str]) -> bool:
+    """Whether these classes are all that the paper averages over."""
+    averaged = set(paper) - set(NOT_CLASSES)
+    return "avg" in paper and (set(classes) == averaged if averaged else len(classes) == _AVERAGED)
+
+
+def sd_over_classes(values: Sequence[float], dataset: str) -> float:
+    """Standard deviation as Table 1 has it: of the sample (n - 1), for ImageNet of the population."""
+    from statistics import pstdev, stdev
+
+    if len(values) < 2:
+        return 0.0
+    return pstdev(values) if is_same_dataset("ImageNet", dataset) else stdev(values)
+
+
+def is_reduced(row: dict[str, str]) -> bool:
+    """Whether a result is of less than the paper's training and data."""
+    return int(row["width"]) < WIDTH or int(row["epochs"]) < EPOCHS or "data.limit" in row["settings"]

@@ -1,0 +1,292 @@
+"""Results as tables: by class, average and SD over classes, over seeds, beside the paper's numbers."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from statistics import mean, stdev
+
+from itae_jax import paper
+from itae_jax.finished import RunResults
+
+MINUS = "\N{MINUS SIGN}"
+_MEASURES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "best_f1": "best F1",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO to 0.3",
+    "auroc_l1": "AUROC scored by l1",
+    "auroc_l2": "AUROC scored by l2",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One method trained and scored in one way.
+
+    Attributes:
+      measure: the column of results.csv that is told.
+      cells: the paper's numbers by class, "avg" and "SD"; see `paper.cells`.
+    """
+
+    title: str
+    found: RunResults
+    measure: str = "auroc"
+    cells: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A class, the average over classes, or the SD over them: percent, mean over seeds.
+
+    Attributes:
+      key: the class index; "avg"; "SD".
+      spread: SD over seeds (n - 1); None for one seed, and where classes have different seeds.
+      cell: the paper's, if it can be compared with.
+      spread_cell: the paper's SD over runs.
+    """
+
+    key: str
+    name: str
+    value: float
+    seeds: int
+    spread: float | None = None
+    cell: dict[str, str] | None = None
+    spread_cell: dict[str, str] | None = None
+
+    @property
+    def digits(self) -> int:
+        """Behind the point: as many as the paper prints, at least one."""
+        return max(1, len((self.cell or {}).get("auroc", "").partition(".")[2]))
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's, where it can be read."""
+        return self.value - float(self.cell["auroc"]) if self.cell and self.cell["auroc"] else None
+
+    @property
+    def ours_text(self) -> str:
+        spread = "" if self.spread is None else f" ± {self.spread:.{self.digits}f}"
+        return f"{self.value:.{self.digits}f}{spread}"
+
+    @property
+    def paper_text(self) -> str:
+        """The paper's number, and how it was read if it is not plainly printed."""
+        if self.cell is None:
+            return ""
+        spread = f" ± {self.spread_cell['auroc']}" if self.spread_cell else ""
+        mark = "" if self.cell["source"] == "printed" else f" ({self.cell['source']})"
+        return f"{self.cell['auroc']}{spread}{mark}".strip()
+
+    @property
+    def difference_text(self) -> str:
+        if self.difference is None:
+            return ""
+        return f"{self.difference:+.{self.digits}f}".replace("-", MINUS)
+
+
+def by_class(rows: Sequence[dict[str, str]], measure: str = "auroc") -> dict[str, list[dict[str, str]]]:
+    """The rows of each class index that have this measure, in order of class and seed."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in sorted(rows, key=lambda row: (int(row["normal_class"]), int(row["seed"]))):
+        if row.get(measure):
+            found.setdefault(row["normal_class"], []).append(row)
+    return found
+
+
+def lines(
+    rows: Sequence[dict[str, str]], cells: dict[str, dict[str, str]], measure: str = "auroc"
+) -> list[Line]:
+    """A line for each class, then the average over classes and, of several classes, the SD.
+
+    The paper's average and SD stand beside ours only where all its classes were run.
+    """
+    classes = by_class(rows, measure)
+    if not classes:
+        return []
+    of_class, keys = [], []
+    for index, of_seeds in classes.items():
+        key = paper.class_key(of_seeds[0])
+        values = [100 * float(row[measure]) for row in of_seeds]
+        spread = stdev(values) if len(values) > 1 else None
+        name, cell = of_seeds[0]["normal_class_name"], cells.get(key)
+        of_class.append(Line(index, name, mean(values), len(values), spread, cell, cells.get(f"SD of {key}")))
+        keys.append(key)
+    complete = cells if paper.covers(cells, keys) else {}
+    values = [line.value for line in of_class]
+    seeds = {tuple(row["seed"] for row in of_seeds) for of_seeds in classes.values()}
+    by_seed = [mean(100 * float(row[measure]) for row in one) for one in zip(*classes.values(), strict=False)]
+    spread = stdev(by_seed) if len(seeds) == 1 and len(by_seed) > 1 else None
+    average = Line("avg", "average", mean(values), min(line.seeds for line in of_class), spread)
+    result = [*of_class, dataclasses.replace(average, cell=complete.get("avg"))]
+    if len(values) > 1:
+        sd = paper.sd_over_classes(values, rows[0]["dataset"])
+        result.append(Line("SD", "SD over classes", sd, average.seeds, cell=complete.get("SD")))
+    return result
+
+
+def columns(results: Sequence[RunResults]) -> list[list[Column]]:
+    """What can stand side by side: the columns of each data set."""
+    of_dataset: dict[str, list[Column]] = {}
+    for found, title in zip(results, _titles(results), strict=True):
+        of_dataset.setdefault(found.dataset, []).extend(_views(found, title))
+    return list(of_dataset.values())
+
+
+def _views(found: RunResults, title: str) -> list[Column]:
+    """A trained method, once for each way of scoring it that its table compares."""
+    table, row = found.experiment.paper_table, found.rows[0]
+    if table != "table5":
+        return [Column(title, found, "auroc", paper.cells(found.paper, row, table))]
+    loss = found.experiment.train.loss
+    return [
+        Column(f"{loss} → {error}", found, f"auroc_{error}", paper.cells(found.paper, row, table, error))
+        for error in ("l1", "l2")
+    ]
+
+
+def _titles(results: Sequence[RunResults]) -> list[str]:
+    def first_choice(found):
+        row = found.rows[0]
+        return found.experiment.variant or paper.method_of(row) or row["transform"]
+
+    titles = [first_choice(found) for found in results]
+    seen = [(found.dataset, title) for found, title in zip(results, titles, strict=True)]
+    return [
+        f"{title} ({_place(found)})" if seen.count((found.dataset, title)) > 1 else title
+        for found, title in zip(results, titles, strict=True)
+    ]
+
+
+def _place(found: RunResults) -> str:
+    return found.roots[0].name if found.roots else found.rows[0]["settings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A table of texts; the rows from `summary` on summarise those before."""
+
+    header: list[str]
+    rows: list[list[str]]
+    summary: int
+
+
+def grid(of_dataset: Sequence[Column]) -> Grid:
+    """AUROC by class: of one column with the difference to the paper's, of several side by side."""
+    told = [lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
+    single = len(told) == 1
+    header, keys = ["normal class"], {}
+    for of_column in told:
+        keys |= {line.key: line.name for line in of_column}
+    for column, of_column in zip(of_dataset, told, strict=True):
+        header.append("AUROC, %" if single else column.title)
+        if any(line.cell for line in of_column):
+            header += ["paper", f"ours {MINUS} paper"] if single else [f"paper: {column.title}"]
+    classes = sorted((key for key in keys if key.isdecimal()), key=int)
+    order = [*classes, *(key for key in ("avg", "SD") if key in keys)]
+    rows = []
+    for key in order:
+        row = [keys[key]]
+        for of_column in told:
+            line = next((line for line in of_column if line.key == key), None)
+            row.append(line.ours_text if line else "")
+            if any(line.cell for line in of_column):
+                row += [line.paper_text if line else ""]
+                row += [line.difference_text if line else ""] if single else []
+        rows.append(row)
+    return Grid(header, rows, len(classes))
+
+
+def seeds_grid(column: Column) -> Grid | None:
+    """AUROC of every seed by class; None for one seed."""
+    seeds = column.found.seeds
+    if len(seeds) < 2:
+        return None
+    told = {line.key: line for line in lines(column.found.rows, column.cells, column.measure)}
+    rows = []
+    for index, of_seeds in by_class(column.found.rows, column.measure).items():
+        line = told[index]
+        values = {row["seed"]: f"{100 * float(row[column.measure]):.{line.digits}f}" for row in of_seeds}
+        spread = "" if line.spread is None else f"{line.spread:.{line.digits}f}"
+        average = f"{line.value:.{line.digits}f}"
+        rows.append([line.name, *(values.get(seed, "") for seed in seeds), average, spread])
+    return Grid(["normal class", *(f"seed {seed}" for seed in seeds), "mean", "SD"], rows, len(rows))
+
+
+def measures_grid(found: RunResults) -> Grid:
+    """All measures in percent, by class, and their averages over classes."""
+    same_as_auroc = f"auroc_{found.experiment.evaluate.error}"
+    told = {
+        title: {line.key: line for line in lines(found.rows, {}, measure) if line.key != "SD"}
+        for measure, title in _MEASURES.items()
+        if measure != same_as_auroc
+    }
+    told = {title: of_measure for title, of_measure in told.items() if of_measure}
+    names = {key: line.name for of_measure in told.values() for key, line in of_measure.items()}
+    classes = [key for key in names if key != "avg"]
+    order = [*classes, "avg"] if len(classes) > 1 else classes
+    rows = [
+        [names[key], *(of_measure[key].ours_text if key in of_measure else "" for of_measure in told.values())]
+        for key in order
+    ]
+    return Grid(["normal class", *told], rows, len(classes))
+
+
+def as_text(table: Grid) -> str:
+    """In columns, the first flush left."""
+    everything = [table.header, *table.rows]
+    widths = [max(len(row[i]) for row in everything) for i in range(len(table.header))]
+
+    def line(row):
+        first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        return "  ".join([row[0].ljust(len(first)), *rest]).rstrip()
+
+    return "\n".join(map(line, everything))
+
+
+def as_markdown(table: Grid, texts: int = 1) -> list[str]:
+    """The lines of a Markdown table; the first columns hold `texts`, the others numbers."""
+
+    def line(cells):
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rows = [line(row) for row in table.rows[: table.summary]]
+    rows += [line([f"**{row[0]}**", *row[1:]]) for row in table.rows[table.summary :]]
+    return [line(table.header), line(["---"] * texts + ["--:"] * (len(table.header) - texts)), *rows]
+
+
+CSV_COLUMNS = (
+    *("experiment", "column", "dataset", "data_copy", "transform", "settings", "dtype", "device", "reduced"),
+    *("measure", "class", "name", "seeds", "ours", "sd_over_seeds", "paper", "paper_source", "difference"),
+)
+
+
+def as_csv(results: Sequence[RunResults]) -> str:
+    """Every number of the report, one a line, in percent."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for column in [column for of_dataset in columns(results) for column in of_dataset]:
+        row = column.found.rows[0]
+        common = {key: row[key] for key in CSV_COLUMNS if key in row}
+        common |= {"column": column.title, "reduced": "yes" if paper.is_reduced(row) else "no"}
+        for measure in _MEASURES if column.measure == "auroc" else (column.measure,):
+            cells = column.cells if measure == column.measure else {}
+            for line in lines(column.found.rows, cells, measure):
+                writer.writerow(common | _csv_numbers(line) | {"measure": measure})
+    return buffer.getvalue()
+
+
+def _csv_numbers(line: Line) -> dict[str, str | int]:
+    cell = line.cell or {"auroc": "", "source": ""}
+    return {
+        "class": line.key,
+        "name": line.name,
+        "seeds": line.seeds,
+        "ours": f"{line.value:.4f}",
+        "sd_over_seeds": "" if line.spread is None else f"{line.spread:.4f}",
+        "paper": cell["auroc"],
+        "paper_source": cell["source"],
+        "difference": "" if line.difference is None else f"{line.difference:+.4f}",
+    }

@@ -1,0 +1,61 @@
+"""What the pictures show is what they were given."""
+
+import numpy as np
+import pytest
+
+from itae_jax import comparisons
+from itae_jax.comparisons import Bars, Bubble, Curve
+
+NAN = float("nan")
+
+
+def drawn(figure):
+    figure.canvas.draw()
+    return figure.axes
+
+
+def test_bars_have_the_heights_of_the_numbers_and_marks_at_the_papers():
+    methods = [Bars("ITAE", [90, 80], [NAN, NAN], [91, NAN]), Bars("AE", [60, NAN], [1, NAN], [59, 58])]
+    (ax,) = drawn(comparisons.bars_by_class(["cat", "dog"], methods))
+    assert [[bar.get_height() for bar in group] for group in ax.containers[:1]] == [[90, 80]]
+    marks = [line.get_xydata().tolist() for line in ax.lines if line.get_marker() == "D"]
+    assert [[height for _, height in of_method] for of_method in marks] == [[91], [59, 58]]
+    centres = [
+        [bar.get_x() + bar.get_width() / 2 for bar in group] for group in ax.containers if len(group) == 2
+    ]
+    assert marks[0][0][0] == pytest.approx(centres[0][0])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog"]
+
+
+def test_curves_are_means_over_seeds_in_bands_of_one_sd():
+    curve = Curve("ITAE", np.array([5, 10]), np.array([[80.0, 90.0], [84.0, 90.0]]))
+    single = Curve("AE", np.array([5, 10]), np.array([[50.0, 60.0]]))
+    first, second, *_ = drawn(comparisons.curves_over_epochs([("7", [curve, single]), ("8", [None, single])]))
+    np.testing.assert_allclose([line.get_ydata() for line in first.lines], [[82, 90], [50, 60]])
+    (band,) = first.collections
+    sd = np.std([80, 84], ddof=1)
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert heights.min() == pytest.approx(82 - sd)
+    assert heights.max() == pytest.approx(90)
+    assert len(second.lines) == 1
+
+
+def test_bubbles_lie_at_speed_and_auroc_and_grow_with_memory():
+    bubbles = [Bubble("ITAE", 200, 86, 400), Bubble("paper: ITAE", 270, 86.6, 800, is_paper=True)]
+    (ax,) = drawn(comparisons.efficiency(bubbles))
+    assert [tuple(points.get_offsets()[0]) for points in ax.collections] == [(200, 86), (270, 86.6)]
+    small, large = (points.get_sizes()[0] for points in ax.collections)
+    assert large == 2 * small
+
+
+def test_error_maps_outline_the_defect_where_there_is_a_mask(rng):
+    originals = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
+    masks = np.zeros((2, 16, 16), bool)
+    masks[1, 4:8, 4:8] = True
+    maps = rng.random((2, 16, 16))
+    methods = [("AE", maps), ("ITAE", maps * 2)]
+    figure = comparisons.error_maps(originals, masks, ["good", "dent"], np.array([False, True]), methods)
+    axes = drawn(figure)
+    assert [ax.get_title() for ax in axes[:3]] == ["image", "AE", "ITAE"]
+    assert [len(ax.collections) for ax in axes] == [0, 0, 0, 1, 1, 1]
+    np.testing.assert_array_equal(axes[4].images[-1].get_array(), maps[1])

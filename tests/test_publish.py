@@ -1,0 +1,158 @@
+"""What is published of measured rows, and the commands of the reduced experiments."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from itae_jax import results, variants
+from itae_jax.errors import RequestError
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scripts():
+    """Makes the scripts of experiments/ importable."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    yield
+    sys.path.remove(str(EXPERIMENTS))
+
+
+@pytest.fixture
+def publish(tmp_path, monkeypatch):
+    """The script, with an empty directory of results."""
+    import publish
+
+    monkeypatch.setattr(publish, "RESULTS", tmp_path)
+    return publish
+
+
+def row(index, seed=0, auroc=0.9, **columns):
+    common = {
+        "experiment": "table1_cifar10",
+        "dataset": "cifar10",
+        "method": "itae",
+        "normal_class": str(index),
+        "normal_class_name": f"class {index}",
+        "seed": str(seed),
+        "epochs": "60",
+        "auroc": str(auroc),
+        "num_test": "10",
+        "device": "2 x CPU",
+        "dtype": "float32",
+        "width": "16",
+        "transform": "gray+rotate",
+        "settings": "data.name=cifar10 model.width=16 train.epochs=60",
+        "data_copy": "tree",
+        "commit": "0123",
+    }
+    return dict.fromkeys(results.COLUMNS, "") | common | columns
+
+
+def write(directory, *rows, columns=results.COLUMNS):
+    cut = [{key: one[key] for key in columns} for one in rows]
+    results.write_csv(directory / f"{rows[0]['experiment']}.csv", cut, columns)
+
+
+def averages(publish):
+    return [line.split(" | ")[5] for line in publish.summary_table()[2:]]
+
+
+def test_classes_and_seeds_of_one_thing_average(publish, tmp_path):
+    write(tmp_path, row(0, 0, 0.9), row(0, 1, 0.8), row(1, 0, 0.5), row(1, 1, 0.6))
+    (line,) = publish.summary_table()[2:]
+    assert "| 2 | 2 | 70.0 ± 0.0 |" in line
+    assert "reduced" in line
+    page = publish.results_page()
+    assert "| class 0 | 85.0 ± 7.1 | 78.5 | +6.5 |" in page
+    assert "| class 1 | 50.0 | 60.0 | 55.0 | 7.1 |" in page  # by seed
+    assert "(reduced: less than the paper's training)" in page
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dtype": "bfloat16"},
+        {"width": "32"},
+        {"epochs": "61"},
+        {"device": "1 x GPU"},
+        {"data_copy": "another"},
+        {"transform": "rotate"},
+        {"settings": "data.name=cifar10 model.width=16 train.epochs=60 train.augment=flip"},
+        {"settings": "data.name=cifar10 model.width=16 train.epochs=60 train.loss=l1"},
+        {"variant": "other"},
+    ],
+)
+def test_what_was_made_otherwise_never_averages(publish, tmp_path, other):
+    write(tmp_path, row(0, 0, 0.9), row(1, 0, 0.7, **other))
+    assert averages(publish) == ["90.0", "70.0"]
+    assert "80.0" not in publish.results_page()
+
+
+def test_variants_stand_side_by_side(publish, tmp_path):
+    names = {"AE": "identity", "AE+G+R": "gray+rotate"}
+    rows = [
+        row(0, 0, 0.9, experiment="table4_transforms", variant=variant, transform=transform)
+        for variant, transform in names.items()
+    ]
+    write(tmp_path, *rows)
+    page = publish.results_page()
+    assert "| normal class | AE | paper: AE | AE+G+R | paper: AE+G+R |" in page
+    assert "| class 0 | 90.0 | 57.1 | 90.0 | 78.5 |" in page
+
+
+def test_rows_of_older_versions_are_told_beside_new_ones(publish, tmp_path):
+    old = results.COLUMNS[: results.COLUMNS.index("commit") + 1]
+    write(tmp_path, row(0), columns=old)
+    assert averages(publish) == ["90.0"]
+    (tmp_path / "run").mkdir()
+    results.add_result(tmp_path / "run", row(1, 0, 0.7, best_f1="0.5"))
+    results.add_result(tmp_path / "run", row(0, 0, 0.8))
+    publish.add(tmp_path / "run")
+    stored = publish.read_rows(tmp_path / "table1_cifar10.csv")
+    assert [(one["normal_class"], one["auroc"], one["best_f1"]) for one in stored] == [
+        ("0", "0.8", ""),  # in the place of the old one
+        ("1", "0.7", "0.5"),
+    ]
+
+
+@pytest.mark.parametrize("commit", ["", "0123+"])
+def test_a_row_without_its_commit_is_refused(publish, tmp_path, commit):
+    (tmp_path / "run").mkdir()
+    results.add_result(tmp_path / "run", row(0, commit=commit))
+    with pytest.raises(RequestError, match="uncommitted"):
+        publish.add(tmp_path / "run")
+
+
+def test_every_reduced_experiment_is_a_valid_request():
+    import reduced
+
+    for name in reduced.REDUCED:
+        arguments = reduced.command(name, "DIR", Path("out"), [])
+        assignments = arguments[arguments.index("--set") + 1 :]
+        chosen = [arguments[arguments.index("--variants") + 1]] if "--variants" in arguments else None
+        experiments = variants.load(Path(arguments[1]), assignments, chosen)
+        for experiment in experiments.values():
+            assert experiment.model.width == 16
+            assert experiment.data.root == "DIR"
+
+
+def test_reduced_covers_every_table_and_figure_of_the_paper():
+    import reduced
+
+    files = {one.file for one in reduced.REDUCED.values()}
+    assert files == {path.stem for path in EXPERIMENTS.glob("[tf]*_*.py")}
+
+
+def test_later_options_prevail_and_unknown_names_are_refused():
+    import reduced
+
+    arguments = reduced.command("table4", "", Path("out"), ["--set", "train.epochs=1"])
+    assert arguments[-1] == "train.epochs=1"
+    assert reduced.choose(["table4", "figure3"]) == ["table4", "figure3"]
+    assert reduced.choose(["table1_mnist"]) == ["table1_mnist"]
+    assert reduced.choose(["table1_m", "table1_mnist"]) == ["table1_mnist", "table1_mnist_ae"]
+    assert reduced.choose([]) == list(reduced.REDUCED)
+    with pytest.raises(SystemExit, match="nothing begins with 'table9'"):
+        reduced.choose(["table9"])
