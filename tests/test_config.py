@@ -130,6 +130,6 @@ def test_a_wrong_experiment_file_is_refused(tmp_path, text, message):
 
 
 def test_an_experiment_is_a_python_file(tmp_path):
-    (tmp_path / "mine.json").write_text("{}")
+    (tmp_path / "mine.txt").write_text("{}")
     with pytest.raises(RequestError, match="is a Python file"):
-        config.load_experiments(tmp_path / "mine.json")
+        config.load_experiments(tmp_path / "mine.txt")
