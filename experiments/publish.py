@@ -42,9 +42,9 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def add(directory: Path) -> None:
     """Adds the rows of a finished run to experiments/results/<experiment>.csv."""
-    rows = list(read_results(directory).values())
+    rows = [row for row in read_results(directory).values() if row["auroc"]]
     if not rows:
-        raise RequestError(f"{directory}: no results.csv with rows there")
+        raise RequestError(f"{directory}: no results.csv with an AUROC there")
     for row in rows:
         if not row["commit"] or row["commit"].endswith("+"):
             raise RequestError(
@@ -72,7 +72,7 @@ def as_results(rows: list[dict[str, str]]) -> RunResults:
     loss, error = paper.setting(row, "train.loss", "l2"), paper.setting(row, "evaluate.error", "l1")
     experiment = config.override(start, [f"train.loss={loss}", f"evaluate.error={error}"])
     rows = sorted(rows, key=lambda row: (int(row["normal_class"]), int(row["seed"])))
-    return RunResults(experiment, rows, printed, {})
+    return RunResults(experiment, row, rows, [], printed, {})
 
 
 def groups() -> list[RunResults]:

@@ -18,10 +18,11 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from itae_jax import evaluate, models, parallel, train, transforms
+from itae_jax import evaluate, models, parallel, transforms
 from itae_jax.config import ComputeConfig, ModelConfig, TrainConfig
 from itae_jax.errors import RequestError
 from itae_jax.results import describe_environment
+from itae_jax.trainer import Trainer
 
 BATCH, SIDE, CHANNELS, TRANSFORM = 32, 32, 3, "gray+rotate"
 _SECONDS_PER_TURN = 1.0
@@ -143,12 +144,12 @@ def _images(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, CHANNELS), np.uint8)
 
 
-def _trainer(width: int) -> tuple[train.Trainer, models.UNet]:
+def _trainer(width: int) -> tuple[Trainer, models.UNet]:
     model = models.build(ModelConfig(width=width), CHANNELS, "float32", parallel.AXIS)
     config = TrainConfig(batch_size=BATCH)
     shape = (SIDE, SIDE, CHANNELS)
     compute = ComputeConfig(devices=0 if jax.default_backend() == "cpu" else 1)
-    return train.Trainer(model, transforms.get(TRANSFORM), shape, config, compute), model
+    return Trainer(model, transforms.get(TRANSFORM), shape, config, compute), model
 
 
 def _itae_training(width: int) -> list[Contender]:

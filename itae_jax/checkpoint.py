@@ -1,22 +1,199 @@
-"""States on disk: the only file that names Orbax."""
+"""States on disk: the only file that names Orbax.
 
+A state directory holds `arrays/`, named arrays written by Orbax, and `about.json`: facts to go with
+them, the shape and type of each, and the SHA-256 of every file, because a flipped bit in an array
+would otherwise come back as a number. It appears whole or not at all. Reading executes nothing.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from itae_jax.errors import DamagedError, RequestError
 
-def save(directory: Path, tree: dict) -> None:
-    """Writes a nested dictionary of arrays; the directory appears whole or not at all."""
+_ABOUT, _ARRAYS, _PARTIAL = "about.json", "arrays", ".partial"
+
+
+def save(directory: Path, tree, facts: dict | None = None) -> None:
+    """Writes a tree of arrays, and facts that JSON can hold; replaces what is there.
+
+    Raises:
+      OSError: no space, or no right to write there.
+    """
     import orbax.checkpoint as ocp
 
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(directory.absolute(), jax.tree.map(np.asarray, tree), force=True)
+    arrays = {name: np.asarray(array) for name, array in _named(tree).items()}
+    partial = directory.with_name(directory.name + _PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save((partial / _ARRAYS).absolute(), arrays)
+        shapes = {name: [list(array.shape), array.dtype.name] for name, array in arrays.items()}
+        about = {"facts": facts or {}, "arrays": shapes, "files": _digests(partial / _ARRAYS)}
+        text = json.dumps({**about, "sha256": _digest_of(about)}, indent=1)
+        (partial / _ABOUT).write_text(text, encoding="utf-8")
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(partial, directory)
+    except Exception as error:  # Orbax tells of a full disk by errors of several kinds
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) or os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory)) from None
 
 
-def restore(directory: Path, like: dict) -> dict:
-    """Reads what `save` wrote, as NumPy arrays of the structure, shapes and types of `like`."""
+def restore(directory: Path, like, fact_types: dict[str, type]) -> tuple[object, dict]:
+    """(tree, facts) that `save` wrote, with NumPy arrays in the place of the arrays of `like`.
+
+    Raises:
+      DamagedError: a file is missing, cut short or changed, or a fact not of its type.
+      RequestError: intact, but of other names, shapes or types than `like`.
+    """
     import orbax.checkpoint as ocp
 
+    about = _read_about(directory)
+    for fact, kind in fact_types.items():
+        if not isinstance(about["facts"].get(fact), kind):
+            raise DamagedError(f"{directory}: {_ABOUT} does not tell {fact}")
+    wanted = {name: [list(array.shape), np.dtype(array.dtype).name] for name, array in _named(like).items()}
+    for name in sorted(wanted.keys() | about["arrays"].keys()):
+        there, here = about["arrays"].get(name), wanted.get(name)
+        if there != here:
+            raise RequestError(
+                f"{directory}: is of another network; {name} is {_words(there)} there, expected {_words(here)}"
+            )
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(directory.absolute(), jax.tree.map(np.asarray, like))
+        names = {name: np.zeros(shape, dtype) for name, (shape, dtype) in wanted.items()}
+        arrays = checkpointer.restore((directory / _ARRAYS).absolute(), names)
+    leaves = [arrays[name] for name in wanted]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves), about["facts"]
+
+
+class Checkpoints:
+    """The newest states of one training, `<directory>/<step>`, written while the training goes on.
+
+    Args:
+      directory: holds nothing else.
+      minutes: between two; 0: as often as asked.
+      keep: how many of the newest stay.
+      on_notice: told in a line of what could not be read or written.
+    """
+
+    def __init__(self, directory: Path, minutes: float, keep: int, on_notice: Callable[[str], None] = print):
+        self.directory, self._minutes, self._keep, self._on_notice = directory, minutes, keep, on_notice
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future | None = None
+        self._started = self._saved = time.monotonic()
+        self._seconds_before = 0.0
+        for partial in directory.glob(f"*{_PARTIAL}"):
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def seconds(self) -> float:
+        """Time spent since the training first started, without the pauses."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def steps(self) -> list[int]:
+        """The steps of which there is a state, newest first."""
+        names = (path.name for path in self.directory.glob("*") if path.name.isdecimal())
+        return sorted(map(int, names), reverse=True)
+
+    def restore(self, like, fact_types: dict[str, type]) -> tuple[object, dict] | None:
+        """The newest readable state and its facts; None if there is none.
+
+        Damaged ones are told of and removed.
+        """
+        self.wait()
+        for step in self.steps():
+            try:
+                tree, facts = restore(self.directory / str(step), like, {**fact_types, "seconds": float})
+            except DamagedError as error:
+                self._on_notice(f"{error}; going on from the checkpoint before it")
+                _remove(self.directory / str(step))
+            else:
+                self._seconds_before = facts["seconds"]
+                return tree, facts
+        return None
+
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return time.monotonic() - self._saved >= 60 * self._minutes
+
+    def save(self, step: int, tree, facts: dict) -> None:
+        """Writes a state in the background; waits for the one before it. Arrays are copied first."""
+        self.wait()
+        copied = jax.tree.map(np.array, tree)
+        facts = {**facts, "seconds": self.seconds()}
+        self._writing = self._writer.submit(self._write, step, copied, facts)
+        self._saved = time.monotonic()
+
+    def wait(self) -> None:
+        """Until what is being written is on disk; a failure is told, and the training may go on."""
+        if self._writing is not None:
+            try:
+                self._writing.result()
+            except OSError as error:
+                self._on_notice(f"{self.directory}: checkpoint not written ({error.strerror}); going on")
+            self._writing = None
+
+    def remove(self) -> None:
+        """Deletes all of them: the training is done and its result saved."""
+        self.wait()
+        _remove(self.directory)
+
+    def _write(self, step, tree, facts) -> None:
+        save(self.directory / str(step), tree, facts)
+        for old in self.steps()[self._keep :]:
+            _remove(self.directory / str(old))
+
+
+def _named(tree) -> dict[str, object]:
+    """The leaves of a tree by their path, joined by dots."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _read_about(directory: Path) -> dict:
+    """about.json, after every file has been compared with it."""
+    try:
+        about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
+        if about.pop("sha256") != _digest_of(about):
+            raise DamagedError(f"{directory}: {_ABOUT} is damaged")
+        found = _digests(directory / _ARRAYS)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DamagedError(f"{directory}: {_ABOUT} cannot be read ({type(error).__name__})") from None
+    for name, digest in about["files"].items():
+        if found.get(name) != digest:
+            raise DamagedError(f"{directory}: {_ARRAYS}/{name} is {'damaged' if name in found else 'missing'}")
+    return about
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    digests = {}
+    for path in files:
+        with path.open("rb") as file:
+            digests[path.relative_to(directory).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _digest_of(about: dict) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _words(shape_and_type) -> str:
+    return "missing" if shape_and_type is None else f"{shape_and_type[1]} {shape_and_type[0]}"
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -5,10 +5,14 @@ Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of t
 """
 
 import argparse
+import errno
 import sys
 from pathlib import Path
 
-from itae_jax.errors import DivergedError, RequestError
+from itae_jax.errors import RequestError
+from itae_jax.interrupt import terminate_as_interrupt
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -117,21 +121,25 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     parsed = argparse.Namespace(command="")
     try:
-        parsed = _parser().parse_args(arguments)
-        return parsed.call(parsed)
+        with terminate_as_interrupt():
+            parsed = _parser().parse_args(arguments)
+            return parsed.call(parsed)
     except RequestError as error:
         print(f"itae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except DivergedError as error:
-        print(f"itae: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
-        saved = "; finished classes are saved, the same command goes on" if parsed.command == "run" else ""
+        saved = "; all that was done is saved, the same command goes on" if parsed.command == "run" else ""
         print(f"itae: interrupted{saved}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"itae: {where}{error.strerror}; make room, then the same command goes on", file=sys.stderr)
+        return 2
 
 
 class _SweepProgress:
@@ -187,11 +195,13 @@ class _SweepProgress:
     def finished(self, row):
         self._done += 1
         self._tenth = 0
-        self._console.print(
-            f"class {row['normal_class_name']}  seed {row['seed']}  AUROC {float(row['auroc']):.4f}  "
-            f"trained in {row['train_seconds']} s, scored in {row['score_seconds']} s",
-            markup=False,
-        )
+        outcome = f"AUROC {float(row['auroc']):.4f}" if row["auroc"] else row["note"]
+        if row["train_seconds"]:
+            outcome += f"  trained in {row['train_seconds']} s, scored in {row['score_seconds']} s"
+        self.notice(f"class {row['normal_class_name']}  seed {row['seed']}  {outcome}")
+
+    def notice(self, text):
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def unreadable(self, rows, path):
         self._console.print(
@@ -210,21 +220,28 @@ def _run(arguments) -> int:
     out = arguments.out or Path("runs") / next(iter(experiments.values())).name
     directories = variants.directories(out, experiments)
     parallel.use_cpu_cores()
+    if any(experiment.compute.deterministic == "yes" for experiment in experiments.values()):
+        parallel.use_deterministic_operations()
     from itae_jax import report
+    from itae_jax.results import FAILED
 
+    rows = []
     for variant, experiment in experiments.items():
         if variant:
             print(f"variant {variant}", flush=True)
         try:
-            _run_variant(experiment, directories[variant], arguments)
+            rows += _run_variant(experiment, directories[variant], arguments)
         finally:
             variants.remember(out, experiments)
     print(report.text_tables(report.read([out])), flush=True)
     print(f"report: {report.write([out])}")
-    return 0
+    failed = sum(row["note"].startswith(FAILED) for row in rows)
+    if failed:
+        print(f"itae: {failed} of {len(rows)} trainings failed; see above", file=sys.stderr)
+    return 1 if failed else 0
 
 
-def _run_variant(experiment, out: Path, arguments) -> None:
+def _run_variant(experiment, out: Path, arguments) -> list[dict[str, str]]:
     from itae_jax import run as sweep
 
     with _SweepProgress() as progress:
@@ -238,6 +255,7 @@ def _run_variant(experiment, out: Path, arguments) -> None:
         )
     if not new:
         print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")
+    return rows
 
 
 def _report(arguments) -> int:

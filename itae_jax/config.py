@@ -67,7 +67,8 @@ class TrainConfig:
     """Training by SGD; an epoch is one pass over the images.
 
     `batch_size` counts images, over all devices; with `transforms_per_image="all"` a step restores
-    each of them from all T members.
+    each of them from all T members. The newest `keep_checkpoints` states stay on disk until the
+    training is done, one written every `checkpoint_minutes`.
     """
 
     epochs: int = 500
@@ -79,6 +80,8 @@ class TrainConfig:
     loss: str = "l2"
     transforms_per_image: str = "one"
     augment: str = "none"
+    checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +99,16 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ComputeConfig:
-    """How to compute. `devices` 0: all; `steps_per_call` 0: chosen for the backend."""
+    """How to compute.
+
+    `devices` 0: all; `steps_per_call` 0: chosen for the backend; `deterministic` "yes" has a GPU use
+    only operations that give the same bits every time, which may be slower (a CPU always does).
+    """
 
     dtype: str = "float32"
     devices: int = 0
     steps_per_call: int = 0
+    deterministic: str = "no"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +153,7 @@ _CHOICES = {
     "train.transforms_per_image": ("one", "all"),
     "evaluate.error": ("l1", "l2"),
     "compute.dtype": ("float32", "bfloat16", "float64"),
+    "compute.deterministic": ("no", "yes"),
 }
 _AT_LEAST_ONE = (
     "runs",
@@ -152,6 +161,7 @@ _AT_LEAST_ONE = (
     "train.epochs",
     "train.batch_size",
     "train.halve_every_epochs",
+    "train.keep_checkpoints",
     "evaluate.batch_size",
     "data.max_side",
 )
@@ -164,6 +174,7 @@ _AT_LEAST_ZERO = (
     "data.workers",
     "train.momentum",
     "train.weight_decay",
+    "train.checkpoint_minutes",
     "evaluate.every_epochs",
     "compute.devices",
     "compute.steps_per_call",
@@ -182,13 +193,9 @@ _AT_MOST = {
 }
 # Fields that change how fast a result comes, or which of several it is, not what is run.
 NOT_COMPARED = (
-    "seed",
-    "runs",
-    "classes",
-    "data.memory_gib",
-    "data.workers",
-    "compute.devices",
-    "compute.steps_per_call",
+    *("seed", "runs", "classes", "data.memory_gib", "data.workers"),
+    *("train.checkpoint_minutes", "train.keep_checkpoints"),
+    *("compute.devices", "compute.steps_per_call", "compute.deterministic"),
 )
 
 

@@ -9,5 +9,9 @@ class RequestError(ValueError):
     """
 
 
+class DamagedError(RequestError):
+    """A file is not as it was written; the message names it."""
+
+
 class DivergedError(RuntimeError):
     """The loss is no longer a finite number; the message says when and at which rate."""

@@ -192,13 +192,18 @@ def error_maps(
     return maps
 
 
+LEAST_NORMAL_ERROR = 2.0**-23
+
+
 def normal_errors(errors_NxT: np.ndarray) -> np.ndarray:
     """The normaliser n_i of Eq. 3: mean error over the training normals, for each of T members.
 
-    Rows of NaN, images that cannot be read, do not count.
+    Rows of NaN, images that cannot be read, do not count. Where every image is restored exactly, as
+    constant ones can be, Eq. 3 would divide by zero; the normaliser is at least float32's resolution
+    of pixels instead, 2^-23.
     """
     readable = ~np.isnan(errors_NxT).all(axis=1)
-    return errors_NxT[readable].mean(axis=0, dtype=np.float64)
+    return np.maximum(errors_NxT[readable].mean(axis=0, dtype=np.float64), LEAST_NORMAL_ERROR)
 
 
 def anomaly_scores(errors_NxT: np.ndarray, normal_errors_T: np.ndarray) -> np.ndarray:

@@ -17,14 +17,18 @@ class RunResults:
     """What one experiment has given so far, in one run directory or in several.
 
     Attributes:
-      rows: those of results.csv, sorted by class and seed.
+      about: a row of results.csv, for what all have in common.
+      rows: those that have an AUROC, sorted by class and seed.
+      notes: a line for each that has none.
       paper: the paper's rows for this data set, of all its methods.
       directories: of the runs, the one that the row of (class, seed) came from under it.
       duplicates: how many rows came from more than one directory, and agreed.
     """
 
     experiment: Experiment
+    about: dict[str, str]
     rows: list[dict[str, str]]
+    notes: list[str]
     paper: list[dict[str, str]]
     directories: dict[tuple[str, str], Path]
     duplicates: int = 0
@@ -32,7 +36,7 @@ class RunResults:
     @property
     def dataset(self) -> str:
         """As in `data.name`, or the name of the user's folder."""
-        return self.rows[0]["dataset"]
+        return self.about["dataset"]
 
     @property
     def roots(self) -> list[Path]:
@@ -59,13 +63,16 @@ def read(directory: Path) -> RunResults:
     if not (directory / "results.csv").is_file():
         raise RequestError(f"{directory}: no results.csv there; name the --out directory of a run")
     experiment = results.read_config(directory / "config.json")
-    rows = [row for _, row in sorted(results.read_results(directory).items())]
-    if not rows:
+    every = [row for _, row in sorted(results.read_results(directory).items())]
+    if not every:
         raise RequestError(f"{directory}: results.csv has no row yet; let a training finish")
     printed = results.read_csv(directory / "paper.csv") if (directory / "paper.csv").exists() else []
-    found = RunResults(
-        experiment, rows, printed, {(row["normal_class"], row["seed"]): directory for row in rows}
-    )
+    rows = [row for row in every if row["auroc"]]
+    notes = [
+        f"class {row['normal_class_name']}, seed {row['seed']}: {row['note']}" for row in every if row["note"]
+    ]
+    directories = {(row["normal_class"], row["seed"]): directory for row in every}
+    found = RunResults(experiment, every[0], rows, notes, printed, directories)
     for row in rows:
         _complete(row, found.job_directory(row))
     return found
@@ -91,7 +98,7 @@ def _what_is_run(one: RunResults) -> tuple:
     elsewhere = dataclasses.replace(one.experiment.data, root="")
     experiment = dataclasses.replace(one.experiment, data=elsewhere)
     compared = {k: v for k, v in config.flatten(experiment).items() if k not in config.NOT_COMPARED}
-    return one.rows[0]["data_copy"], tuple(compared.items())
+    return one.about["data_copy"], tuple(compared.items())
 
 
 def _join(first: RunResults, second: RunResults) -> RunResults:
@@ -110,10 +117,20 @@ def _join(first: RunResults, second: RunResults) -> RunResults:
     return dataclasses.replace(
         first,
         rows=ordered,
-        directories=second.directories | first.directories,
+        notes=list(dict.fromkeys([*first.notes, *second.notes])),
+        directories={
+            **second.directories,
+            **first.directories,
+            **{key: _directory_of(rows[key], key, first, second) for key in rows},
+        },
         paper=first.paper or second.paper,
         duplicates=first.duplicates + doubled,
     )
+
+
+def _directory_of(row: dict[str, str], key: tuple[str, str], first: RunResults, second: RunResults) -> Path:
+    """Where a joined row came from: a training may have failed in one place and not in the other."""
+    return first.directories[key] if any(row is known for known in first.rows) else second.directories[key]
 
 
 def read_scores(directory: Path, row: dict[str, str]):

@@ -100,6 +100,11 @@ def judged(split: OneClassSplit, scores_N: np.ndarray) -> tuple[np.ndarray, np.n
     return split.is_anomaly[readable], scores_R
 
 
+def both_kinds(is_anomaly_N: np.ndarray) -> bool:
+    """Whether there are both normal and anomalous images, without which a ranking cannot be measured."""
+    return bool(is_anomaly_N.any() and not is_anomaly_N.all())
+
+
 def columns(split: OneClassSplit, test_images, scores, fitted) -> dict[str, str]:
     """What results.csv tells of a trained method beside its AUROC, by column.
 
@@ -107,16 +112,17 @@ def columns(split: OneClassSplit, test_images, scores, fitted) -> dict[str, str]
       test_images: those of the split.
       scores: `fitted.score(test_images)`.
     """
-    found = of_images(*judged(split, scores.scores_N))
+    is_anomaly, judged_scores = judged(split, scores.scores_N)
+    found = of_images(is_anomaly, judged_scores) if both_kinds(is_anomaly) else {}
     readable = np.flatnonzero(~np.isnan(scores.scores_N))
     masks = split.masks(readable)
     if any(mask is not None and mask.any() for mask in masks):
         known = [i for i, mask in enumerate(masks) if mask is not None]
         maps = fitted.error_maps(test_images.select(readable[known]))
         found |= of_pixels([masks[i] for i in known], maps)
-    for kind, scores_N in scores.by_error.items():
+    for kind, scores_N in scores.by_error.items() if both_kinds(is_anomaly) else ():
         found[f"auroc_{kind}"] = evaluate.auroc(*judged(split, scores_N))
-    memory = fitted.score_memory_bytes(test_images.image_shape)
+    memory = fitted.score_memory_bytes()
     return {name: f"{value:.6f}" for name, value in found.items()} | {
         "score_memory_mib": "" if memory is None else f"{memory / 2**20:.1f}"
     }

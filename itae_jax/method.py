@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +12,11 @@ import numpy as np
 from jax.tree_util import Partial
 
 from itae_jax import checkpoint, evaluate, models, parallel, train, transforms
+from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
 from itae_jax.data.images import Images
 from itae_jax.errors import RequestError
+from itae_jax.trainer import Report, Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class ITAE:
 
     def __init__(self, experiment: Experiment, image_shape: tuple[int, int, int]):
         self.experiment = experiment
+        self.image_shape = image_shape
         self.transform = transforms.get(experiment.transform.name)
         height, width, channels = image_shape
         self.transform.check_size(height, width)
@@ -52,7 +54,7 @@ class ITAE:
         if dtype == "float64" and not jax.config.jax_enable_x64:
             raise RequestError("compute.dtype='float64': set the environment variable JAX_ENABLE_X64=1")
         model = models.build(experiment.model, channels, dtype, parallel.AXIS)
-        self.trainer = train.Trainer(model, self.transform, image_shape, experiment.train, experiment.compute)
+        self.trainer = Trainer(model, self.transform, image_shape, experiment.train, experiment.compute)
         self.pixel_dtype = models.parameter_dtype(dtype).name
         self.restore = jax.jit(lambda variables, inputs: model.apply(variables, inputs))
 
@@ -60,90 +62,128 @@ class ITAE:
         self,
         images: Images,
         seeds: tuple[int, ...],
-        on_report: Callable[[train.Report, Callable[[], "FittedITAE"]], None],
+        on_report: Callable[[Report, Callable[[], "FittedITAE"]], None],
+        checkpoints: Checkpoints | None = None,
     ) -> "FittedITAE":
-        """Trains on normal images.
+        """Trains on normal images, from the newest of the `checkpoints` if there is one.
 
         `on_report` gets each report and a function that gives the method as fitted so far.
         """
 
         def report(values, state):
-            on_report(values, lambda: FittedITAE(self, images, state))
+            on_report(values, lambda: self._fitted(state, images))
 
         every = self.experiment.evaluate.every_epochs
-        return FittedITAE(self, images, self.trainer.train(images, seeds, report, every))
+        return self._fitted(self.trainer.train(images, seeds, report, every, checkpoints), images)
+
+    def _fitted(self, state: train.TrainState, images: Images) -> "FittedITAE":
+        """The state with its normaliser: the mean error of Eq. 3 over the whole training set."""
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        errors = self.errors(variables, images)
+        num_train = int((~np.isnan(errors[self.error]).all(axis=1)).sum())
+        normal = {kind: evaluate.normal_errors(errors_NxT) for kind, errors_NxT in errors.items()}
+        return FittedITAE(self, variables, normal, num_train)
+
+    def load(self, directory: Path) -> tuple["FittedITAE", dict]:
+        """What `FittedITAE.save` wrote, and its facts.
+
+        Raises:
+          DamagedError: a file is missing or changed.
+          RequestError: it is of another network.
+        """
+        shapes = self.trainer.state_shapes()
+        like = {
+            "params": shapes.params,
+            "batch_stats": shapes.batch_stats,
+            "normal_errors": dict.fromkeys(
+                evaluate.ERRORS, jax.ShapeDtypeStruct((self.transform.count,), np.float64)
+            ),
+        }
+        tree, facts = checkpoint.restore(directory, like, {"num_train": int})
+        variables = {
+            key: parallel.replicate(tree[key], self.trainer.devices) for key in ("params", "batch_stats")
+        }
+        return FittedITAE(self, variables, tree["normal_errors"], facts["num_train"]), facts
+
+    @property
+    def error(self) -> str:
+        """The restoration error that scores are made of."""
+        return self.experiment.evaluate.error
+
+    @property
+    def scoring_options(self) -> dict:
+        """How `evaluate` is to go about it."""
+        height, width, _ = self.image_shape
+        return {
+            "batch_size": max(1, self.experiment.evaluate.batch_size * 32 * 32 // (height * width)),
+            "devices": self.trainer.devices,
+            "dtype": self.pixel_dtype,
+        }
+
+    def errors(self, variables: dict, images: Images) -> dict[str, np.ndarray]:
+        """Restoration errors N x T of both kinds with these variables; NaN for what cannot be read."""
+        restore = Partial(self.restore, variables)
+        return evaluate.all_restoration_errors(restore, images, self.transform, **self.scoring_options)
 
 
+@dataclasses.dataclass(frozen=True)
 class FittedITAE:
-    """A trained network and the normaliser of Eq. 3 over its whole training set.
+    """A trained network and the normaliser of Eq. 3.
 
-    `num_train` is how many training images could be read.
+    Attributes:
+      variables: the parameters and batch statistics.
+      normal_errors: the normaliser, an array of T for each kind of error.
+      num_train: over how many training images; those that cannot be read do not count.
     """
 
-    def __init__(self, method: ITAE, normal_images: Images, state: train.TrainState):
-        self._method = method
-        self._state = state
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        self._restore = Partial(method.restore, variables)
-        self._options = {
-            "batch_size": max(
-                1, method.experiment.evaluate.batch_size * 32 * 32 // math.prod(normal_images.image_shape[:2])
-            ),
-            "devices": method.trainer.devices,
-            "dtype": method.pixel_dtype,
-        }
-        errors = self._errors(normal_images)
-        self._normal_errors = {kind: evaluate.normal_errors(errors_NxT) for kind, errors_NxT in errors.items()}
-        self._error = method.experiment.evaluate.error
-        self.normal_errors_T = self._normal_errors[self._error]
-        self.num_train = int((~np.isnan(errors[self._error]).all(axis=1)).sum())
-
-    def _errors(self, images: Images) -> dict[str, np.ndarray]:
-        return evaluate.all_restoration_errors(self._restore, images, self._method.transform, **self._options)
+    method: ITAE
+    variables: dict
+    normal_errors: dict[str, np.ndarray]
+    num_train: int
 
     def score(self, images: Images) -> Scores:
         """Eq. 3, with the error of each transform as details; NaN for images that cannot be read."""
-        errors = self._errors(images)
+        errors = self.method.errors(self.variables, images)
         by_error = {
-            kind: evaluate.anomaly_scores(errors_NxT, self._normal_errors[kind])
+            kind: evaluate.anomaly_scores(errors_NxT, self.normal_errors[kind])
             for kind, errors_NxT in errors.items()
         }
-        details = {f"error_{i}": values for i, values in enumerate(errors[self._error].T)}
+        details = {f"error_{i}": values for i, values in enumerate(errors[self.method.error].T)}
         details |= {f"score_{kind}": scores for kind, scores in by_error.items()}
-        return Scores(by_error[self._error], details, by_error)
+        return Scores(by_error[self.method.error], details, by_error)
+
+    @property
+    def normal_errors_T(self) -> np.ndarray:
+        """The normaliser of the error that scores are made of."""
+        return self.normal_errors[self.method.error]
 
     def error_maps(self, images: Images | np.ndarray) -> np.ndarray:
         """Where each image is anomalous: N x H x W; the mean of a map is the image's score."""
-        arguments = self._restore, images, self._method.transform, self.normal_errors_T, self._error
-        return evaluate.error_maps(*arguments, **self._options)
+        method = self.method
+        arguments = Partial(method.restore, self.variables), images, method.transform, self.normal_errors_T
+        return evaluate.error_maps(*arguments, method.error, **method.scoring_options)
 
-    def score_memory_bytes(self, image_shape: tuple[int, int, int]) -> int | None:
+    def score_memory_bytes(self) -> int | None:
         """What scoring takes on each device; see `evaluate.memory_bytes`."""
-        return evaluate.memory_bytes(self._restore, image_shape, self._method.transform, **self._options)
+        method, restore = self.method, Partial(self.method.restore, self.variables)
+        return evaluate.memory_bytes(restore, method.image_shape, method.transform, **method.scoring_options)
 
-    def save(self, directory: Path) -> None:
-        """Writes network and normaliser."""
-        checkpoint.save(
-            directory,
-            {
-                "params": self._state.params,
-                "batch_stats": self._state.batch_stats,
-                "step": self._state.step,
-                "normal_errors": self.normal_errors_T,
-            },
-        )
+    def save(self, directory: Path, facts: dict | None = None) -> None:
+        """Writes network and normaliser, with facts that JSON can hold."""
+        tree = {**self.variables, "normal_errors": self.normal_errors}
+        checkpoint.save(directory, tree, {**(facts or {}), "num_train": self.num_train})
 
     def illustrate(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """What the network saw and made of it.
 
         uint8 `inputs` and `outputs`, both T x N x H x W x C, and `maps`, N x H x W: see `error_maps`.
         """
-        transform = self._method.transform
+        transform = self.method.transform
         originals = train.to_float(jax.numpy.asarray(images))
         inputs_TxN = transform.apply_all(originals)
-        restored = self._restore(inputs_TxN.reshape(-1, *inputs_TxN.shape[2:]))
+        restored = self.method.restore(self.variables, inputs_TxN.reshape(-1, *inputs_TxN.shape[2:]))
         outputs_TxN = restored.reshape(transform.count, *images.shape)
-        errors = evaluate.pixel_errors(outputs_TxN.astype(originals.dtype), originals)[self._error]
+        errors = evaluate.pixel_errors(outputs_TxN.astype(originals.dtype), originals)[self.method.error]
         return {
             "inputs": _to_uint8(inputs_TxN),
             "outputs": _to_uint8(outputs_TxN),

@@ -29,6 +29,14 @@ def use_cpu_cores() -> None:
         jax.config.update("jax_num_cpu_devices", cpu_cores())
 
 
+def use_deterministic_operations() -> None:
+    """Leaves XLA's GPU backend only operations that give the same bits every time.
+
+    Has to come before JAX computes anything.
+    """
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+
+
 def cpu_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

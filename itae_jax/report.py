@@ -30,7 +30,10 @@ def text_tables(results: Sequence[RunResults]) -> str:
     """The tables in plain text, AUROC in percent."""
     parts = []
     for of_dataset in tables.columns(results):
-        parts += [heading(of_dataset), tables.as_text(tables.grid(of_dataset)), ""]
+        parts += [heading(of_dataset)]
+        if any(column.found.rows for column in of_dataset):
+            parts += [tables.as_text(tables.grid(of_dataset))]
+        parts += [*notes(of_dataset), ""]
     return "\n".join(parts).rstrip()
 
 
@@ -40,11 +43,20 @@ def heading(of_dataset: Sequence[Column]) -> str:
     return f"{', '.join(names)}: {of_dataset[0].found.dataset}"
 
 
+def notes(of_dataset: Sequence[Column]) -> list[str]:
+    """A line for each training without an AUROC."""
+    several = len({id(column.found) for column in of_dataset}) > 1
+    lines = [
+        f"{column.title}, {note}" if several else note for column in of_dataset for note in column.found.notes
+    ]
+    return list(dict.fromkeys(lines))
+
+
 def describe(found: RunResults) -> str:
     """How a result came about, in a line."""
-    row = found.rows[0]
+    row = found.about
     seeds, mark = ", ".join(found.seeds), f"; {REDUCED}" if _is_reduced(found) else ""
-    devices = ", ".join(dict.fromkeys(row["device"] for row in found.rows))
+    devices = ", ".join(dict.fromkeys(row["device"] for row in found.rows)) or row["device"]
     commits = ", ".join(dict.fromkeys(row["commit"] for row in found.rows if row["commit"]))
     tested = ", ".join(dict.fromkeys(row["num_test"] for row in found.rows))
     return (
@@ -55,7 +67,7 @@ def describe(found: RunResults) -> str:
 
 
 def _is_reduced(found: RunResults) -> bool:
-    return bool(found.experiment.paper_table) and paper.is_reduced(found.rows[0])
+    return bool(found.experiment.paper_table) and paper.is_reduced(found.about)
 
 
 def write(directories: Sequence[Path]) -> Path:
@@ -96,8 +108,10 @@ def markdown(results: Sequence[RunResults]) -> str:
                 parts += [f"By seed, {column.title}:", "", *tables.as_markdown(seeds), ""]
         shown = {id(column.found): column for column in of_dataset}
         for column in shown.values():
-            measures = tables.as_markdown(tables.measures_grid(column.found))
-            parts += [f"### {column.title}", "", describe(column.found) + ".", "", *measures, ""]
+            parts += [f"### {column.title}", "", describe(column.found) + ".", ""]
+            if column.found.rows:
+                parts += [*tables.as_markdown(tables.measures_grid(column.found)), ""]
+            parts += [f"- {note}" for note in column.found.notes] + [""] * bool(column.found.notes)
     return "\n".join(parts)
 
 
@@ -112,7 +126,8 @@ def _comparison(of_dataset: list[Column], out: Path) -> dict:
     return {
         "heading": heading(of_dataset),
         "reduced": any(_is_reduced(column.found) for column in of_dataset),
-        "grid": tables.grid(of_dataset),
+        "grid": tables.grid(of_dataset) if any(column.found.rows for column in of_dataset) else None,
+        "notes": notes(of_dataset),
         "has_paper": any(column.cells for column in of_dataset),
         "seeds": [(title, grid) for title, grid in seeds if grid],
         "pictures": pictures,
@@ -125,7 +140,7 @@ def _comparing_figures(of_dataset: list[Column]):
 
     told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
     names = {line.key: line.name for of_column in told for line in of_column if line.key != "SD"}
-    if len(names) > 2 or len(of_dataset) > 1:
+    if len(names) > 2 or (names and len(of_dataset) > 1):
         order = sorted(names, key=lambda key: (key == "avg", key.zfill(9)))
         bars = [
             _bars(column.title, of_column, order) for column, of_column in zip(of_dataset, told, strict=True)
@@ -194,6 +209,8 @@ def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
     bubbles = []
     for column, of_column in zip(of_dataset, told, strict=True):
         rows = column.found.rows
+        if not rows:
+            continue
         seconds = sum(float(row["score_seconds"]) for row in rows)
         memory = max(float(row["score_memory_mib"] or 0) for row in rows) * 2**20 / 1e6
         average = next(line.value for line in of_column if line.key == "avg")
@@ -208,10 +225,12 @@ def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
 
 def _maps(of_dataset: list[Column]):
     """The arguments of `comparisons.error_maps` for the first class, where masks mark its defects."""
-    row = of_dataset[0].found.rows[0]
+    first = next((column.found.rows[0] for column in of_dataset if column.found.rows), None)
+    if first is None:
+        return None
     shown, methods = None, []
     for column in {id(column.found): column for column in of_dataset}.values():
-        same = [r for r in column.found.rows if r["normal_class"] == row["normal_class"]]
+        same = [r for r in column.found.rows if r["normal_class"] == first["normal_class"]]
         saved = _illustrations(column.found.job_directory(same[0])) if same else {}
         if not {"maps", "masks"} <= set(saved) or not saved["masks"].any():
             continue
@@ -260,10 +279,11 @@ def _section(found: RunResults) -> dict:
         "directories": [str(root) for root in found.roots],
         "duplicates": found.duplicates,
         "description": describe(found),
-        "measures": tables.measures_grid(found),
+        "notes": found.notes,
+        "measures": tables.measures_grid(found) if found.rows else None,
         "settings": {key: value for key, value in flat.items() if value != defaults[key] and key != "name"},
-        "histograms": _save(figures.score_histograms(panels), pictured / "histograms.png"),
-        "roc": _save(figures.roc_curves(panels), pictured / "roc.png"),
+        "histograms": panels and _save(figures.score_histograms(panels), pictured / "histograms.png"),
+        "roc": panels and _save(figures.roc_curves(panels), pictured / "roc.png"),
         "pictures": pictures,
     }
 

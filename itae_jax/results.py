@@ -5,7 +5,7 @@ results.csv    a row for every finished (normal class, seed)
 unreadable.csv  the images that were left out because they cannot be read
 metrics.jsonl  loss and rate while training, and the AUROC where `evaluate.every_epochs` asks
 paper.csv      the paper's numbers for this data set, where it has them
-class_<k>/seed_<s>/  scores.csv, illustrations.npz, and the trained state
+class_<k>/seed_<s>/  scores.csv, illustrations.npz and the trained state; checkpoints while training
 """
 
 import contextlib
@@ -29,10 +29,12 @@ COLUMNS = [
     *("experiment", "dataset", "method", "normal_class", "normal_class_name", "seed", "epochs", "auroc"),
     *("num_train", "num_test", "train_seconds", "score_seconds", "device"),
     *("dtype", "width", "transform", "normal_label", "settings", "data_copy", "commit"),
+    "note",  # why there is no AUROC
     *("average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2", "score_memory_mib"),
     "variant",
 ]
 _ALWAYS_THERE = COLUMNS.index("commit") + 1  # columns after these are empty in rows of older versions
+FAILED = "failed: "  # how the note of a training begins that came to nothing
 _PACKAGES = (
     *("itae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"),
     "torch",  # the yardstick of `itae bench`
@@ -120,10 +122,11 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
         rows = read_csv(path)
         if any(len(row) < _ALWAYS_THERE or list(row) != COLUMNS[: len(row)] for row in rows):
             raise RequestError(f"{path}: its columns are not those of results.csv; name another --out")
-        if any(None in row.values() or not 0 <= float(row["auroc"]) <= 1 for row in rows):
-            raise ValueError("a row is cut short or has no AUROC between 0 and 1")
-        empty = dict.fromkeys(COLUMNS, "")
-        return {(int(row["normal_class"]), int(row["seed"])): empty | row for row in rows}
+        rows = [dict.fromkeys(COLUMNS, "") | row for row in rows]
+        for row in rows:
+            if None in row.values() or not (row["note"] or 0 <= float(row["auroc"]) <= 1):
+                raise ValueError("a row is cut short or has no AUROC between 0 and 1")
+        return {(int(row["normal_class"]), int(row["seed"])): row for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         if isinstance(error, RequestError):
             raise
@@ -159,8 +162,15 @@ def write_csv(path: Path, rows: Sequence[dict], columns: Sequence[str] | None = 
 def write_text(path: Path, text: str) -> None:
     """Whole or not at all: a reader never sees half a file, nor does a run that was killed."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def describe_environment() -> dict:

@@ -1,5 +1,6 @@
 """A sweep: one experiment for several normal classes and seeds."""
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -10,8 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from itae_jax import config, data, evaluate, measures, results
+from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
-from itae_jax.errors import RequestError
+from itae_jax.errors import DamagedError, DivergedError, RequestError
 
 _ILLUSTRATED = 11
 
@@ -27,6 +29,9 @@ class Progress(Protocol):
 
     def finished(self, row: dict[str, str]) -> None:
         """A row of results.csv was written."""
+
+    def notice(self, text: str) -> None:
+        """Something that the user should know, in a line."""
 
     def unreadable(self, rows: list[dict[str, str]], path: Path) -> None:
         """Images were left out because they cannot be read; `path` lists them."""
@@ -89,49 +94,20 @@ def _rows_of(jobs, out: Path) -> list[dict[str, str]]:
 
 
 def _run_job(experiment, out, dataset, split, normal_class, seed, method, progress) -> None:
-    name = dataset.class_names[normal_class]
+    """Trains and scores one class with one seed, from whatever an interrupted run left of it."""
     directory = results.job_directory(out, normal_class, seed)
     directory.mkdir(parents=True, exist_ok=True)
-    _forget_metrics(out / "metrics.jsonl", normal_class, seed)
-
     train_images, test_images = split.train_images.in_memory(), split.test_images.in_memory()
-
-    def on_report(report, fitted_so_far):
-        progress.epoch(name, seed, report.epoch, report.loss, report.learning_rate)
-        entry = {"normal_class": normal_class, "seed": seed, **dataclasses.asdict(report)}
-        if experiment.evaluate.every_epochs:
-            entry["auroc"] = _auroc(split, fitted_so_far().score(test_images).scores_N)
-        with (out / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-
-    start = time.perf_counter()
-    fitted = method.fit(train_images, (seed, normal_class), on_report)
-    trained = time.perf_counter()
-    scores = fitted.score(test_images)
-    scored = time.perf_counter()
-
-    readable = np.flatnonzero(~np.isnan(scores.scores_N))
-    rows = [
-        {"id": split.test_ids[i], "label": split.test_labels[i], "score": repr(float(scores.scores_N[i]))}
-        | {key: repr(float(values[i])) for key, values in scores.details.items()}
-        for i in readable
-    ]
-    results.write_csv(directory / "scores.csv", rows)
-    fitted.save(directory / "state")
-    _write_illustrations(directory / "illustrations.npz", split, test_images, readable, fitted)
     row = {
         "experiment": experiment.name,
         "dataset": dataset.name,
         "method": experiment.method,
         "normal_class": normal_class,
-        "normal_class_name": name,
+        "normal_class_name": dataset.class_names[normal_class],
         "seed": seed,
         "epochs": experiment.train.epochs,
-        "auroc": f"{_auroc(split, scores.scores_N):.6f}",
-        "num_train": fitted.num_train,
-        "num_test": len(readable),
-        "train_seconds": f"{trained - start:.2f}",
-        "score_seconds": f"{scored - trained:.2f}",
+        "num_train": len(train_images),
+        "num_test": len(test_images),
         "device": results.describe_devices(method.trainer.devices),
         "dtype": experiment.compute.dtype,
         "width": experiment.model.width,
@@ -140,22 +116,88 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         "settings": config.settings(experiment),
         "data_copy": dataset.source,
         "commit": results.source_commit(),
-        **measures.columns(split, test_images, scores, fitted),
         "variant": experiment.variant,
     }
+    try:
+        fitted, train_seconds = _fit(
+            experiment, out, train_images, test_images, split, row, directory, method, progress
+        )
+    except DivergedError as error:
+        row |= {"note": f"{results.FAILED}{error}"}
+    else:
+        start = time.perf_counter()
+        scores = fitted.score(test_images)
+        seconds = time.perf_counter() - start
+        readable = np.flatnonzero(~np.isnan(scores.scores_N))
+        auroc, note = _auroc(split, scores.scores_N)
+        row |= {
+            "auroc": auroc,
+            "num_train": fitted.num_train,
+            "num_test": len(readable),
+            "train_seconds": f"{train_seconds:.2f}",
+            "score_seconds": f"{seconds:.2f}",
+            "note": note,
+            **measures.columns(split, test_images, scores, fitted),
+        }
+        _write_scores(directory / "scores.csv", split, scores, readable)
+        _write_illustrations(directory / "illustrations.npz", split, test_images, readable, fitted)
     results.add_result(out, row)
-    progress.finished({key: str(value) for key, value in row.items()})
+    progress.finished({column: str(row.get(column, "")) for column in results.COLUMNS})
 
 
-def _forget_metrics(path: Path, normal_class: int, seed: int) -> None:
-    """Drops what a training that did not finish has left, before it starts anew."""
-    if not path.exists():
-        return
-    lines = path.read_text().splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    ours = f'{{"normal_class": {normal_class}, "seed": {seed}, '
-    results.write_text(path, "".join(line for line in lines if not line.startswith(ours)))
+def _fit(experiment, out, train_images, test_images, split, row, directory, method, progress):
+    """The fitted method and the seconds that training took."""
+    state = directory / "state"
+    if state.exists():  # an earlier run came as far as this, but not to the row
+        try:
+            fitted, facts = method.load(state)
+            return fitted, facts["train_seconds"]
+        except DamagedError as error:
+            progress.notice(f"{error}; training again")
+    job = {"normal_class": row["normal_class"], "seed": row["seed"]}
+    settings = experiment.train
+    checkpoints = Checkpoints(
+        directory / "checkpoints", settings.checkpoint_minutes, settings.keep_checkpoints, progress.notice
+    )
+    metrics = _Metrics(out / "metrics.jsonl", job)
+
+    def on_report(report, fitted_so_far):
+        progress.epoch(row["normal_class_name"], row["seed"], report.epoch, report.loss, report.learning_rate)
+        entry = dataclasses.asdict(report)
+        if experiment.evaluate.every_epochs:
+            auroc, _ = _auroc(split, fitted_so_far().score(test_images).scores_N)
+            entry["auroc"] = float(auroc) if auroc else None
+        metrics.add(entry)
+
+    fitted = method.fit(train_images, (row["seed"], row["normal_class"]), on_report, checkpoints)
+    fitted.save(state, {"train_seconds": checkpoints.seconds()})
+    checkpoints.remove()
+    return fitted, checkpoints.seconds()
+
+
+class _Metrics:
+    """The lines of one training in metrics.jsonl."""
+
+    def __init__(self, path: Path, job: dict):
+        self._path, self._job, self._going_on = path, job, False
+
+    def add(self, entry: dict) -> None:
+        """Adds a line; the first time without what an interrupted run wrote of this epoch and later ones."""
+        if not self._going_on:
+            self._forget_from(entry["epoch"])
+            self._going_on = True
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**self._job, **entry}) + "\n")
+
+    def _forget_from(self, epoch: int) -> None:
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        kept = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # the run was killed while it wrote this one
+                found = json.loads(line)
+                if {key: found[key] for key in self._job} != self._job or found["epoch"] < epoch:
+                    kept.append(line + "\n")
+        results.write_text(self._path, "".join(kept))
 
 
 def _check_split(split: data.OneClassSplit, name: str, experiment: Experiment) -> None:
@@ -164,15 +206,24 @@ def _check_split(split: data.OneClassSplit, name: str, experiment: Experiment) -
             f"class {name!r} has {len(split.train_images)} training images, less than "
             f"train.batch_size={experiment.train.batch_size}; lower the batch size"
         )
-    if split.is_anomaly.all() or not split.is_anomaly.any():
-        raise RequestError(
-            f"the {len(split.is_anomaly)} test images for class {name!r} are all of one kind, "
-            "so AUROC is not defined; raise data.limit_test"
-        )
 
 
-def _auroc(split: data.OneClassSplit, scores_N: np.ndarray) -> float:
-    return evaluate.auroc(*measures.judged(split, scores_N))
+def _auroc(split: data.OneClassSplit, scores_N: np.ndarray) -> tuple[str, str]:
+    """(AUROC of the readable test images, ""), or ("", why there is none)."""
+    is_anomaly, scores = measures.judged(split, scores_N)
+    if not measures.both_kinds(is_anomaly):
+        kind = "anomalous" if is_anomaly.any() else "normal"
+        return "", f"AUROC is not defined: the {len(scores)} test images are all {kind}"
+    return f"{evaluate.auroc(is_anomaly, scores):.6f}", ""
+
+
+def _write_scores(path: Path, split: data.OneClassSplit, scores, readable: np.ndarray) -> None:
+    rows = [
+        {"id": split.test_ids[i], "label": split.test_labels[i], "score": repr(float(scores.scores_N[i]))}
+        | {key: repr(float(values[i])) for key, values in scores.details.items()}
+        for i in readable
+    ]
+    results.write_csv(path, rows, ["id", "label", "score", *scores.details])
 
 
 def _write_illustrations(path: Path, split: data.OneClassSplit, test_images, readable, fitted) -> None:

@@ -24,7 +24,7 @@ from itae_jax import models, transforms
 from itae_jax.config import ComputeConfig, TrainConfig
 from itae_jax.models.layers import BatchNorm, Conv
 from itae_jax.parallel import AXIS
-from itae_jax.train import Trainer
+from itae_jax.trainer import Trainer
 
 
 class TinyNet(nn.Module):

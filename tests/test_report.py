@@ -30,7 +30,7 @@ def make_row(index, seed, auroc, **columns):
 def make_results(aurocs, cells=(), experiment=None, **columns):
     rows = [make_row(*auroc, **columns) for auroc in aurocs]
     directories = {(row["normal_class"], row["seed"]): Path("runs/x") for row in rows}
-    return finished.RunResults(experiment or Experiment(), rows, list(cells), directories)
+    return finished.RunResults(experiment or Experiment(), rows[0], rows, [], list(cells), directories)
 
 
 def cells_of(**numbers):
@@ -292,6 +292,29 @@ def test_another_config_or_data_copy_is_another_result(tmp_path, field):
     second = write_run(tmp_path / "b", [make_row(0, 0, 0.9)], **{field: 7})
     third = write_run(tmp_path / "c", [make_row(0, 0, 0.7, data_copy="another")])
     assert [found.rows[0]["auroc"] for found in report.read([first, second, third])] == ["0.8", "0.9", "0.7"]
+
+
+def test_trainings_without_auroc_are_told_and_do_not_count(tmp_path):
+    failed = make_row(1, 0, "", note="failed: the loss is nan")
+    first = write_run(tmp_path / "a", [make_row(0, 0, 0.8), failed])
+    second = write_run(tmp_path / "b", [make_row(1, 0, 0.6)])
+    (alone,) = report.read([first])
+    assert [line.value for line in tables.lines(alone.rows, {})] == [pytest.approx(80)] * 2
+    assert "class class 1, seed 0: failed: the loss is nan" in report.text_tables([alone])
+    assert "- class class 1, seed 0: failed: the loss is nan" in report.markdown([alone])
+    (joined,) = report.read([first, second])
+    assert [row["auroc"] for row in joined.rows] == ["0.8", "0.6"]
+    assert joined.job_directory(joined.rows[1]) == second / "class_1" / "seed_0"
+
+
+def test_a_run_of_nothing_but_failures_is_told_by_its_notes(tmp_path):
+    failed = [make_row(index, 0, "", note=f"failed: {index}") for index in (0, 1)]
+    (found,) = report.read([write_run(tmp_path / "a", failed)])
+    assert found.rows == []
+    told = report.text_tables([found]).splitlines()
+    assert told[1:] == ["class class 0, seed 0: failed: 0", "class class 1, seed 0: failed: 1"]
+    assert "failed: 1" in report.markdown([found])
+    assert len(tables.as_csv([found]).splitlines()) == 1
 
 
 def test_columns_of_older_versions_are_completed_from_the_scores(tmp_path):

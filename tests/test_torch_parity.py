@@ -13,7 +13,7 @@ from itae_jax.config import ComputeConfig, ModelConfig, TrainConfig
 from itae_jax.models import build
 from itae_jax.models.torch_unet import TorchUNet, state_dict
 from itae_jax.parallel import AXIS
-from itae_jax.train import Trainer
+from itae_jax.trainer import Trainer
 from itae_jax.transforms import Transform
 
 WIDTH, SIDE, BATCH = 4, 32, 8
