@@ -74,7 +74,7 @@ def write(directories: Sequence[Path]) -> Path:
     """Writes report.html, report.md and report.csv into the first directory; returns the first of them.
 
     The page has everything it shows inside it. The pictures of each run also go into its own directory,
-    those that compare runs into the first, under figures/.
+    those that compare runs into the first, as PDF too, under figures/.
     """
     import jinja2
 
@@ -120,7 +120,9 @@ def _comparison(of_dataset: list[Column], out: Path) -> dict:
     name = of_dataset[0].found.dataset
     pictures = []
     for kind, figure, caption in _comparing_figures(of_dataset):
-        url = _save(figure, out / "figures" / f"{kind}_{name}.png")
+        path = out / "figures" / f"{kind}_{name}.png"
+        url = _save(figure, path)
+        figure.savefig(path.with_suffix(".pdf"), dpi=300, metadata={"CreationDate": None})  # for print
         pictures.append((kind.replace("_", " "), url, caption))
     seeds = [(column.title, tables.seeds_grid(column)) for column in of_dataset]
     return {
@@ -140,7 +142,9 @@ def _comparing_figures(of_dataset: list[Column]):
 
     told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
     names = {line.key: line.name for of_column in told for line in of_column if line.key != "SD"}
-    if len(names) > 2 or (names and len(of_dataset) > 1):
+    if len(names) == 2:
+        del names["avg"]  # of one class
+    if len(names) > 1 or (names and len(of_dataset) > 1):
         order = sorted(names, key=lambda key: (key == "avg", key.zfill(9)))
         bars = [
             _bars(column.title, of_column, order) for column, of_column in zip(of_dataset, told, strict=True)
