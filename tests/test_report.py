@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itae_jax import finished, paper, report, results, tables
+from itae_jax import finished, paper, pictures, report, results, tables
 from itae_jax.config import Experiment, from_flat, to_json
 from itae_jax.data.mvtec_ad import CATEGORIES
 from itae_jax.errors import RequestError
@@ -353,7 +353,7 @@ def test_curves_leave_out_lines_without_auroc_or_cut_short(tmp_path):
     ],
 )
 def test_members_of_rotations_are_told_by_their_angles(transform, count, titles):
-    assert report.member_titles(transform, count) == titles
+    assert pictures.member_titles(transform, count) == titles
 
 
 @pytest.mark.parametrize("path", sorted(PAPER.glob("*.csv")), ids=lambda path: path.stem)
