@@ -42,7 +42,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def add(directory: Path) -> None:
     """Adds the rows of a finished run to experiments/results/<experiment>.csv."""
-    rows = finished.read(directory).rows
+    rows = finished.read(directory).measured
     if not rows:
         raise RequestError(f"{directory}: none of its trainings has an AUROC")
     for row in rows:
@@ -72,7 +72,7 @@ def as_results(rows: list[dict[str, str]]) -> RunResults:
     loss, error = paper.setting(row, "train.loss", "l2"), paper.setting(row, "evaluate.error", "l1")
     experiment = config.override(start, [f"train.loss={loss}", f"evaluate.error={error}"])
     rows = sorted(rows, key=lambda row: (int(row["normal_class"]), int(row["seed"])))
-    return RunResults(experiment, row, rows, [], printed, {})
+    return RunResults(experiment, rows, printed, {})
 
 
 def groups() -> list[RunResults]:

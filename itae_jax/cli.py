@@ -223,26 +223,26 @@ def _run(arguments) -> int:
     if any(experiment.compute.deterministic == "yes" for experiment in experiments.values()):
         parallel.use_deterministic_operations()
     from itae_jax import report
-    from itae_jax.results import FAILED
 
-    rows = []
+    failed = 0
     for variant, experiment in experiments.items():
         if variant:
             print(f"variant {variant}", flush=True)
         try:
-            rows += _run_variant(experiment, directories[variant], arguments)
+            failed += _run_variant(experiment, directories[variant], arguments)
         finally:
             variants.remember(out, experiments)
     print(report.text_tables(report.read([out])), flush=True)
     print(f"report: {report.write([out])}")
-    failed = sum(row["note"].startswith(FAILED) for row in rows)
     if failed:
-        print(f"itae: {failed} of {len(rows)} trainings failed; see above", file=sys.stderr)
+        print(f"itae: {failed} trainings failed; see above", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _run_variant(experiment, out: Path, arguments) -> list[dict[str, str]]:
+def _run_variant(experiment, out: Path, arguments) -> int:
+    """Runs one experiment; returns how many of its trainings failed."""
     from itae_jax import run as sweep
+    from itae_jax.results import FAILED
 
     with _SweepProgress() as progress:
         rows, new = sweep.run(
@@ -255,7 +255,7 @@ def _run_variant(experiment, out: Path, arguments) -> list[dict[str, str]]:
         )
     if not new:
         print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")
-    return rows
+    return sum(row["note"].startswith(FAILED) for row in rows)
 
 
 def _report(arguments) -> int:

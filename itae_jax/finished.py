@@ -17,18 +17,14 @@ class RunResults:
     """What one experiment has given so far, in one run directory or in several.
 
     Attributes:
-      about: a row of results.csv, for what all have in common.
-      rows: those that have an AUROC, sorted by class and seed.
-      notes: a line for each that has none.
+      rows: those of results.csv, sorted by class and seed.
       paper: the paper's rows for this data set, of all its methods.
       directories: of the runs, the one that the row of (class, seed) came from under it.
       duplicates: how many rows came from more than one directory, and agreed.
     """
 
     experiment: Experiment
-    about: dict[str, str]
     rows: list[dict[str, str]]
-    notes: list[str]
     paper: list[dict[str, str]]
     directories: dict[tuple[str, str], Path]
     duplicates: int = 0
@@ -36,7 +32,21 @@ class RunResults:
     @property
     def dataset(self) -> str:
         """As in `data.name`, or the name of the user's folder."""
-        return self.about["dataset"]
+        return self.rows[0]["dataset"]
+
+    @property
+    def measured(self) -> list[dict[str, str]]:
+        """The rows that have an AUROC."""
+        return [row for row in self.rows if row["auroc"]]
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for each row that has none."""
+        return [
+            f"class {row['normal_class_name']}, seed {row['seed']}: {row['note']}"
+            for row in self.rows
+            if row["note"]
+        ]
 
     @property
     def roots(self) -> list[Path]:
@@ -63,16 +73,13 @@ def read(directory: Path) -> RunResults:
     if not (directory / "results.csv").is_file():
         raise RequestError(f"{directory}: no results.csv there; name the --out directory of a run")
     experiment = results.read_config(directory / "config.json")
-    every = [row for _, row in sorted(results.read_results(directory).items())]
-    if not every:
+    rows = [row for _, row in sorted(results.read_results(directory).items())]
+    if not rows:
         raise RequestError(f"{directory}: results.csv has no row yet; let a training finish")
     printed = results.read_csv(directory / "paper.csv") if (directory / "paper.csv").exists() else []
-    rows = [row for row in every if row["auroc"]]
-    notes = [
-        f"class {row['normal_class_name']}, seed {row['seed']}: {row['note']}" for row in every if row["note"]
-    ]
-    directories = {(row["normal_class"], row["seed"]): directory for row in every}
-    found = RunResults(experiment, every[0], rows, notes, printed, directories)
+    found = RunResults(
+        experiment, rows, printed, {(row["normal_class"], row["seed"]): directory for row in rows}
+    )
     for row in rows:
         _complete(row, found.job_directory(row))
     return found
@@ -98,39 +105,32 @@ def _what_is_run(one: RunResults) -> tuple:
     elsewhere = dataclasses.replace(one.experiment.data, root="")
     experiment = dataclasses.replace(one.experiment, data=elsewhere)
     compared = {k: v for k, v in config.flatten(experiment).items() if k not in config.NOT_COMPARED}
-    return one.about["data_copy"], tuple(compared.items())
+    return one.rows[0]["data_copy"], tuple(compared.items())
 
 
 def _join(first: RunResults, second: RunResults) -> RunResults:
+    """Both together; a training that failed in one place and not in the other counts as the other's."""
     rows = {(row["normal_class"], row["seed"]): row for row in first.rows}
-    doubled = 0
+    directories, doubled = dict(first.directories), 0
     for row in second.rows:
         key = row["normal_class"], row["seed"]
-        known = rows.setdefault(key, row)
-        doubled += known is not row
-        if known["auroc"] != row["auroc"]:
+        known = rows.get(key, {"auroc": ""})
+        if key not in rows or (row["auroc"] and not known["auroc"]):
+            rows[key], directories[key] = row, second.directories[key]
+        elif row["auroc"] not in ("", known["auroc"]):
             raise RequestError(
                 f"{second.directories[key]}: class {row['normal_class_name']}, seed {row['seed']} has AUROC "
-                f"{row['auroc']}, but {known['auroc']} in {first.directories[key]}; report them one by one"
+                f"{row['auroc']}, but {known['auroc']} in {directories[key]}; report them one by one"
             )
-    ordered = sorted(rows.values(), key=lambda row: (int(row["normal_class"]), int(row["seed"])))
+        else:
+            doubled += 1
     return dataclasses.replace(
         first,
-        rows=ordered,
-        notes=list(dict.fromkeys([*first.notes, *second.notes])),
-        directories={
-            **second.directories,
-            **first.directories,
-            **{key: _directory_of(rows[key], key, first, second) for key in rows},
-        },
+        rows=sorted(rows.values(), key=lambda row: (int(row["normal_class"]), int(row["seed"]))),
+        directories=directories,
         paper=first.paper or second.paper,
         duplicates=first.duplicates + doubled,
     )
-
-
-def _directory_of(row: dict[str, str], key: tuple[str, str], first: RunResults, second: RunResults) -> Path:
-    """Where a joined row came from: a training may have failed in one place and not in the other."""
-    return first.directories[key] if any(row is known for known in first.rows) else second.directories[key]
 
 
 def read_scores(directory: Path, row: dict[str, str]):
@@ -160,7 +160,7 @@ def damaged(directory: Path, error: Exception) -> RequestError:
 
 def _complete(row: dict[str, str], directory: Path) -> None:
     """Fills in the measures of images that rows of older versions lack."""
-    if row["average_precision"] or row["dataset"] in _NOT_IN_VIDEO:
+    if row["average_precision"] or not row["auroc"] or row["dataset"] in _NOT_IN_VIDEO:
         return
     from itae_jax import measures
 

@@ -100,29 +100,41 @@ def judged(split: OneClassSplit, scores_N: np.ndarray) -> tuple[np.ndarray, np.n
     return split.is_anomaly[readable], scores_R
 
 
-def both_kinds(is_anomaly_N: np.ndarray) -> bool:
-    """Whether there are both normal and anomalous images, without which a ranking cannot be measured."""
-    return bool(is_anomaly_N.any() and not is_anomaly_N.all())
+def auroc(split: OneClassSplit, scores_N: np.ndarray) -> float | None:
+    """AUROC of the readable test images; None where it is not defined."""
+    is_anomaly, scores = judged(split, scores_N)
+    return None if why_undefined(is_anomaly) else evaluate.auroc(is_anomaly, scores)
+
+
+def why_undefined(is_anomaly_N: np.ndarray) -> str:
+    """Why test images have no AUROC, or nothing if they have one."""
+    if is_anomaly_N.any() and not is_anomaly_N.all():
+        return ""
+    kind = "anomalous" if is_anomaly_N.any() else "normal"
+    return f"AUROC is not defined: the {len(is_anomaly_N)} test images are all {kind}"
 
 
 def columns(split: OneClassSplit, test_images, scores, fitted) -> dict[str, str]:
-    """What results.csv tells of a trained method beside its AUROC, by column.
+    """What results.csv tells of how good a trained method is, by column; a note where that is undefined.
 
     Args:
       test_images: those of the split.
       scores: `fitted.score(test_images)`.
     """
     is_anomaly, judged_scores = judged(split, scores.scores_N)
-    found = of_images(is_anomaly, judged_scores) if both_kinds(is_anomaly) else {}
+    note = why_undefined(is_anomaly)
+    if note:
+        return {"note": note}
+    found = {"auroc": evaluate.auroc(is_anomaly, judged_scores)} | of_images(is_anomaly, judged_scores)
     readable = np.flatnonzero(~np.isnan(scores.scores_N))
     masks = split.masks(readable)
     if any(mask is not None and mask.any() for mask in masks):
         known = [i for i, mask in enumerate(masks) if mask is not None]
         maps = fitted.error_maps(test_images.select(readable[known]))
         found |= of_pixels([masks[i] for i in known], maps)
-    for kind, scores_N in scores.by_error.items() if both_kinds(is_anomaly) else ():
+    for kind, scores_N in scores.by_error.items():
         found[f"auroc_{kind}"] = evaluate.auroc(*judged(split, scores_N))
-    memory = fitted.score_memory_bytes()
+    memory = fitted.score_memory_bytes(test_images.image_shape)
     return {name: f"{value:.6f}" for name, value in found.items()} | {
         "score_memory_mib": "" if memory is None else f"{memory / 2**20:.1f}"
     }

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from jax.tree_util import Partial
 from itae_jax import checkpoint, evaluate, models, parallel, train, transforms
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
-from itae_jax.data.images import Images
+from itae_jax.data.images import Images, as_images
 from itae_jax.errors import RequestError
 from itae_jax.trainer import Report, Trainer
 
@@ -40,7 +41,6 @@ class ITAE:
 
     def __init__(self, experiment: Experiment, image_shape: tuple[int, int, int]):
         self.experiment = experiment
-        self.image_shape = image_shape
         self.transform = transforms.get(experiment.transform.name)
         height, width, channels = image_shape
         self.transform.check_size(height, width)
@@ -80,9 +80,9 @@ class ITAE:
         """The state with its normaliser: the mean error of Eq. 3 over the whole training set."""
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         errors = self.errors(variables, images)
-        num_train = int((~np.isnan(errors[self.error]).all(axis=1)).sum())
-        normal = {kind: evaluate.normal_errors(errors_NxT) for kind, errors_NxT in errors.items()}
-        return FittedITAE(self, variables, normal, num_train)
+        normal_errors = {kind: evaluate.normal_errors(errors_NxT) for kind, errors_NxT in errors.items()}
+        num_train = int((~np.isnan(errors["l1"]).all(axis=1)).sum())
+        return FittedITAE(self, variables, normal_errors, num_train)
 
     def load(self, directory: Path) -> tuple["FittedITAE", dict]:
         """What `FittedITAE.save` wrote, and its facts.
@@ -95,9 +95,9 @@ class ITAE:
         like = {
             "params": shapes.params,
             "batch_stats": shapes.batch_stats,
-            "normal_errors": dict.fromkeys(
-                evaluate.ERRORS, jax.ShapeDtypeStruct((self.transform.count,), np.float64)
-            ),
+            "normal_errors": {
+                kind: jax.ShapeDtypeStruct((self.transform.count,), np.float64) for kind in evaluate.ERRORS
+            },
         }
         tree, facts = checkpoint.restore(directory, like, {"num_train": int})
         variables = {
@@ -105,25 +105,21 @@ class ITAE:
         }
         return FittedITAE(self, variables, tree["normal_errors"], facts["num_train"]), facts
 
-    @property
-    def error(self) -> str:
-        """The restoration error that scores are made of."""
-        return self.experiment.evaluate.error
+    def errors(self, variables: dict, images: Images) -> dict[str, np.ndarray]:
+        """Restoration errors N x T of each kind; NaN for what cannot be read."""
+        options = self.scoring_options(images.image_shape)
+        return evaluate.all_restoration_errors(
+            Partial(self.restore, variables), images, self.transform, **options
+        )
 
-    @property
-    def scoring_options(self) -> dict:
-        """How `evaluate` is to go about it."""
-        height, width, _ = self.image_shape
+    def scoring_options(self, image_shape: tuple[int, int, int]) -> dict:
+        """The options of `evaluate.restoration_errors` and its kin for images of this shape."""
+        of_32x32 = self.experiment.evaluate.batch_size
         return {
-            "batch_size": max(1, self.experiment.evaluate.batch_size * 32 * 32 // (height * width)),
+            "batch_size": max(1, of_32x32 * 32 * 32 // math.prod(image_shape[:2])),
             "devices": self.trainer.devices,
             "dtype": self.pixel_dtype,
         }
-
-    def errors(self, variables: dict, images: Images) -> dict[str, np.ndarray]:
-        """Restoration errors N x T of both kinds with these variables; NaN for what cannot be read."""
-        restore = Partial(self.restore, variables)
-        return evaluate.all_restoration_errors(restore, images, self.transform, **self.scoring_options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +128,7 @@ class FittedITAE:
 
     Attributes:
       variables: the parameters and batch statistics.
-      normal_errors: the normaliser, an array of T for each kind of error.
+      normal_errors: the normaliser for each kind of error.
       num_train: over how many training images; those that cannot be read do not count.
     """
 
@@ -141,6 +137,19 @@ class FittedITAE:
     normal_errors: dict[str, np.ndarray]
     num_train: int
 
+    @property
+    def normal_errors_T(self) -> np.ndarray:
+        """The normaliser for the kind of error that the scores are made of."""
+        return self.normal_errors[self._error]
+
+    @property
+    def _error(self) -> str:
+        return self.method.experiment.evaluate.error
+
+    @property
+    def _restore(self) -> Partial:
+        return Partial(self.method.restore, self.variables)
+
     def score(self, images: Images) -> Scores:
         """Eq. 3, with the error of each transform as details; NaN for images that cannot be read."""
         errors = self.method.errors(self.variables, images)
@@ -148,25 +157,26 @@ class FittedITAE:
             kind: evaluate.anomaly_scores(errors_NxT, self.normal_errors[kind])
             for kind, errors_NxT in errors.items()
         }
-        details = {f"error_{i}": values for i, values in enumerate(errors[self.method.error].T)}
+        details = {f"error_{i}": values for i, values in enumerate(errors[self._error].T)}
         details |= {f"score_{kind}": scores for kind, scores in by_error.items()}
-        return Scores(by_error[self.method.error], details, by_error)
-
-    @property
-    def normal_errors_T(self) -> np.ndarray:
-        """The normaliser of the error that scores are made of."""
-        return self.normal_errors[self.method.error]
+        return Scores(by_error[self._error], details, by_error)
 
     def error_maps(self, images: Images | np.ndarray) -> np.ndarray:
         """Where each image is anomalous: N x H x W; the mean of a map is the image's score."""
-        method = self.method
-        arguments = Partial(method.restore, self.variables), images, method.transform, self.normal_errors_T
-        return evaluate.error_maps(*arguments, method.error, **method.scoring_options)
+        images, method = as_images(images), self.method
+        return evaluate.error_maps(
+            self._restore,
+            images,
+            method.transform,
+            self.normal_errors_T,
+            self._error,
+            **method.scoring_options(images.image_shape),
+        )
 
-    def score_memory_bytes(self) -> int | None:
+    def score_memory_bytes(self, image_shape: tuple[int, int, int]) -> int | None:
         """What scoring takes on each device; see `evaluate.memory_bytes`."""
-        method, restore = self.method, Partial(self.method.restore, self.variables)
-        return evaluate.memory_bytes(restore, method.image_shape, method.transform, **method.scoring_options)
+        options = self.method.scoring_options(image_shape)
+        return evaluate.memory_bytes(self._restore, image_shape, self.method.transform, **options)
 
     def save(self, directory: Path, facts: dict | None = None) -> None:
         """Writes network and normaliser, with facts that JSON can hold."""
@@ -181,9 +191,9 @@ class FittedITAE:
         transform = self.method.transform
         originals = train.to_float(jax.numpy.asarray(images))
         inputs_TxN = transform.apply_all(originals)
-        restored = self.method.restore(self.variables, inputs_TxN.reshape(-1, *inputs_TxN.shape[2:]))
+        restored = self._restore(inputs_TxN.reshape(-1, *inputs_TxN.shape[2:]))
         outputs_TxN = restored.reshape(transform.count, *images.shape)
-        errors = evaluate.pixel_errors(outputs_TxN.astype(originals.dtype), originals)[self.method.error]
+        errors = evaluate.pixel_errors(outputs_TxN.astype(originals.dtype), originals)[self._error]
         return {
             "inputs": _to_uint8(inputs_TxN),
             "outputs": _to_uint8(outputs_TxN),

@@ -80,7 +80,7 @@ def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
         return []
     bubbles = []
     for column, of_column in zip(of_dataset, told, strict=True):
-        rows = column.found.rows
+        rows = column.found.measured
         if not rows:
             continue
         seconds = sum(float(row["score_seconds"]) for row in rows)
@@ -97,12 +97,12 @@ def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
 
 def _maps(of_dataset: list[Column]):
     """The arguments of `comparisons.error_maps` for the first class, where masks mark its defects."""
-    first = next((column.found.rows[0] for column in of_dataset if column.found.rows), None)
+    first = next((column.found.measured[0] for column in of_dataset if column.found.measured), None)
     if first is None:
         return None
     shown, methods = None, []
     for column in {id(column.found): column for column in of_dataset}.values():
-        same = [r for r in column.found.rows if r["normal_class"] == first["normal_class"]]
+        same = [r for r in column.found.measured if r["normal_class"] == first["normal_class"]]
         saved = illustrations(column.found.job_directory(same[0])) if same else {}
         if not {"maps", "masks"} <= set(saved) or not saved["masks"].any():
             continue

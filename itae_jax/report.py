@@ -27,7 +27,7 @@ def text_tables(results: Sequence[RunResults]) -> str:
     parts = []
     for of_dataset in tables.columns(results):
         parts += [heading(of_dataset)]
-        if any(column.found.rows for column in of_dataset):
+        if any(column.found.measured for column in of_dataset):
             parts += [tables.as_text(tables.grid(of_dataset))]
         parts += [*notes(of_dataset), ""]
     return "\n".join(parts).rstrip()
@@ -50,9 +50,9 @@ def notes(of_dataset: Sequence[Column]) -> list[str]:
 
 def describe(found: RunResults) -> str:
     """How a result came about, in a line."""
-    row = found.about
+    row = found.rows[0]
     seeds, mark = ", ".join(found.seeds), f"; {REDUCED}" if _is_reduced(found) else ""
-    devices = ", ".join(dict.fromkeys(row["device"] for row in found.rows)) or row["device"]
+    devices = ", ".join(dict.fromkeys(row["device"] for row in found.rows))
     commits = ", ".join(dict.fromkeys(row["commit"] for row in found.rows if row["commit"]))
     tested = ", ".join(dict.fromkeys(row["num_test"] for row in found.rows))
     return (
@@ -63,7 +63,7 @@ def describe(found: RunResults) -> str:
 
 
 def _is_reduced(found: RunResults) -> bool:
-    return bool(found.experiment.paper_table) and paper.is_reduced(found.about)
+    return bool(found.experiment.paper_table) and paper.is_reduced(found.rows[0])
 
 
 def write(directories: Sequence[Path]) -> Path:
@@ -105,7 +105,7 @@ def markdown(results: Sequence[RunResults]) -> str:
         shown = {id(column.found): column for column in of_dataset}
         for column in shown.values():
             parts += [f"### {column.title}", "", describe(column.found) + ".", ""]
-            if column.found.rows:
+            if column.found.measured:
                 parts += [*tables.as_markdown(tables.measures_grid(column.found)), ""]
             parts += [f"- {note}" for note in column.found.notes] + [""] * bool(column.found.notes)
     return "\n".join(parts)
@@ -126,7 +126,7 @@ def _comparison(of_dataset: list[Column], out: Path) -> dict:
     return {
         "heading": heading(of_dataset),
         "reduced": any(_is_reduced(column.found) for column in of_dataset),
-        "grid": tables.grid(of_dataset) if any(column.found.rows for column in of_dataset) else None,
+        "grid": tables.grid(of_dataset) if any(column.found.measured for column in of_dataset) else None,
         "notes": notes(of_dataset),
         "has_paper": any(column.cells for column in of_dataset),
         "seeds": [(title, grid) for title, grid in seeds if grid],
@@ -139,7 +139,7 @@ def _section(found: RunResults) -> dict:
     from itae_jax import figures, pictures
 
     panels, restored, seen = [], [], set()
-    for row in found.rows:
+    for row in found.measured:
         directory = found.job_directory(row)
         title = row["normal_class_name"]
         if len(found.seeds) > 1:
@@ -163,7 +163,7 @@ def _section(found: RunResults) -> dict:
         "duplicates": found.duplicates,
         "description": describe(found),
         "notes": found.notes,
-        "measures": tables.measures_grid(found) if found.rows else None,
+        "measures": tables.measures_grid(found) if found.measured else None,
         "settings": {key: value for key, value in flat.items() if value != defaults[key] and key != "name"},
         "histograms": panels and _save(figures.score_histograms(panels), pictured / "histograms.png"),
         "roc": panels and _save(figures.roc_curves(panels), pictured / "roc.png"),

@@ -29,9 +29,9 @@ COLUMNS = [
     *("experiment", "dataset", "method", "normal_class", "normal_class_name", "seed", "epochs", "auroc"),
     *("num_train", "num_test", "train_seconds", "score_seconds", "device"),
     *("dtype", "width", "transform", "normal_label", "settings", "data_copy", "commit"),
-    "note",  # why there is no AUROC
     *("average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2", "score_memory_mib"),
     "variant",
+    "note",  # why there is no AUROC
 ]
 _ALWAYS_THERE = COLUMNS.index("commit") + 1  # columns after these are empty in rows of older versions
 FAILED = "failed: "  # how the note of a training begins that came to nothing

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from itae_jax import config, data, evaluate, measures, results
+from itae_jax import config, data, measures, results
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
 from itae_jax.errors import DamagedError, DivergedError, RequestError
@@ -129,14 +129,11 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         scores = fitted.score(test_images)
         seconds = time.perf_counter() - start
         readable = np.flatnonzero(~np.isnan(scores.scores_N))
-        auroc, note = _auroc(split, scores.scores_N)
         row |= {
-            "auroc": auroc,
             "num_train": fitted.num_train,
             "num_test": len(readable),
             "train_seconds": f"{train_seconds:.2f}",
             "score_seconds": f"{seconds:.2f}",
-            "note": note,
             **measures.columns(split, test_images, scores, fitted),
         }
         _write_scores(directory / "scores.csv", split, scores, readable)
@@ -165,8 +162,7 @@ def _fit(experiment, out, train_images, test_images, split, row, directory, meth
         progress.epoch(row["normal_class_name"], row["seed"], report.epoch, report.loss, report.learning_rate)
         entry = dataclasses.asdict(report)
         if experiment.evaluate.every_epochs:
-            auroc, _ = _auroc(split, fitted_so_far().score(test_images).scores_N)
-            entry["auroc"] = float(auroc) if auroc else None
+            entry["auroc"] = measures.auroc(split, fitted_so_far().score(test_images).scores_N)
         metrics.add(entry)
 
     fitted = method.fit(train_images, (row["seed"], row["normal_class"]), on_report, checkpoints)
@@ -206,15 +202,6 @@ def _check_split(split: data.OneClassSplit, name: str, experiment: Experiment) -
             f"class {name!r} has {len(split.train_images)} training images, less than "
             f"train.batch_size={experiment.train.batch_size}; lower the batch size"
         )
-
-
-def _auroc(split: data.OneClassSplit, scores_N: np.ndarray) -> tuple[str, str]:
-    """(AUROC of the readable test images, ""), or ("", why there is none)."""
-    is_anomaly, scores = measures.judged(split, scores_N)
-    if not measures.both_kinds(is_anomaly):
-        kind = "anomalous" if is_anomaly.any() else "normal"
-        return "", f"AUROC is not defined: the {len(scores)} test images are all {kind}"
-    return f"{evaluate.auroc(is_anomaly, scores):.6f}", ""
 
 
 def _write_scores(path: Path, split: data.OneClassSplit, scores, readable: np.ndarray) -> None:

@@ -136,7 +136,7 @@ def columns(results: Sequence[RunResults]) -> list[list[Column]]:
 
 def _views(found: RunResults, title: str) -> list[Column]:
     """A trained method, once for each way of scoring it that its table compares."""
-    table, row = found.experiment.paper_table, found.about
+    table, row = found.experiment.paper_table, found.rows[0]
     if table != "table5":
         return [Column(title, found, "auroc", paper.cells(found.paper, row, table))]
     loss = found.experiment.train.loss
@@ -148,7 +148,7 @@ def _views(found: RunResults, title: str) -> list[Column]:
 
 def _titles(results: Sequence[RunResults]) -> list[str]:
     def first_choice(found):
-        row = found.about
+        row = found.rows[0]
         return found.experiment.variant or paper.method_of(row) or row["transform"]
 
     titles = [first_choice(found) for found in results]
@@ -160,7 +160,7 @@ def _titles(results: Sequence[RunResults]) -> list[str]:
 
 
 def _place(found: RunResults) -> str:
-    return found.roots[0].name if found.roots else found.about["settings"]
+    return found.roots[0].name if found.roots else found.rows[0]["settings"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,7 +268,7 @@ def as_csv(results: Sequence[RunResults]) -> str:
     writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for column in [column for of_dataset in columns(results) for column in of_dataset]:
-        row = column.found.about
+        row = column.found.rows[0]
         common = {key: row[key] for key in CSV_COLUMNS if key in row}
         common |= {"column": column.title, "reduced": "yes" if paper.is_reduced(row) else "no"}
         for measure in _MEASURES if column.measure == "auroc" else (column.measure,):

@@ -230,7 +230,7 @@ def test_a_diverged_class_is_marked_and_the_others_go_on(tmp_path, capsys):
     for _ in range(2):  # the second time from the rows alone
         assert cli.main(command) == 1
         told = capsys.readouterr()
-        assert "2 of 2 trainings failed" in told.err
+        assert told.err == "itae: 2 trainings failed; see above\n"
         assert told.out.count("failed: the loss is nan at step 2 (epoch 1) at rate 3e+38") >= 2
     rows = rows_of(out / "results.csv")
     assert [(row["normal_class"], row["auroc"]) for row in rows] == [("6", ""), ("8", "")]

@@ -30,7 +30,7 @@ def make_row(index, seed, auroc, **columns):
 def make_results(aurocs, cells=(), experiment=None, **columns):
     rows = [make_row(*auroc, **columns) for auroc in aurocs]
     directories = {(row["normal_class"], row["seed"]): Path("runs/x") for row in rows}
-    return finished.RunResults(experiment or Experiment(), rows[0], rows, [], list(cells), directories)
+    return finished.RunResults(experiment or Experiment(), rows, list(cells), directories)
 
 
 def cells_of(**numbers):
@@ -261,7 +261,7 @@ def write_run(directory, rows, **fields):
     experiment = from_flat({"name": "sweep"} | fields)
     record = {"environment": {}} | json.loads(to_json(experiment))
     (directory / "config.json").write_text(json.dumps(record))
-    rows = [row | {"average_precision": "0.5", "best_f1": "0.5"} for row in rows]
+    rows = [row | dict.fromkeys(("average_precision", "best_f1"), row["auroc"] and "0.5") for row in rows]
     results.write_csv(directory / "results.csv", rows, results.COLUMNS)
     return directory
 
@@ -310,7 +310,7 @@ def test_trainings_without_auroc_are_told_and_do_not_count(tmp_path):
 def test_a_run_of_nothing_but_failures_is_told_by_its_notes(tmp_path):
     failed = [make_row(index, 0, "", note=f"failed: {index}") for index in (0, 1)]
     (found,) = report.read([write_run(tmp_path / "a", failed)])
-    assert found.rows == []
+    assert found.measured == []
     told = report.text_tables([found]).splitlines()
     assert told[1:] == ["class class 0, seed 0: failed: 0", "class class 1, seed 0: failed: 1"]
     assert "failed: 1" in report.markdown([found])

@@ -1,0 +1,252 @@
+"""Does a sweep lose anything when it is killed, stopped, starved of disk, or finds damaged checkpoints?
+
+python tests/faults.py [--kills 20] [--seed 0] [--json FILE]
+
+Runs one sweep undisturbed, then the same sweep under each kind of fault, starting it again each
+time until it is done, and compares every file of results. Exit code 0 if all are the same. A check
+that fails raises AssertionError.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+DIGITS = Path(__file__).resolve().parent.parent / "experiments" / "digits.py"
+_TIMES = ("train_seconds", "score_seconds")
+
+
+class Sweep:
+    """A sweep of the digits, run by the `itae` command in a process of its own.
+
+    Args:
+      directory: where the runs and the cache of compiled programs go.
+      classes, epochs: how much there is to do.
+    """
+
+    def __init__(self, directory: Path, classes: str, epochs: int):
+        self.directory = directory
+        self._command = [
+            *(sys.executable, "-m", "itae_jax", "run", str(DIGITS), "--classes", classes),
+            *("--set", "model.width=2", f"train.epochs={epochs}", "train.checkpoint_minutes=0"),
+        ]
+        self._environment = os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": str(directory / "cache"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0",
+            "PYTHONPATH": str(DIGITS.parent.parent),
+        }
+
+    def start(self, out: Path) -> subprocess.Popen:
+        return subprocess.Popen(
+            [*self._command, "--out", str(out)],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self, out: Path) -> str:
+        """Runs to the end, and returns what was printed."""
+        process = self.start(out)
+        printed, errors = process.communicate()
+        assert process.returncode == 0, f"exit code {process.returncode}: {errors}"
+        assert "Traceback" not in errors, errors
+        return printed
+
+
+def contents(out: Path) -> dict[str, object]:
+    """What has to be the same whatever happened: everything but times and the machine."""
+    found: dict[str, object] = {}
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        name = path.relative_to(out).as_posix()
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                found[name] = {key: arrays[key].tolist() for key in arrays}
+        elif name == "results.csv":
+            lines = [line.split(",") for line in path.read_text().splitlines()]
+            times = [lines[0].index(column) for column in _TIMES]
+            found[name] = [[cell for i, cell in enumerate(line) if i not in times] for line in lines]
+        elif path.name == "about.json":
+            found[name] = json.loads(path.read_text())["arrays"]
+        elif path.name in ("scores.csv", "metrics.jsonl", "paper.csv"):
+            found[name] = path.read_bytes()
+        elif "/state/" in name or path.suffix in (".html", ".png"):
+            found.setdefault("also", set()).add(path.suffix)  # holds times or the names of temporary files
+    return found
+
+
+def wait_for_checkpoint(process: subprocess.Popen, out: Path) -> None:
+    """Until a first checkpoint is on disk, or the process has ended."""
+    while process.poll() is None and not list(out.glob("class_*/seed_*/checkpoints/*/about.json")):
+        time.sleep(0.02)
+
+
+def stop_at_random(sweep: Sweep, out: Path, number: int, times: int, chance: random.Random) -> int:
+    """Sends the signal at random moments, `times` or until the sweep is done; returns how often."""
+    sent = 0
+    while sent < times:
+        process = sweep.start(out)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # Half of them at any moment from the start on, half while it certainly trains.
+            if chance.random() < 0.5:
+                wait_for_checkpoint(process, out)
+                process.communicate(timeout=chance.uniform(0, 1))
+            else:
+                process.communicate(timeout=chance.uniform(0, 6))
+        if process.poll() is not None:
+            assert process.returncode == 0, process.communicate()[1]
+            break
+        process.send_signal(number)
+        _, errors = process.communicate()
+        if number != signal.SIGKILL:
+            # Before Python runs our code and after the last line of it, the signal has its own meaning.
+            assert process.returncode in (130, -number, 0), (process.returncode, errors)
+            assert process.returncode != 130 or "the same command goes on" in errors, errors
+            assert "Traceback" not in errors or process.returncode == -number, errors
+        sent += 1
+    sweep.finish(out)
+    return sent
+
+
+def spoil_newest_checkpoint(sweep: Sweep, out: Path, how: str) -> None:
+    """Kills the sweep while it trains, damages the newest checkpoint, and lets it finish."""
+    process = sweep.start(out)
+    while process.poll() is None and len(list(out.glob("class_*/seed_*/checkpoints/*/about.json"))) < 2:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    checkpoints = [path for path in out.glob("class_*/seed_*/checkpoints/*") if path.name.isdecimal()]
+    newest = max(checkpoints, key=lambda path: int(path.name))
+    largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    if how == "truncated":
+        data = data[: len(data) // 2]
+    elif how == "emptied":
+        data = bytearray()
+    else:
+        data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    printed = sweep.finish(out)
+    assert f"{newest}: " in printed and "going on from the checkpoint before it" in printed, printed
+
+
+def second_run_is_refused(sweep: Sweep, out: Path) -> None:
+    """Starts the sweep twice at a time: the second one has to leave, the first one to finish."""
+    first = sweep.start(out)
+    wait_for_checkpoint(first, out)
+    second = sweep.start(out)
+    _, errors = second.communicate()
+    assert second.returncode == 2 and "another run is writing there" in errors, errors
+    _, errors = first.communicate()
+    assert first.returncode == 0, errors
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path, kibibytes: int) -> Iterator[None]:
+    """A file system of that size at `directory`.
+
+    Raises:
+      PermissionError: only root may do that, and some containers not even root.
+    """
+    directory.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", str(directory)]
+    if subprocess.run(command, capture_output=True).returncode:
+        raise PermissionError("mounting a tmpfs takes root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+def full_disk(sweep: Sweep, disk: Path) -> int:
+    """Runs the sweep where there is no room, makes room, and lets it finish; how often it ran out."""
+    out, ballast = disk / "out", disk / "ballast"
+    times = 0
+    with open(ballast, "wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+            file.flush()
+    while ballast.stat().st_size:
+        process = sweep.start(out)
+        printed, errors = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == 2 and "No space left" in errors, (process.returncode, printed, errors)
+        assert errors.count("\n") == 1, errors
+        os.truncate(ballast, max(0, ballast.stat().st_size - 128 * 1024))
+        times += 1
+    ballast.unlink()
+    sweep.finish(out)
+    return times
+
+
+def check(kills: int, seed: int, directory: Path, say=print) -> dict:
+    """Runs all faults; returns their counts and the seconds that it took."""
+    start = time.perf_counter()
+    sweep = Sweep(directory, "6,8", 60)
+    undisturbed = directory / "undisturbed"
+    sweep.finish(undisturbed)
+    expected = contents(undisturbed)
+    assert len(expected["results.csv"]) == 3, expected["results.csv"]
+    chance = random.Random(seed)
+    counts = {}
+
+    def compare(out, name, count):
+        actual = contents(out)
+        different = [key for key in expected.keys() | actual.keys() if expected.get(key) != actual.get(key)]
+        assert not different, f"{name}: {', '.join(different)} are not as in an undisturbed run"
+        counts[name] = count
+        say(f"{name}: {count}, all results as in an undisturbed run")
+
+    for number, times in ((signal.SIGKILL, kills), (signal.SIGTERM, kills // 4), (signal.SIGINT, kills // 4)):
+        done = 0
+        while done < times:
+            out = directory / f"{number.name}_{done}"
+            done += stop_at_random(sweep, out, number, times - done, chance)
+            compare(out, number.name, done)
+    for how in ("truncated", "emptied", "flipped"):
+        spoil_newest_checkpoint(sweep, directory / how, how)
+        compare(directory / how, f"checkpoint {how}", 1)
+    second_run_is_refused(sweep, directory / "twice")
+    compare(directory / "twice", "second run refused", 1)
+    try:
+        with small_disk(directory / "disk", 4096):
+            times = full_disk(sweep, directory / "disk")
+            assert times > 0
+            compare(directory / "disk" / "out", "full disk", times)
+    except PermissionError as error:
+        say(f"full disk: not tried, {error}")
+    return {"counts": counts, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="by SIGKILL; a quarter as many by others")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        result = check(arguments.kills, arguments.seed, Path(directory), lambda line: print(line, flush=True))
+    print(f"{sum(result['counts'].values())} faults in {result['seconds']} s, nothing lost")
+    if arguments.json:
+        from itae_jax.results import describe_environment
+
+        result |= {"environment": describe_environment(), "seed": arguments.seed}
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
