@@ -12,11 +12,11 @@ from pathlib import Path
 
 import publish_speed
 
-from itae_jax import config, paper, tables
+from itae_jax import config, finished, paper, tables, variants
 from itae_jax.errors import RequestError
 from itae_jax.finished import RunResults
 from itae_jax.report import describe
-from itae_jax.results import COLUMNS, read_csv, read_results, write_csv, write_text
+from itae_jax.results import COLUMNS, read_csv, write_csv, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / "experiments"
@@ -42,9 +42,9 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def add(directory: Path) -> None:
     """Adds the rows of a finished run to experiments/results/<experiment>.csv."""
-    rows = list(read_results(directory).values())
+    rows = finished.read(directory).measured
     if not rows:
-        raise RequestError(f"{directory}: no results.csv with rows there")
+        raise RequestError(f"{directory}: none of its trainings has an AUROC")
     for row in rows:
         if not row["commit"] or row["commit"].endswith("+"):
             raise RequestError(
@@ -173,7 +173,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         for directory in arguments.runs:
-            add(directory)
+            for run in variants.expand(directory):
+                add(run)
     except RequestError as error:
         print(f"publish: {error}", file=sys.stderr)
         return 2

@@ -109,22 +109,25 @@ def _what_is_run(one: RunResults) -> tuple:
 
 
 def _join(first: RunResults, second: RunResults) -> RunResults:
+    """Both together; a training that failed in one place and not in the other counts as the other's."""
     rows = {(row["normal_class"], row["seed"]): row for row in first.rows}
-    doubled = 0
+    directories, doubled = dict(first.directories), 0
     for row in second.rows:
         key = row["normal_class"], row["seed"]
-        known = rows.setdefault(key, row)
-        doubled += known is not row
-        if known["auroc"] != row["auroc"]:
+        known = rows.get(key, {"auroc": ""})
+        if key not in rows or (row["auroc"] and not known["auroc"]):
+            rows[key], directories[key] = row, second.directories[key]
+        elif row["auroc"] not in ("", known["auroc"]):
             raise RequestError(
                 f"{second.directories[key]}: class {row['normal_class_name']}, seed {row['seed']} has AUROC "
-                f"{row['auroc']}, but {known['auroc']} in {first.directories[key]}; report them one by one"
+                f"{row['auroc']}, but {known['auroc']} in {directories[key]}; report them one by one"
             )
-    ordered = sorted(rows.values(), key=lambda row: (int(row["normal_class"]), int(row["seed"])))
+        else:
+            doubled += 1
     return dataclasses.replace(
         first,
-        rows=ordered,
-        directories=second.directories | first.directories,
+        rows=sorted(rows.values(), key=lambda row: (int(row["normal_class"]), int(row["seed"]))),
+        directories=directories,
         paper=first.paper or second.paper,
         duplicates=first.duplicates + doubled,
     )

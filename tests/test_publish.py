@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from itae_jax import results, variants
+from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -46,6 +47,7 @@ def row(index, seed=0, auroc=0.9, **columns):
         "settings": "data.name=cifar10 model.width=16 train.epochs=60",
         "data_copy": "tree",
         "commit": "0123",
+        "average_precision": "0.6",
     }
     return dict.fromkeys(results.COLUMNS, "") | common | columns
 
@@ -53,6 +55,11 @@ def row(index, seed=0, auroc=0.9, **columns):
 def write(directory, *rows, columns=results.COLUMNS):
     cut = [{key: one[key] for key in columns} for one in rows]
     results.write_csv(directory / f"{rows[0]['experiment']}.csv", cut, columns)
+
+
+def write_run(directory, *rows):
+    results.create(directory, Experiment())
+    results.write_csv(directory / "results.csv", rows, results.COLUMNS)
 
 
 def averages(publish):
@@ -106,9 +113,7 @@ def test_rows_of_older_versions_are_told_beside_new_ones(publish, tmp_path):
     old = results.COLUMNS[: results.COLUMNS.index("commit") + 1]
     write(tmp_path, row(0), columns=old)
     assert averages(publish) == ["90.0"]
-    (tmp_path / "run").mkdir()
-    results.add_result(tmp_path / "run", row(1, 0, 0.7, best_f1="0.5"))
-    results.add_result(tmp_path / "run", row(0, 0, 0.8))
+    write_run(tmp_path / "run", row(1, 0, 0.7, best_f1="0.5"), row(0, 0, 0.8))
     publish.add(tmp_path / "run")
     stored = publish.read_rows(tmp_path / "table1_cifar10.csv")
     assert [(one["normal_class"], one["auroc"], one["best_f1"]) for one in stored] == [
@@ -119,8 +124,7 @@ def test_rows_of_older_versions_are_told_beside_new_ones(publish, tmp_path):
 
 @pytest.mark.parametrize("commit", ["", "0123+"])
 def test_a_row_without_its_commit_is_refused(publish, tmp_path, commit):
-    (tmp_path / "run").mkdir()
-    results.add_result(tmp_path / "run", row(0, commit=commit))
+    write_run(tmp_path / "run", row(0, commit=commit))
     with pytest.raises(RequestError, match="uncommitted"):
         publish.add(tmp_path / "run")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itae_jax import finished, paper, report, results, tables
+from itae_jax import finished, paper, pictures, report, results, tables
 from itae_jax.config import Experiment, from_flat, to_json
 from itae_jax.data.mvtec_ad import CATEGORIES
 from itae_jax.errors import RequestError
@@ -261,7 +261,7 @@ def write_run(directory, rows, **fields):
     experiment = from_flat({"name": "sweep"} | fields)
     record = {"environment": {}} | json.loads(to_json(experiment))
     (directory / "config.json").write_text(json.dumps(record))
-    rows = [row | {"average_precision": "0.5", "best_f1": "0.5"} for row in rows]
+    rows = [row | dict.fromkeys(("average_precision", "best_f1"), row["auroc"] and "0.5") for row in rows]
     results.write_csv(directory / "results.csv", rows, results.COLUMNS)
     return directory
 
@@ -292,6 +292,29 @@ def test_another_config_or_data_copy_is_another_result(tmp_path, field):
     second = write_run(tmp_path / "b", [make_row(0, 0, 0.9)], **{field: 7})
     third = write_run(tmp_path / "c", [make_row(0, 0, 0.7, data_copy="another")])
     assert [found.rows[0]["auroc"] for found in report.read([first, second, third])] == ["0.8", "0.9", "0.7"]
+
+
+def test_trainings_without_auroc_are_told_and_do_not_count(tmp_path):
+    failed = make_row(1, 0, "", note="failed: the loss is nan")
+    first = write_run(tmp_path / "a", [make_row(0, 0, 0.8), failed])
+    second = write_run(tmp_path / "b", [make_row(1, 0, 0.6)])
+    (alone,) = report.read([first])
+    assert [line.value for line in tables.lines(alone.rows, {})] == [pytest.approx(80)] * 2
+    assert "class class 1, seed 0: failed: the loss is nan" in report.text_tables([alone])
+    assert "- class class 1, seed 0: failed: the loss is nan" in report.markdown([alone])
+    (joined,) = report.read([first, second])
+    assert [row["auroc"] for row in joined.rows] == ["0.8", "0.6"]
+    assert joined.job_directory(joined.rows[1]) == second / "class_1" / "seed_0"
+
+
+def test_a_run_of_nothing_but_failures_is_told_by_its_notes(tmp_path):
+    failed = [make_row(index, 0, "", note=f"failed: {index}") for index in (0, 1)]
+    (found,) = report.read([write_run(tmp_path / "a", failed)])
+    assert found.measured == []
+    told = report.text_tables([found]).splitlines()
+    assert told[1:] == ["class class 0, seed 0: failed: 0", "class class 1, seed 0: failed: 1"]
+    assert "failed: 1" in report.markdown([found])
+    assert len(tables.as_csv([found]).splitlines()) == 1
 
 
 def test_columns_of_older_versions_are_completed_from_the_scores(tmp_path):
@@ -330,7 +353,7 @@ def test_curves_leave_out_lines_without_auroc_or_cut_short(tmp_path):
     ],
 )
 def test_members_of_rotations_are_told_by_their_angles(transform, count, titles):
-    assert report.member_titles(transform, count) == titles
+    assert pictures.member_titles(transform, count) == titles
 
 
 @pytest.mark.parametrize("path", sorted(PAPER.glob("*.csv")), ids=lambda path: path.stem)

@@ -62,7 +62,9 @@ def test_one_report_is_over_all_in_the_order_of_the_file(finished):
     assert f"| **average** | {sum(turned) / 2:.1f} | {sum(plain) / 2:.1f} |" in markdown
     page = (finished / "report.html").read_text()
     assert "AUROC on the test set while training" in page  # the curves
-    assert (finished / "figures" / "curves_digits.png").exists()
+    assert {path.name for path in (finished / "figures").iterdir()} == {
+        f"{kind}_digits.{ending}" for kind in ("bars", "curves") for ending in ("png", "pdf")
+    }
     assert (finished / "plain" / "figures" / "roc.png").exists()
 
 

@@ -1,0 +1,138 @@
+"""Which pictures a report has, and what they show: from results to the arguments of a figure."""
+
+import itertools
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from itae_jax import comparisons, finished, tables
+from itae_jax.tables import Column
+
+
+def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
+    """(kind, figure, caption) of the pictures of several methods that there are data for."""
+    told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
+    names = {line.key: line.name for of_column in told for line in of_column if line.key != "SD"}
+    if len(names) == 2:
+        del names["avg"]  # of one class
+    if len(names) > 1 or (names and len(of_dataset) > 1):
+        order = sorted(names, key=lambda key: (key == "avg", key.zfill(9)))
+        bars = [
+            _bars(column.title, of_column, order) for column, of_column in zip(of_dataset, told, strict=True)
+        ]
+        caption = "AUROC by normal class"
+        caption += "; diamonds: the paper's" if any(column.cells for column in of_dataset) else ""
+        caption += "; whiskers: one SD over seeds." if any(line.spread for one in told for line in one) else "."
+        yield "bars", comparisons.bars_by_class([names[key] for key in order], bars), caption
+    panels = _curve_panels(of_dataset)
+    if panels:
+        caption = "AUROC on the test set while training; bands are one SD over seeds. No epoch is chosen by it."
+        yield "curves", comparisons.curves_over_epochs(panels), caption
+    bubbles = _bubbles(of_dataset, told)
+    if len(bubbles) > 1:
+        caption = (
+            "Speed of scoring, the memory that its program takes on a device (area of the circle), and AUROC "
+            "averaged over the classes run. Dashed: the paper's own measurement, on a GTX 1080 Ti."
+        )
+        yield "efficiency", comparisons.efficiency(bubbles), caption
+    maps = _maps(of_dataset)
+    if maps:
+        caption = "Where each method sees an anomaly. The outline is the defect's mask; blue labels are normal."
+        yield "error_maps", comparisons.error_maps(*maps), caption
+
+
+def _bars(title: str, of_column: list[tables.Line], order: list[str]):
+    by_key, nan = {line.key: line for line in of_column}, float("nan")
+    there = [by_key.get(key) for key in order]
+    return comparisons.Bars(
+        title,
+        [line.value if line else nan for line in there],
+        [nan if line is None or line.spread is None else line.spread for line in there],
+        [nan if line is None or line.difference is None else float(line.cell["auroc"]) for line in there],
+    )
+
+
+def _curve_panels(of_dataset: list[Column]):
+    """(class name, curve of each method or None) for the classes that were followed while training."""
+    found = [finished.training_curves(column.found) for column in of_dataset]
+    names = {
+        row["normal_class"]: row["normal_class_name"] for column in of_dataset for row in column.found.rows
+    }
+    panels = []
+    for index in sorted({key[0] for curves in found for key in curves}, key=int):
+        methods = []
+        for column, curves in zip(of_dataset, found, strict=True):
+            of_seeds = [curve for (normal_class, _), curve in curves.items() if normal_class == index]
+            epochs = sorted(set.intersection(*map(set, of_seeds))) if of_seeds else []
+            values = np.array([[100 * curve[epoch] for epoch in epochs] for curve in of_seeds])
+            methods.append(comparisons.Curve(column.title, np.array(epochs), values) if epochs else None)
+        panels.append((names[index], methods))
+    return panels
+
+
+def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
+    """Ours and the paper's, where the experiment's numbers of the paper tell of speed."""
+    printed = [row for row in of_dataset[0].found.paper if row.get("images_per_second")]
+    if not printed:
+        return []
+    bubbles = []
+    for column, of_column in zip(of_dataset, told, strict=True):
+        rows = column.found.measured
+        if not rows:
+            continue
+        seconds = sum(float(row["score_seconds"]) for row in rows)
+        memory = max(float(row["score_memory_mib"] or 0) for row in rows) * 2**20 / 1e6
+        average = next(line.value for line in of_column if line.key == "avg")
+        if seconds and memory:
+            speed = sum(int(row["num_test"]) for row in rows) / seconds
+            bubbles.append(comparisons.Bubble(column.title, speed, average, memory))
+    for row in printed:
+        numbers = float(row["images_per_second"]), float(row["auroc"]), float(row["memory_mb"])
+        bubbles.append(comparisons.Bubble(f"paper: {row['method']}", *numbers, is_paper=True))
+    return bubbles
+
+
+def _maps(of_dataset: list[Column]):
+    """The arguments of `comparisons.error_maps` for the first class, where masks mark its defects."""
+    first = next((column.found.measured[0] for column in of_dataset if column.found.measured), None)
+    if first is None:
+        return None
+    shown, methods = None, []
+    for column in {id(column.found): column for column in of_dataset}.values():
+        same = [r for r in column.found.measured if r["normal_class"] == first["normal_class"]]
+        saved = illustrations(column.found.job_directory(same[0])) if same else {}
+        if not {"maps", "masks"} <= set(saved) or not saved["masks"].any():
+            continue
+        shown = shown or saved
+        if np.array_equal(saved["originals"], shown["originals"]):
+            methods.append((column.title, saved["maps"]))
+    if not methods:
+        return None
+    return shown["originals"], shown["masks"], shown["labels"].tolist(), shown["is_anomaly"], methods
+
+
+def illustrations(directory: Path) -> dict[str, np.ndarray]:
+    """The images that a training kept for the report.
+
+    Raises:
+      RequestError: they are damaged.
+    """
+    try:
+        with (directory / "illustrations.npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            needed = ("labels", "is_anomaly", "originals", "inputs", "outputs")
+            return {key: saved[key] for key in {*needed, *saved.files}}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise finished.damaged(directory, error) from None
+
+
+_MEMBERS = {"rotate": ("0°", "90°", "180°", "270°")}
+
+
+def member_titles(transform: str, count: int) -> list[str]:
+    """What tells the members of a transform apart: the angles of rotations, else numbers."""
+    parts = [_MEMBERS.get(part, ("",)) for part in transform.split("+")]
+    titles = [" ".join(filter(None, members)) for members in itertools.product(*parts)]
+    return titles if len(titles) == count else [str(index) for index in range(count)]
