@@ -171,6 +171,10 @@ class FittedITAE:
             self._restore, images, self.method.transform, **self._options(images)
         )
 
+    def batch_errors(self, images: Images) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(positions B, errors B x T), a batch at a time; what cannot be read is left out."""
+        return evaluate.batch_errors(self._restore, images, self.method.transform, **self._options(images))
+
     def error_maps(self, images: Images) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """(positions B, errors B x T, maps B x H x W of Eq. 3 at every pixel), a batch at a time.
 
