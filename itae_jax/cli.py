@@ -57,11 +57,19 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser(
         "report",
-        help="write report.html of finished runs into the first directory",
-        epilog="example: itae report runs/digits",
+        help="write an HTML page of finished runs, of a trained model or of scores",
+        description="Writes one HTML page that needs no network: of run directories into the first of them, "
+        "of a trained model into it, of a file of scores beside it.",
+        epilog="examples: itae report runs/digits; itae report model; itae report scores.csv --model model",
         allow_abbrev=False,
     )
-    report.add_argument("directories", nargs="+", type=Path, metavar="DIR")
+    report.add_argument(
+        "paths", nargs="+", type=_path, metavar="PATH", help="directories of runs, or one model or scores.csv"
+    )
+    report.add_argument("--model", type=_path, help="of scores: the model, for heat maps and restorations")
+    report.add_argument(
+        "--false-alarms", type=float, help="share of normal images called anomalies; default as scored"
+    )
     report.set_defaults(call=_report)
 
     fit = commands.add_parser(
@@ -298,11 +306,32 @@ def _score(arguments) -> int:
 
 
 def _report(arguments) -> int:
+    first = arguments.paths[0]
+    if first.is_file() or (first / "normal_scores.csv").is_file():
+        return _score_report(arguments, first)
+    if arguments.model or arguments.false_alarms is not None:
+        raise RequestError("--model and --false-alarms are for one file of scores or one model")
     from itae_jax import report
 
-    for directory in arguments.directories:
+    for directory in arguments.paths:
         print(f"{directory}\n{report.text_table(report.read(directory))}\n", flush=True)
-    print(f"report: {report.write(arguments.directories)}")
+    print(f"report: {report.write(arguments.paths)}")
+    return 0
+
+
+def _score_report(arguments, path: Path) -> int:
+    if len(arguments.paths) > 1:
+        raise RequestError(f"{path}: give one file of scores or one model at a time")
+    from itae_jax import parallel
+
+    parallel.use_cpu_cores()
+    from itae_jax import score_report
+
+    if path.is_file():
+        page = score_report.write_for_scores(path, arguments.model, arguments.false_alarms)
+    else:
+        page = score_report.write_for_model(path, arguments.false_alarms)
+    print(f"report: {page}")
     return 0
 
 
