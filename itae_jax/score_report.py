@@ -176,6 +176,8 @@ def _measured(images: ScoredImages, labels_N: np.ndarray, is_defect_N: np.ndarra
 
     precision, recall, _ = precision_recall_curve(is_defect_N, images.scores_N)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    roc = figures.roc_curves([("AUROC in %", is_defect_N, images.scores_N)])
+    roc.set_size_inches(5, 3)
     kinds = []
     for label in sorted(set(labels_N), key=lambda label: (label.lower() not in _NORMAL_NAMES, label)):
         inside = labels_N == label
@@ -190,7 +192,7 @@ def _measured(images: ScoredImages, labels_N: np.ndarray, is_defect_N: np.ndarra
         "share": float(is_defect_N.mean()),
         "f1": float(f1.max()),
         "kinds": kinds,
-        "roc": _png(figures.roc_curves([("AUROC, %", is_defect_N, images.scores_N)])),
+        "roc": _png(roc),
     }
 
 
