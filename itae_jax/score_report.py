@@ -225,11 +225,10 @@ def _oddest(images: ScoredImages, order: np.ndarray, names, labels, model) -> li
 
 def _add_restorations(entries: list[dict], images: ScoredImages, model: TrainedModel) -> None:
     pixels_NxHxWxC = np.stack([entry.pop("pixels") for entry in entries])
-    full = trained.threshold(model.normal.peaks_N, 0.05)
     for positions, _, maps_BxHxW in model.fitted.error_maps(ArrayImages(pixels_NxHxWxC)):
         for position, map_HxW in zip(positions, maps_BxHxW, strict=True):
             path = Path(images.paths[entries[position]["index"]])
-            entries[position]["heatmap"] = _jpeg(score.draw(model, path, map_HxW, full))
+            entries[position]["heatmap"] = _jpeg(score.draw(model, path, map_HxW))
     views = model.fitted.illustrate(pixels_NxHxWxC)
     for position, entry in enumerate(entries):
         errors_T = images.errors_NxT[entry["index"]]

@@ -184,6 +184,7 @@ def one_line(capsys):
         ({"source": "-"}, "no path on standard input"),
         ({"out": "empty"}, "is a directory"),
         ({"out": "nowhere/scores.csv"}, "No such file or directory"),
+        ({"out": "file/scores.csv"}, "Not a directory"),
         ({"more": ["--false-alarms", "0"]}, "between 0 and 1"),
         ({"more": ["--false-alarms", "nan"]}, "between 0 and 1"),
         ({"more": ["--heatmaps", "new/maps"]}, "outside it"),
