@@ -179,7 +179,7 @@ class _Scorer:
     def _row(self, path: Path, score: float, errors_T: np.ndarray, unreadable: dict[str, str]) -> list:
         if np.isnan(score):
             self.counts[2] += 1
-            return [path, "", "", *[""] * self._count, unreadable[str(path)]]
+            return [path, "", "", *[""] * self._count, unreadable.get(str(path), "its score is no number")]
         is_anomaly = bool(score > self.threshold)
         self.counts[0] += 1
         self.counts[1] += is_anomaly

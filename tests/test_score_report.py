@@ -130,6 +130,23 @@ def test_with_the_model_come_heat_maps_restorations_and_another_rate(page, score
     assert counts == [sum(value > normal.threshold(rate) for value in values) for rate in (0.2, 0.9)]
 
 
+def test_the_threshold_is_the_one_that_the_file_was_written_with(images, small_model, tmp_path):
+    normal = trained.load(small_model).normal
+    for rate in (0.05, 0.5, 0.8):
+        command = ["score", str(small_model), str(images), "--out", str(tmp_path / "scores.csv")]
+        assert cli.main([*command, "--false-alarms", str(rate)]) == 0
+        assert cli.main(["report", str(tmp_path / "scores.csv"), "--model", str(small_model)]) == 0
+        shown = re.search(r"<dt>threshold</dt><dd>(.*?)<", (tmp_path / "scores.html").read_text())[1]
+        scored = score_report.read_scores(tmp_path / "scores.csv")
+        np.testing.assert_array_equal(scored.is_anomaly_N, scored.scores_N > normal.threshold(rate))
+        possible = {
+            value for value in normal.scores_N if ((scored.scores_N > value) == scored.is_anomaly_N).all()
+        }
+        assert shown in {f"{value:.3f}" for value in possible}
+        if rate == 0.05:
+            assert shown == f"{normal.threshold(rate):.3f}"
+
+
 def test_images_that_are_gone_leave_a_page_without_their_pictures(scores, tmp_path):
     text = (
         scores.read_text().replace("/good/", "/gone/").replace("/dark/", "/gone/").replace("/flat/", "/gone/")
