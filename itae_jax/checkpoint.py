@@ -64,7 +64,7 @@ def restore(directory: Path, like, fact_types: dict[str, type]) -> tuple[object,
     about = _read_about(directory)
     for fact, kind in fact_types.items():
         if not isinstance(about["facts"].get(fact), kind):
-            raise DamagedError(f"{directory}: {_ABOUT} does not tell {fact}")
+            raise DamagedError(f"{directory}: is damaged: {_ABOUT} does not tell {fact}")
     wanted = {name: [list(array.shape), np.dtype(array.dtype).name] for name, array in _named(like).items()}
     for name in sorted(wanted.keys() | about["arrays"].keys()):
         there, here = about["arrays"].get(name), wanted.get(name)
@@ -141,8 +141,9 @@ class Checkpoints:
         if self._writing is not None:
             try:
                 self._writing.result()
-            except OSError as error:
-                self._on_notice(f"{self.directory}: checkpoint not written ({error.strerror}); going on")
+            except Exception as error:  # no reason to give up the training
+                why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}".partition("\n")[0]
+                self._on_notice(f"{self.directory}: checkpoint not written ({why}); going on")
             self._writing = None
 
     def remove(self) -> None:
@@ -167,13 +168,15 @@ def _read_about(directory: Path) -> dict:
     try:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
         if about.pop("sha256") != _digest_of(about):
-            raise DamagedError(f"{directory}: {_ABOUT} is damaged")
+            raise DamagedError(f"{directory}: is damaged: {_ABOUT} is not as written")
         found = _digests(directory / _ARRAYS)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DamagedError(f"{directory}: {_ABOUT} cannot be read ({type(error).__name__})") from None
+        why = type(error).__name__
+        raise DamagedError(f"{directory}: is damaged: {_ABOUT} cannot be read ({why})") from None
     for name, digest in about["files"].items():
         if found.get(name) != digest:
-            raise DamagedError(f"{directory}: {_ARRAYS}/{name} is {'damaged' if name in found else 'missing'}")
+            what = "is not as written" if name in found else "is missing"
+            raise DamagedError(f"{directory}: is damaged: {_ARRAYS}/{name} {what}")
     return about
 
 

@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of t
 
 import argparse
 import errno
+import shlex
 import sys
 from pathlib import Path
 
@@ -65,12 +66,63 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser(
         "report",
-        help="join finished runs and write report.html, .md and .csv into the first directory",
-        epilog="example: itae report runs/machine1 runs/machine2 runs/autoencoder",
+        help="write tables and a page of finished runs, or a page of a trained model or of scores",
+        description="Of run directories, those of one experiment joined: report.html, .md and .csv into the "
+        "first of them. Of a trained model: a page into it. Of a file of scores: a page beside it.",
+        epilog="examples: itae report runs/machine1 runs/machine2; itae report model; "
+        "itae report scores.csv --model model",
         allow_abbrev=False,
     )
-    report.add_argument("directories", nargs="+", type=Path, metavar="DIR")
+    report.add_argument(
+        "paths", nargs="+", type=_path, metavar="PATH", help="directories of runs, or one model or scores.csv"
+    )
+    report.add_argument("--model", type=_path, help="of scores: the model, for heat maps and restorations")
+    report.add_argument(
+        "--false-alarms",
+        type=float,
+        metavar="RATE",
+        help="share of normal images called anomalies; default as scored",
+    )
     report.set_defaults(call=_report)
+
+    fit = commands.add_parser(
+        "fit",
+        help="train on a folder of normal images",
+        description="Trains on a folder of normal images. What is not given is chosen by looking at them.",
+        epilog="example: itae fit photos/good --out model",
+        allow_abbrev=False,
+    )
+    fit.add_argument("images", type=_path, metavar="IMAGES", help="folder of normal images, and folders in it")
+    fit.add_argument("--out", type=_path, required=True, metavar="MODEL", help="directory of the model")
+    fit.add_argument("--epochs", help="passes over the images")
+    fit.add_argument("--size", help="side in pixels that images are brought to")
+    fit.add_argument("--seed", help="decides what is held out and all random draws; default 0")
+    fit.add_argument("--holdout", type=float, default=0.2, help="share kept for the threshold; default 0.2")
+    fit.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="set config fields"
+    )
+    fit.set_defaults(call=_fit)
+
+    score = commands.add_parser(
+        "score",
+        help="score images by a trained model",
+        description="Scores images by a trained model: higher = more anomalous, 1 = the mean of normal ones.",
+        epilog="examples: itae score model photos/new --out scores.csv --heatmaps heatmaps; "
+        "find photos -name '*.png' | itae score model - --out scores.csv",
+        allow_abbrev=False,
+    )
+    score.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
+    score.add_argument("images", metavar="IMAGES", help="folder, file, or - for paths on standard input")
+    score.add_argument("--out", type=_path, required=True, metavar="scores.csv", help="CSV file to write")
+    score.add_argument("--heatmaps", type=_path, metavar="DIR", help="directory for a heat map of each image")
+    score.add_argument(
+        "--false-alarms",
+        type=float,
+        default=0.05,
+        metavar="RATE",
+        help="share of normal images called anomalies; default 0.05",
+    )
+    score.set_defaults(call=_score)
 
     bench = commands.add_parser(
         "bench",
@@ -130,7 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"itae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        saved = "; all that was done is saved, the same command goes on" if parsed.command == "run" else ""
+        resumable = parsed.command in ("run", "fit")
+        saved = "; all that was done is saved, the same command goes on" if resumable else ""
         print(f"itae: interrupted{saved}", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -142,75 +195,6 @@ def main(arguments: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"itae: {where}{error.strerror}; make room, then the same command goes on", file=sys.stderr)
         return 2
-
-
-class _SweepProgress:
-    """A bar on a terminal; elsewhere a line for every tenth of a training."""
-
-    def __init__(self):
-        from rich import progress
-        from rich.console import Console
-
-        self._console = Console(highlight=False)
-        self._bar = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.TextColumn("loss {task.fields[loss]:.4f}  rate {task.fields[rate]:.4g}"),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-
-    def __enter__(self):
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exception):
-        self._bar.stop()
-
-    def start(self, jobs, epochs):
-        self._jobs, self._epochs, self._done, self._tenth = jobs, epochs, 0, 0
-        self._task = self._bar.add_task("compiling", total=jobs * epochs, loss=float("nan"), rate=0.0)
-        if not self._console.is_terminal:
-            trainings = "one training" if jobs == 1 else f"{jobs} trainings"
-            print(f"{trainings} of {epochs} epochs; compiling first, half a minute or more", flush=True)
-
-    def epoch(self, name, seed, epoch, loss, rate):
-        self._bar.update(
-            self._task,
-            completed=self._done * self._epochs + epoch,
-            description=f"class {name}, seed {seed}",
-            loss=loss,
-            rate=rate,
-        )
-        tenth = 10 * epoch // self._epochs
-        if not self._console.is_terminal and tenth != self._tenth:
-            self._tenth = tenth
-            print(
-                f"{self._done + 1}/{self._jobs}  class {name}  seed {seed}  epoch {epoch}/{self._epochs}  "
-                f"loss {loss:.4f}  rate {rate:.4g}",
-                flush=True,
-            )
-
-    def finished(self, row):
-        self._done += 1
-        self._tenth = 0
-        outcome = f"AUROC {float(row['auroc']):.4f}" if row["auroc"] else row["note"]
-        if row["train_seconds"]:
-            outcome += f"  trained in {row['train_seconds']} s, scored in {row['score_seconds']} s"
-        self.notice(f"class {row['normal_class_name']}  seed {row['seed']}  {outcome}")
-
-    def notice(self, text):
-        self._console.print(text, markup=False, soft_wrap=True)
-
-    def unreadable(self, rows, path):
-        self._console.print(
-            f"{len(rows)} images left out because they cannot be read, listed in {path}:", markup=False
-        )
-        for row in rows[:5]:
-            self._console.print(f"  {row['image']}: {row['reason']}", markup=False)
 
 
 def _run(arguments) -> int:
@@ -243,16 +227,17 @@ def _run(arguments) -> int:
 
 def _run_variant(experiment, out: Path, arguments) -> int:
     """Runs one experiment; returns how many of its trainings failed."""
+    from itae_jax import progress
     from itae_jax import run as sweep
     from itae_jax.results import FAILED
 
-    with _SweepProgress() as progress:
+    with progress.SweepProgress() as bar:
         rows, new = sweep.run(
             experiment,
             out,
             arguments.classes or (experiment.classes.split(",") if experiment.classes else None),
             arguments.seeds or range(experiment.seed, experiment.seed + experiment.runs),
-            progress,
+            bar,
             paper_file=_paper_file(arguments.experiment, experiment.paper_table),
         )
     if not new:
@@ -268,11 +253,72 @@ def _paper_file(experiment: Path, table: str) -> Path | None:
     return experiment.parent / "paper" / f"{table}.csv"
 
 
+def _fit(arguments) -> int:
+    from itae_jax import parallel
+
+    assignments = list(arguments.set)
+    for field, value in (
+        ("train.epochs", arguments.epochs),
+        ("data.image_size", arguments.size),
+        ("seed", arguments.seed),
+    ):
+        if value is not None:
+            assignments.append(f"{field}={value}")
+    parallel.use_cpu_cores()
+    from itae_jax import fit, progress
+
+    with progress.FitProgress() as bar:
+        new = fit.fit(arguments.images, arguments.out, assignments, bar, arguments.holdout)
+    if not new:
+        print(f"nothing to do: {arguments.out} is this model already")
+    model = shlex.quote(str(arguments.out))
+    print(f"model: {arguments.out}")
+    print(f"next: itae score {model} IMAGES --out scores.csv --heatmaps heatmaps")
+    return 0
+
+
+def _score(arguments) -> int:
+    from itae_jax import parallel
+
+    parallel.use_cpu_cores()
+    from itae_jax import progress, score
+
+    with progress.ScoreProgress() as bar:
+        summary = score.score(
+            arguments.model, arguments.images, arguments.out, arguments.heatmaps, arguments.false_alarms, bar
+        )
+    print(summary)
+    model, scores = shlex.quote(str(arguments.model)), shlex.quote(str(arguments.out))
+    print(f"next: itae report {scores} --model {model}")
+    return 0
+
+
 def _report(arguments) -> int:
+    first = arguments.paths[0]
+    if first.is_file() or (first / "normal_scores.csv").is_file():
+        return _score_report(arguments, first)
+    if arguments.model or arguments.false_alarms is not None:
+        raise RequestError("--model and --false-alarms are for one file of scores or one model")
     from itae_jax import report
 
-    print(report.text_tables(report.read(arguments.directories)), flush=True)
-    print(f"report: {report.write(arguments.directories)}")
+    print(report.text_tables(report.read(arguments.paths)), flush=True)
+    print(f"report: {report.write(arguments.paths)}")
+    return 0
+
+
+def _score_report(arguments, path: Path) -> int:
+    if len(arguments.paths) > 1:
+        raise RequestError(f"{path}: give one file of scores or one model at a time")
+    from itae_jax import parallel
+
+    parallel.use_cpu_cores()
+    from itae_jax import score_report
+
+    if path.is_file():
+        page = score_report.write_for_scores(path, arguments.model, arguments.false_alarms)
+    else:
+        page = score_report.write_for_model(path, arguments.false_alarms)
+    print(f"report: {page}")
     return 0
 
 

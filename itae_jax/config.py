@@ -335,13 +335,16 @@ def settings(experiment: Experiment) -> str:
     return " ".join(f"{k}={v}" for k, v in flat.items() if v != defaults[k] and k not in left_out)
 
 
+def compared(experiment: Experiment) -> dict[str, Any]:
+    """The fields that decide a result."""
+    return {field: value for field, value in flatten(experiment).items() if field not in NOT_COMPARED}
+
+
 def differences(old: Experiment, new: Experiment) -> list[str]:
     """`field: old -> new` for every field that makes results incomparable."""
-    before, after = flatten(old), flatten(new)
+    before, after = compared(old), compared(new)
     return [
-        f"{field}: {before[field]!r} -> {after[field]!r}"
-        for field in before
-        if before[field] != after[field] and field not in NOT_COMPARED
+        f"{field}: {before[field]!r} -> {after[field]!r}" for field in before if before[field] != after[field]
     ]
 
 

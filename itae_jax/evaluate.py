@@ -72,13 +72,13 @@ def _batch_errors(transform: Transform, dtype: str, devices: tuple[jax.Device, .
 
 @functools.cache
 def _batch_maps(transform: Transform, error: str, dtype: str, devices: tuple[jax.Device, ...]) -> Callable:
-    """((restore, normal errors T), images uint8) -> error maps B x H x W over the devices."""
+    """((restore, normal errors T), images uint8) -> (errors B x T, maps B x H x W) over the devices."""
 
     def maps(restore_and_normal, images_uint8):
         restore, normal_errors_T = restore_and_normal
         originals = to_float(images_uint8, jnp.dtype(dtype))
-        of_pixels = pixel_errors(_restored(restore, originals, transform), originals)
-        return maps_of(of_pixels[error], normal_errors_T)
+        of_pixels = pixel_errors(_restored(restore, originals, transform), originals)[error]
+        return of_pixels.mean((2, 3, 4)).T, maps_of(of_pixels, normal_errors_T)
 
     return parallel.split_batch(maps, devices, replicated_result=False)
 
@@ -90,7 +90,7 @@ def _prepared(restore, images, transform: Transform, devices):
     return restore if isinstance(restore, Partial) else Partial(restore), images, devices
 
 
-def all_restoration_errors(
+def batch_errors(
     restore: Callable[[jax.Array], jax.Array],
     images: np.ndarray | Images,
     transform: Transform,
@@ -98,12 +98,29 @@ def all_restoration_errors(
     batch_size: int = 128,
     devices: Sequence[jax.Device] | None = None,
     dtype: str = "float32",
-) -> dict[str, np.ndarray]:
-    """`restoration_errors` of every kind, "l1" and "l2", in one pass over the images."""
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Restoration errors a batch at a time, in the order of the images.
+
+    Takes what `restoration_errors` takes. Yields (positions B, {"l1": B x T, "l2": B x T}); what cannot
+    be read is left out.
+    """
     restore, images, devices = _prepared(restore, images, transform, devices)
     compute = _batch_errors(transform, dtype, devices)
+    return _batches_on_devices(compute, restore, images, batch_size, devices)
+
+
+def all_restoration_errors(
+    restore: Callable[[jax.Array], jax.Array],
+    images: np.ndarray | Images,
+    transform: Transform,
+    *,
+    dtype: str = "float32",
+    **options,
+) -> dict[str, np.ndarray]:
+    """`restoration_errors` of every kind, "l1" and "l2", in one pass over the images."""
+    images = as_images(images)
     result = {kind: np.full((len(images), transform.count), np.nan, dtype) for kind in ERRORS}
-    for positions, errors in _batches_on_devices(compute, restore, images, batch_size, devices):
+    for positions, errors in batch_errors(restore, images, transform, dtype=dtype, **options):
         for kind, errors_BxT in errors.items():
             result[kind][positions] = errors_BxT
     return result
@@ -165,7 +182,7 @@ def _check_kind(error: str) -> None:
         raise ValueError(f"error {error!r}: choose {' or '.join(ERRORS)}")
 
 
-def error_maps(
+def batch_maps(
     restore: Callable[[jax.Array], jax.Array],
     images: np.ndarray | Images,
     transform: Transform,
@@ -175,21 +192,22 @@ def error_maps(
     batch_size: int = 128,
     devices: Sequence[jax.Device] | None = None,
     dtype: str = "float32",
-) -> np.ndarray:
-    """Where in each image the anomaly is: N x H x W float32, higher = more anomalous.
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Where in each image the anomaly is, a batch at a time, in the order of the images.
 
-    The error of each pixel, mean over channels, takes the place of the image's in Eq. 3, so that the
-    mean of a map is the image's anomaly score. The arguments are those of `restoration_errors`; a
-    map of NaN stands for an image that cannot be read.
+    In a map the error of each pixel, mean over channels, takes the place of the image's in Eq. 3, so
+    that the mean of the map is the image's anomaly score. The arguments are those of
+    `restoration_errors`.
+
+    Yields:
+      (positions B, errors B x T, maps B x H x W float32); what cannot be read is left out.
     """
     _check_kind(error)
     restore, images, devices = _prepared(restore, images, transform, devices)
     compute = _batch_maps(transform, error, dtype, devices)
     with_normal = restore, np.asarray(normal_errors_T, dtype)
-    maps = np.full((len(images), *images.image_shape[:2]), np.nan, np.float32)
-    for positions, maps_BxHxW in _batches_on_devices(compute, with_normal, images, batch_size, devices):
-        maps[positions] = maps_BxHxW
-    return maps
+    for positions, (errors, maps) in _batches_on_devices(compute, with_normal, images, batch_size, devices):
+        yield positions, errors, np.asarray(maps, np.float32)
 
 
 LEAST_NORMAL_ERROR = 2.0**-23

@@ -104,8 +104,7 @@ def _what_is_run(one: RunResults) -> tuple:
     """What two directories have in common whose rows belong into one table."""
     elsewhere = dataclasses.replace(one.experiment.data, root="")
     experiment = dataclasses.replace(one.experiment, data=elsewhere)
-    compared = {k: v for k, v in config.flatten(experiment).items() if k not in config.NOT_COMPARED}
-    return one.rows[0]["data_copy"], tuple(compared.items())
+    return one.rows[0]["data_copy"], tuple(config.compared(experiment).items())
 
 
 def _join(first: RunResults, second: RunResults) -> RunResults:

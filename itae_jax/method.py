@@ -4,8 +4,10 @@
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -14,7 +16,7 @@ from jax.tree_util import Partial
 
 from itae_jax import checkpoint, evaluate, models, parallel, train, transforms
 from itae_jax.checkpoint import Checkpoints
-from itae_jax.config import Experiment
+from itae_jax.config import DataConfig, Experiment
 from itae_jax.data.images import Images, as_images, check_shape
 from itae_jax.errors import RequestError
 from itae_jax.trainer import Report, Trainer
@@ -41,6 +43,7 @@ class ITAE:
 
     def __init__(self, experiment: Experiment, image_shape: tuple[int, int, int]):
         self.experiment = experiment
+        self.image_shape = tuple(image_shape)
         self.transform = transforms.get(experiment.transform.name)
         height, width, channels = image_shape
         self.transform.check_size(height, width)
@@ -73,8 +76,11 @@ class ITAE:
         def report(values, state):
             on_report(values, lambda: self._fitted(state, images))
 
-        every = self.experiment.evaluate.every_epochs
-        return self._fitted(self.trainer.train(images, seeds, report, every, checkpoints), images)
+        start = time.perf_counter()
+        state = self.trainer.train(images, seeds, report, self.experiment.evaluate.every_epochs, checkpoints)
+        fitted = self._fitted(state, images)
+        seconds = time.perf_counter() - start if checkpoints is None else checkpoints.seconds()
+        return dataclasses.replace(fitted, train_seconds=seconds)
 
     def _fitted(self, state: train.TrainState, images: Images) -> "FittedITAE":
         """The state with its normaliser: the mean error of Eq. 3 over the whole training set."""
@@ -84,8 +90,8 @@ class ITAE:
         num_train = int((~np.isnan(errors["l1"]).all(axis=1)).sum())
         return FittedITAE(self, variables, normal_errors, num_train)
 
-    def load(self, directory: Path) -> tuple["FittedITAE", dict]:
-        """What `FittedITAE.save` wrote, and its facts.
+    def load(self, directory: Path) -> "FittedITAE":
+        """What `FittedITAE.save` wrote, by a method of the same experiment.
 
         Raises:
           DamagedError: a file is missing or changed.
@@ -99,11 +105,11 @@ class ITAE:
                 kind: jax.ShapeDtypeStruct((self.transform.count,), np.float64) for kind in evaluate.ERRORS
             },
         }
-        tree, facts = checkpoint.restore(directory, like, {"num_train": int})
+        tree, facts = checkpoint.restore(directory, like, {"num_train": int, "train_seconds": float})
         variables = {
             key: parallel.replicate(tree[key], self.trainer.devices) for key in ("params", "batch_stats")
         }
-        return FittedITAE(self, variables, tree["normal_errors"], facts["num_train"]), facts
+        return FittedITAE(self, variables, tree["normal_errors"], facts["num_train"], facts["train_seconds"])
 
     def errors(self, variables: dict, images: Images) -> dict[str, np.ndarray]:
         """Restoration errors N x T of each kind; NaN for what cannot be read.
@@ -111,7 +117,7 @@ class ITAE:
         Raises:
           RequestError: images of another shape than the method's.
         """
-        check_shape(images, self.trainer.image_shape)
+        check_shape(images, self.image_shape)
         options = self.scoring_options(images.image_shape)
         return evaluate.all_restoration_errors(
             Partial(self.restore, variables), images, self.transform, **options
@@ -126,8 +132,36 @@ class ITAE:
             "dtype": self.pixel_dtype,
         }
 
+    def __reduce__(self):
+        return of, (self.experiment, self.image_shape)
 
-@dataclasses.dataclass(frozen=True)
+
+def of(experiment: Experiment, image_shape: tuple[int, int, int]) -> ITAE:
+    """An ITAE for these images that is kept, so that fitting or loading again compiles nothing anew."""
+    same = dataclasses.replace(experiment, name="kept", seed=0, paper_table="", data=DataConfig())
+    return _kept(same, tuple(image_shape))
+
+
+_kept = functools.lru_cache(maxsize=8)(ITAE)
+
+
+def fitting(experiment: Experiment, num_images: int) -> Experiment:
+    """The experiment for so many training images: a batch is not more than them.
+
+    Where the devices cannot share the batch evenly, and no number of them is asked for, fewer are used.
+    """
+    size, devices = min(experiment.train.batch_size, num_images), experiment.compute.devices
+    available = len(jax.local_devices())
+    if not devices and size % available:
+        devices = math.gcd(size, available)
+    return dataclasses.replace(
+        experiment,
+        train=dataclasses.replace(experiment.train, batch_size=size),
+        compute=dataclasses.replace(experiment.compute, devices=devices),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class FittedITAE:
     """A trained network and the normaliser of Eq. 3.
 
@@ -135,12 +169,14 @@ class FittedITAE:
       variables: the parameters and batch statistics.
       normal_errors: the normaliser for each kind of error.
       num_train: over how many training images; those that cannot be read do not count.
+      train_seconds: what training took, scoring of the training images included.
     """
 
     method: ITAE
     variables: dict
     normal_errors: dict[str, np.ndarray]
     num_train: int
+    train_seconds: float = 0.0
 
     @property
     def normal_errors_T(self) -> np.ndarray:
@@ -166,27 +202,44 @@ class FittedITAE:
         details |= {f"score_{kind}": scores for kind, scores in by_error.items()}
         return Scores(by_error[self._error], details, by_error)
 
+    def scores_of(self, errors_NxT: np.ndarray) -> np.ndarray:
+        """Eq. 3."""
+        return evaluate.anomaly_scores(errors_NxT, self.normal_errors_T)
+
+    def batch_errors(self, images: Images) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(positions B, errors B x T), a batch at a time; what cannot be read is left out."""
+        check_shape(images, self.method.image_shape)
+        options = self.method.scoring_options(images.image_shape)
+        for positions, errors in evaluate.batch_errors(self._restore, images, self.method.transform, **options):
+            yield positions, errors[self._error]
+
+    def batch_maps(self, images: Images) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """(positions B, errors B x T, maps B x H x W), a batch at a time; see `evaluate.batch_maps`."""
+        check_shape(images, self.method.image_shape)
+        options = self.method.scoring_options(images.image_shape)
+        arguments = self._restore, images, self.method.transform, self.normal_errors_T, self._error
+        return evaluate.batch_maps(*arguments, **options)
+
     def error_maps(self, images: Images | np.ndarray) -> np.ndarray:
-        """Where each image is anomalous: N x H x W; the mean of a map is the image's score."""
-        images, method = as_images(images), self.method
-        return evaluate.error_maps(
-            self._restore,
-            images,
-            method.transform,
-            self.normal_errors_T,
-            self._error,
-            **method.scoring_options(images.image_shape),
-        )
+        """Where each image is anomalous: N x H x W, the mean of a map being the image's score.
+
+        Maps of NaN stand for images that cannot be read.
+        """
+        images = as_images(images)
+        maps_NxHxW = np.full((len(images), *images.image_shape[:2]), np.nan, np.float32)
+        for positions, _, maps_BxHxW in self.batch_maps(images):
+            maps_NxHxW[positions] = maps_BxHxW
+        return maps_NxHxW
 
     def score_memory_bytes(self, image_shape: tuple[int, int, int]) -> int | None:
         """What scoring takes on each device; see `evaluate.memory_bytes`."""
         options = self.method.scoring_options(image_shape)
         return evaluate.memory_bytes(self._restore, image_shape, self.method.transform, **options)
 
-    def save(self, directory: Path, facts: dict | None = None) -> None:
-        """Writes network and normaliser, with facts that JSON can hold."""
+    def save(self, directory: Path) -> None:
+        """Writes network and normaliser."""
         tree = {**self.variables, "normal_errors": self.normal_errors}
-        checkpoint.save(directory, tree, {**(facts or {}), "num_train": self.num_train})
+        checkpoint.save(directory, tree, {"num_train": self.num_train, "train_seconds": self.train_seconds})
 
     def illustrate(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """What the network saw and made of it.

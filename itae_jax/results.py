@@ -131,6 +131,35 @@ def add_result(out: Path, row: dict) -> None:
     write_csv(out / "results.csv", [*read_results(out).values(), row], COLUMNS)
 
 
+class Metrics:
+    """The lines of one training in metrics.jsonl.
+
+    Args:
+      job: which training it is; stands in each of its lines.
+    """
+
+    def __init__(self, path: Path, job: dict):
+        self._path, self._job, self._going_on = path, job, False
+
+    def add(self, entry: dict) -> None:
+        """Adds a line; the first time without what an interrupted run wrote of this epoch and later ones."""
+        if not self._going_on:
+            self._forget_from(entry["epoch"])
+            self._going_on = True
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**self._job, **entry}) + "\n")
+
+    def _forget_from(self, epoch: int) -> None:
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        kept = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # the run was killed while it wrote this one
+                found = json.loads(line)
+                if {key: found[key] for key in self._job} != self._job or found["epoch"] < epoch:
+                    kept.append(line + "\n")
+        write_text(self._path, "".join(kept))
+
+
 def is_same_dataset(printed: str, ours: str) -> bool:
     """Whether the paper's name of a data set and ours, `CIFAR-10` and `cifar10`, are of the same."""
     ours = {"imagenet2012": "imagenet"}.get(ours, ours)

@@ -1,8 +1,6 @@
 """A sweep: one experiment for several normal classes and seeds."""
 
-import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +28,7 @@ class Progress(Protocol):
     def finished(self, row: dict[str, str]) -> None:
         """A row of results.csv was written."""
 
-    def notice(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Something that the user should know, in a line."""
 
     def unreadable(self, rows: list[dict[str, str]], path: Path) -> None:
@@ -119,9 +117,7 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         "variant": experiment.variant,
     }
     try:
-        fitted, train_seconds = _fit(
-            experiment, out, train_images, test_images, split, row, directory, method, progress
-        )
+        fitted = _fit(experiment, out, train_images, test_images, split, row, directory, method, progress)
     except DivergedError as error:
         row |= {"note": f"{results.FAILED}{error}"}
     else:
@@ -132,7 +128,7 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
         row |= {
             "num_train": fitted.num_train,
             "num_test": len(readable),
-            "train_seconds": f"{train_seconds:.2f}",
+            "train_seconds": f"{fitted.train_seconds:.2f}",
             "score_seconds": f"{seconds:.2f}",
             **measures.columns(split, test_images, scores, fitted),
         }
@@ -143,20 +139,19 @@ def _run_job(experiment, out, dataset, split, normal_class, seed, method, progre
 
 
 def _fit(experiment, out, train_images, test_images, split, row, directory, method, progress):
-    """The fitted method and the seconds that training took."""
+    """The method fitted by an earlier run that came as far as this, or trained now."""
     state = directory / "state"
-    if state.exists():  # an earlier run came as far as this, but not to the row
+    if state.exists():
         try:
-            fitted, facts = method.load(state)
-            return fitted, facts["train_seconds"]
+            return method.load(state)
         except DamagedError as error:
-            progress.notice(f"{error}; training again")
+            progress.say(f"{error}; training again")
     job = {"normal_class": row["normal_class"], "seed": row["seed"]}
     settings = experiment.train
     checkpoints = Checkpoints(
-        directory / "checkpoints", settings.checkpoint_minutes, settings.keep_checkpoints, progress.notice
+        directory / "checkpoints", settings.checkpoint_minutes, settings.keep_checkpoints, progress.say
     )
-    metrics = _Metrics(out / "metrics.jsonl", job)
+    metrics = results.Metrics(out / "metrics.jsonl", job)
 
     def on_report(report, fitted_so_far):
         progress.epoch(row["normal_class_name"], row["seed"], report.epoch, report.loss, report.learning_rate)
@@ -166,34 +161,9 @@ def _fit(experiment, out, train_images, test_images, split, row, directory, meth
         metrics.add(entry)
 
     fitted = method.fit(train_images, (row["seed"], row["normal_class"]), on_report, checkpoints)
-    fitted.save(state, {"train_seconds": checkpoints.seconds()})
+    fitted.save(state)
     checkpoints.remove()
-    return fitted, checkpoints.seconds()
-
-
-class _Metrics:
-    """The lines of one training in metrics.jsonl."""
-
-    def __init__(self, path: Path, job: dict):
-        self._path, self._job, self._going_on = path, job, False
-
-    def add(self, entry: dict) -> None:
-        """Adds a line; the first time without what an interrupted run wrote of this epoch and later ones."""
-        if not self._going_on:
-            self._forget_from(entry["epoch"])
-            self._going_on = True
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**self._job, **entry}) + "\n")
-
-    def _forget_from(self, epoch: int) -> None:
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = []
-        for line in lines:
-            with contextlib.suppress(ValueError):  # the run was killed while it wrote this one
-                found = json.loads(line)
-                if {key: found[key] for key in self._job} != self._job or found["epoch"] < epoch:
-                    kept.append(line + "\n")
-        results.write_text(self._path, "".join(kept))
+    return fitted
 
 
 def _check_split(split: data.OneClassSplit, name: str, experiment: Experiment) -> None:

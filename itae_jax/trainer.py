@@ -172,7 +172,11 @@ class Trainer:
             )
         with interrupt.deferred(checkpoints is not None) as stop:
             training = _Training(self, self._config, images, seeds, checkpoints, stop)
-            return training.run(on_report, report_every)
+            try:
+                return training.run(on_report, report_every)
+            finally:
+                if checkpoints is not None:
+                    checkpoints.wait()
 
     def pack(self, state: TrainState) -> TrainState:
         """The state as arrays that a file can hold."""
@@ -223,7 +227,6 @@ class _Training:
                 self._epoch, self._used = epoch + 1, 0
         if self._checkpoints is not None:
             self._save()
-            self._checkpoints.wait()
         if self._stop.requested:
             raise KeyboardInterrupt
         return self._state
@@ -246,7 +249,6 @@ class _Training:
             return
         if self._stop.requested:
             self._save()
-            self._checkpoints.wait()
             raise KeyboardInterrupt
         if self._checkpoints.due():
             self._save()

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from itae_jax import cli, report, results
+from itae_jax import cli, progress, report, results
 
 DIGITS = str(Path(__file__).parent.parent / "experiments" / "digits.py")
 SMALL = ["--set", "train.epochs=2", "model.width=4"]
@@ -113,13 +113,13 @@ def test_another_config_in_the_same_directory_is_refused_with_the_difference(fin
 def test_an_interrupted_sweep_goes_on_to_the_same_bits(finished, tmp_path, monkeypatch, capsys):
     command = ["run", DIGITS, "--classes", "6,8", "--out", str(tmp_path / "out"), *SMALL]
 
-    class Interrupted(cli._SweepProgress):
+    class Interrupted(progress.SweepProgress):
         def epoch(self, name, seed, epoch, loss, rate):
             if (name, epoch) == ("8", 2):
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_SweepProgress", Interrupted)
+        patch.setattr(progress, "SweepProgress", Interrupted)
         assert cli.main(command) == 130
     assert "interrupted" in one_line(capsys)
     assert [row["normal_class"] for row in rows_of(tmp_path / "out" / "results.csv")] == ["6"]
