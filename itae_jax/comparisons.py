@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from itae_jax.figures import ANOMALOUS, NORMAL
 
@@ -97,6 +97,7 @@ def curves_over_epochs(panels: Sequence[tuple[str, Sequence[Curve | None]]]) -> 
                 )
         ax.set_title(title, fontsize=9)
         ax.set_ylim(top=min(ax.get_ylim()[1], 101))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.grid(color="0.9", linewidth=0.6)
         ax.tick_params(labelsize=7)
     for spare in list(axes.flat)[len(panels) :]:
