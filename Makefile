@@ -2,13 +2,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint format results tables-small clean
+.PHONY: demo test test-faults lint format results tables-small clean
 
 demo: $(INSTALLED)   ## train and score the ten digits, write runs/digits/report.html
 	$(BIN)/itae run experiments/digits.py --out runs/digits
 
 test: $(INSTALLED)   ## the whole test suite
 	$(BIN)/python -m pytest
+
+test-faults: $(INSTALLED)   ## kills, stops and spoils a sweep at random moments, and compares the results
+	$(BIN)/python tests/faults.py $(FAULTS)
 
 lint: $(INSTALLED)   ## what CI checks besides the tests
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Measured results: collects finished runs into experiments/results/ and writes the tables from there.
 
 python experiments/publish.py runs/digits ...   adds the rows of finished runs, then writes
-python experiments/publish.py                   writes docs/results.md and the table in README.md
+python experiments/publish.py                   writes docs/results.md, and parts of README.md and others
 python experiments/publish.py --check           only says whether they are up to date
 """
 
@@ -10,6 +10,7 @@ import functools
 import sys
 from pathlib import Path
 
+import publish_faults
 import publish_speed
 
 from itae_jax import config, finished, paper, tables, variants
@@ -21,7 +22,6 @@ from itae_jax.results import COLUMNS, read_csv, write_csv, write_text
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / "experiments"
 RESULTS, PAPER = EXPERIMENTS / "results", EXPERIMENTS / "paper"
-BEGIN, END = "<!-- results: begin, written by make results -->", "<!-- results: end -->"
 # Rows that agree in all of these are of one thing, and average; others never do.
 _GROUP = (
     *("experiment", "variant", "dataset", "method", "transform", "width", "epochs", "dtype", "device"),
@@ -158,12 +158,22 @@ def results_page() -> str:
     return "\n".join([*lines, *publish_speed.sections(RESULTS)])
 
 
-def readme() -> str:
-    """README.md with its table written anew."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + "\n".join([BEGIN, *summary_table(), *publish_speed.speed_line(RESULTS), END]) + after
+def between(path: Path, name: str, lines: list[str]) -> str:
+    """The text of a file with these lines between its marks of that name."""
+    begin, end = f"<!-- {name}: begin, written by make results -->", f"<!-- {name}: end -->"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    return before + "\n".join([begin, *lines, end]) + after
+
+
+def pages() -> dict[Path, str]:
+    """Everything that is written from the results."""
+    readme, reliability = ROOT / "README.md", ROOT / "docs" / "reliability.md"
+    return {
+        ROOT / "docs" / "results.md": results_page(),
+        readme: between(readme, "results", [*summary_table(), *publish_speed.speed_line(RESULTS)]),
+        reliability: between(reliability, "faults", publish_faults.lines(RESULTS)),
+    }
 
 
 def main() -> int:
@@ -178,16 +188,16 @@ def main() -> int:
     except RequestError as error:
         print(f"publish: {error}", file=sys.stderr)
         return 2
-    pages = {ROOT / "docs" / "results.md": results_page(), ROOT / "README.md": readme()}
+    written = pages()
     old = [
-        path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text
+        path for path, text in written.items() if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
     if arguments.check:
         for path in old:
             print(f"{path.relative_to(ROOT)} is not what make results writes", file=sys.stderr)
         return 1 if old else 0
     for path in old:
-        write_text(path, pages[path])
+        write_text(path, written[path])
     return 0
 
 

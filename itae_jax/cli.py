@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: itae run experiments/digits.py --classes 6 --set train.epochs=20 --out runs/six",
         allow_abbrev=False,
     )
-    run.add_argument("experiment", type=Path, metavar="EXPERIMENT.py")
+    run.add_argument(
+        "experiment", type=Path, metavar="EXPERIMENT.py", help="or the config.json of a run, to repeat it"
+    )
     run.add_argument("--out", type=_path, help="directory of the results; default runs/<experiment>")
     run.add_argument(
         "--classes", type=_texts, help="normal classes, indices or names: 0,7; default the experiment's"
@@ -251,11 +253,19 @@ def _run_variant(experiment, out: Path, arguments) -> int:
             arguments.classes or (experiment.classes.split(",") if experiment.classes else None),
             arguments.seeds or range(experiment.seed, experiment.seed + experiment.runs),
             progress,
-            paper_directory=arguments.experiment.parent / "paper",
+            paper_file=_paper_file(arguments.experiment, experiment.paper_table),
         )
     if not new:
         print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")
     return sum(row["note"].startswith(FAILED) for row in rows)
+
+
+def _paper_file(experiment: Path, table: str) -> Path | None:
+    """Where the paper's numbers are: beside the experiment files, or in the run that is repeated."""
+    if experiment.suffix == ".json":
+        beside = experiment.parent / "paper.csv"
+        return beside if beside.exists() else None
+    return experiment.parent / "paper" / f"{table}.csv"
 
 
 def _report(arguments) -> int:

@@ -345,8 +345,27 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
     ]
 
 
+def read_record(path: Path) -> Experiment:
+    """The experiment of a run's config.json, without the environment that it ran in.
+
+    Raises:
+      RequestError: it cannot be read.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(tree, dict):
+            tree.pop("environment", None)
+        return from_json(json.dumps(tree))
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{path}: not a config: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path}: {error}") from None
+
+
 def load_experiments(path: Path) -> dict[str, Experiment]:
     """The experiments of a file by variant; under "" the only one, where it has no variants.
+
+    The file is Python, or the config.json of a run, which is then repeated.
 
     Raises:
       RequestError: no such file, one that fails, or without `get_config` or `get_configs` that return
@@ -354,8 +373,12 @@ def load_experiments(path: Path) -> dict[str, Experiment]:
     """
     if not path.is_file():
         raise RequestError(f"{path}: no such experiment file")
+    if path.suffix == ".json":
+        return {"": read_record(path)}
     if path.suffix != ".py":
-        raise RequestError(f"{path}: an experiment is a Python file with a function get_config()")
+        raise RequestError(
+            f"{path}: an experiment is a Python file with a function get_config(), or the config.json of a run"
+        )
     try:
         functions = runpy.run_path(str(path))
         if callable(functions.get("get_configs")):
@@ -370,7 +393,7 @@ def load_experiments(path: Path) -> dict[str, Experiment]:
         raise RequestError(f"{path}: {error}") from None
     except SyntaxError as error:
         raise RequestError(f"{path}: line {error.lineno}: {error.msg}") from None
-    except Exception as error:  # whatever the user's own code does
+    except (Exception, SystemExit) as error:  # whatever the user's own code does
         raise RequestError(f"{path}: {type(error).__name__}: {error}") from None
 
 

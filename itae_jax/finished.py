@@ -72,7 +72,7 @@ def read(directory: Path) -> RunResults:
     """
     if not (directory / "results.csv").is_file():
         raise RequestError(f"{directory}: no results.csv there; name the --out directory of a run")
-    experiment = results.read_config(directory / "config.json")
+    experiment = config.read_record(directory / "config.json")
     rows = [row for _, row in sorted(results.read_results(directory).items())]
     if not rows:
         raise RequestError(f"{directory}: results.csv has no row yet; let a training finish")

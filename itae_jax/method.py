@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 from itae_jax import checkpoint, evaluate, models, parallel, train, transforms
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
-from itae_jax.data.images import Images, as_images
+from itae_jax.data.images import Images, as_images, check_shape
 from itae_jax.errors import RequestError
 from itae_jax.trainer import Report, Trainer
 
@@ -106,7 +106,12 @@ class ITAE:
         return FittedITAE(self, variables, tree["normal_errors"], facts["num_train"]), facts
 
     def errors(self, variables: dict, images: Images) -> dict[str, np.ndarray]:
-        """Restoration errors N x T of each kind; NaN for what cannot be read."""
+        """Restoration errors N x T of each kind; NaN for what cannot be read.
+
+        Raises:
+          RequestError: images of another shape than the method's.
+        """
+        check_shape(images, self.trainer.image_shape)
         options = self.scoring_options(images.image_shape)
         return evaluate.all_restoration_errors(
             Partial(self.restore, variables), images, self.transform, **options

@@ -55,7 +55,9 @@ def check_same_experiment(out: Path, experiment: Experiment) -> None:
         if (out / "results.csv").exists():
             raise RequestError(f"--out {out}: has results.csv but no config.json; name another directory")
         return
-    different = config.differences(read_config(path), experiment)
+    if _is_untouched(out):
+        return
+    different = config.differences(config.read_record(path), experiment)
     if different:
         raise RequestError(
             f"--out {out}: holds results of another config ({'; '.join(different)}); "
@@ -63,8 +65,13 @@ def check_same_experiment(out: Path, experiment: Experiment) -> None:
         )
 
 
+def _is_untouched(out: Path) -> bool:
+    """Whether no training of this run directory has begun; its config may then change."""
+    return not (out / "results.csv").exists() and not any(out.glob("class_*"))
+
+
 def create(out: Path, experiment: Experiment) -> None:
-    """Makes the directory and writes config.json, if it is not there yet.
+    """Makes the directory and writes config.json, if no training has begun under an earlier one.
 
     Raises:
       RequestError: the directory cannot be made.
@@ -72,7 +79,7 @@ def create(out: Path, experiment: Experiment) -> None:
     record = dataclasses.asdict(experiment) | {"environment": describe_environment()}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if not (out / "config.json").exists():
+        if _is_untouched(out):
             write_text(out / "config.json", json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise RequestError(f"--out {out}: {error.strerror}; name a directory that can be written") from None
@@ -93,20 +100,6 @@ def locked(out: Path) -> Iterator[None]:
         except BlockingIOError:
             raise RequestError(f"--out {out}: another run is writing there; wait, or name another") from None
         yield
-
-
-def read_config(path: Path) -> Experiment:
-    """The experiment of a run's config.json.
-
-    Raises:
-      RequestError: it cannot be read.
-    """
-    try:
-        tree = json.loads(path.read_text())
-        tree.pop("environment", None)
-        return config.from_json(json.dumps(tree))
-    except (OSError, ValueError, AttributeError) as error:
-        raise RequestError(f"{path}: {error}") from None
 
 
 def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:

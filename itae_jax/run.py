@@ -43,13 +43,13 @@ def run(
     classes: Sequence[str] | None,
     seeds: Sequence[int],
     progress: Progress,
-    paper_directory: Path | None = None,
+    paper_file: Path | None = None,
 ) -> tuple[list[dict[str, str]], int]:
     """Runs what is not finished yet of classes x seeds.
 
     Args:
       classes: indices or names; all if None.
-      paper_directory: where `<experiment.paper_table>.csv` holds the paper's numbers.
+      paper_file: CSV file of the paper's numbers, copied into the run directory.
 
     Returns:
       All rows of results.csv that were asked for, and how many of them are new.
@@ -68,7 +68,7 @@ def run(
     for normal_class, split in splits.items():
         _check_split(split, dataset.class_names[normal_class], experiment)
     method = ITAE(experiment, dataset.image_shape)
-    paper = _paper_rows(experiment, dataset, paper_directory)
+    paper = _paper_rows(experiment, dataset, paper_file)
 
     if all(job in results.read_results(out) for job in jobs):
         return _rows_of(jobs, out), 0
@@ -95,9 +95,9 @@ def _rows_of(jobs, out: Path) -> list[dict[str, str]]:
 
 def _run_job(experiment, out, dataset, split, normal_class, seed, method, progress) -> None:
     """Trains and scores one class with one seed, from whatever an interrupted run left of it."""
+    train_images, test_images = split.train_images.in_memory(), split.test_images.in_memory()
     directory = results.job_directory(out, normal_class, seed)
     directory.mkdir(parents=True, exist_ok=True)
-    train_images, test_images = split.train_images.in_memory(), split.test_images.in_memory()
     row = {
         "experiment": experiment.name,
         "dataset": dataset.name,
@@ -234,10 +234,9 @@ def _write_illustrations(path: Path, split: data.OneClassSplit, test_images, rea
     )
 
 
-def _paper_rows(experiment: Experiment, dataset: data.Dataset, directory: Path | None) -> list[dict]:
-    if not experiment.paper_table or directory is None:
+def _paper_rows(experiment: Experiment, dataset: data.Dataset, path: Path | None) -> list[dict]:
+    if not experiment.paper_table or path is None:
         return []
-    path = directory / f"{experiment.paper_table}.csv"
     if not path.is_file():
         raise RequestError(f"paper_table={experiment.paper_table!r}: there is no {path}")
     return [row for row in results.read_csv(path) if results.is_same_dataset(row["dataset"], dataset.name)]

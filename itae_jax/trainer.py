@@ -20,7 +20,7 @@ import numpy as np
 from itae_jax import interrupt, parallel
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import ComputeConfig, TrainConfig
-from itae_jax.data.images import Images, as_images
+from itae_jax.data.images import Images, as_images, check_shape
 from itae_jax.errors import DivergedError, RequestError
 from itae_jax.models import parameter_dtype
 from itae_jax.train import TrainState, learning_rate_schedule, make_optimiser, make_train_step
@@ -84,6 +84,7 @@ class Trainer:
         self._model = model
         self._config = train
         self.dtype = parameter_dtype(compute.dtype)
+        self.image_shape = tuple(image_shape)
         height, width, channels = image_shape
         self._input_shape = (1, height, width, transform.out_channels(channels))
         self.devices = parallel.choose_devices(train.batch_size, compute.devices)
@@ -159,10 +160,12 @@ class Trainer:
             one more is written, and KeyboardInterrupt raised.
 
         Raises:
-          RequestError: fewer images than a batch, or other images than those of the checkpoint.
+          RequestError: fewer images than a batch, of another shape than the trainer's, or other ones
+            than those of the checkpoint.
           DivergedError: the loss is not finite.
         """
         images, batch_size = as_images(images), self._config.batch_size
+        check_shape(images, self.image_shape)
         if len(images) < batch_size:
             raise RequestError(
                 f"{len(images)} training images are less than train.batch_size={batch_size}; lower it"

@@ -93,14 +93,18 @@ def wait_for_checkpoint(process: subprocess.Popen, out: Path) -> None:
         time.sleep(0.02)
 
 
-def stop_at_random(sweep: Sweep, out: Path, number: int, times: int, chance: random.Random) -> int:
-    """Sends the signal at random moments, `times` or until the sweep is done; returns how often."""
+def stop_at_random(
+    sweep: Sweep, out: Path, number: int, times: int, chance: random.Random, while_training: float = 0.5
+) -> int:
+    """Sends the signal at random moments, `times` or until the sweep is done; returns how often.
+
+    A share `while_training` of them comes after the first checkpoint, the others at any moment.
+    """
     sent = 0
     while sent < times:
         process = sweep.start(out)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            # Half of them at any moment from the start on, half while it certainly trains.
-            if chance.random() < 0.5:
+            if chance.random() < while_training:
                 wait_for_checkpoint(process, out)
                 process.communicate(timeout=chance.uniform(0, 1))
             else:
@@ -210,7 +214,8 @@ def check(kills: int, seed: int, directory: Path, say=print) -> dict:
         counts[name] = count
         say(f"{name}: {count}, all results as in an undisturbed run")
 
-    for number, times in ((signal.SIGKILL, kills), (signal.SIGTERM, kills // 4), (signal.SIGINT, kills // 4)):
+    fewer = max(1, kills // 4)
+    for number, times in ((signal.SIGKILL, kills), (signal.SIGTERM, fewer), (signal.SIGINT, fewer)):
         done = 0
         while done < times:
             out = directory / f"{number.name}_{done}"

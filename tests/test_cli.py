@@ -256,44 +256,6 @@ def one_line(capsys):
     return error
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "required: COMMAND"),
-        (["fly"], "invalid choice: 'fly'"),
-        (["run"], "required: EXPERIMENT.py"),
-        (["run", "missing.py"], "missing.py: no such experiment file"),
-        (["run", DIGITS, "--set", "train.epoch=3"], "did you mean train.epochs"),
-        (["run", DIGITS, "--set", "train.epochs=many"], "expected a whole number"),
-        (["run", DIGITS, "--set", "transform.name=melt"], "'melt' is not a transform"),
-        (["run", DIGITS, "--set", "train.augment=melt"], "'melt' is not an augmentation"),
-        (["run", DIGITS, "--set", "data.name=mist"], "choose from digits"),
-        (["run", DIGITS, "--classes", "11"], "has no class '11'"),
-        (["run", DIGITS, "--classes", ""], "has no class ''"),
-        (["run", DIGITS, "--seeds", "one"], "whole numbers like 0,1,2"),
-        (["run", DIGITS, "--seeds", "-1"], "whole numbers from 0 to 4294967295"),
-        (["run", DIGITS, "--seeds", "4294967296"], "whole numbers from 0 to 4294967295"),
-        (["run", DIGITS, "--out", ""], "--out: is empty; name a directory"),
-        (["run", DIGITS, "--set", "name=../x"], "can name a directory"),
-        (["run", DIGITS, "--set", "compute.devices=3"], "train.batch_size=32 is not divisible by the 3"),
-        (["run", DIGITS, "--set", "compute.devices=64"], "this machine has 4"),
-        (["run", DIGITS, "--set", "train.batch_size=500"], "training images"),
-        (["run", DIGITS, "--set", "data.image_size=8"], "images of 8x8 are too small"),
-        (["run", DIGITS, "--set", "compute.dtype=float64"], "JAX_ENABLE_X64=1"),
-        (["run", DIGITS, "--out", DIGITS], "is a file"),
-        (["report", "nowhere"], "nowhere: no results.csv there"),
-        (["bench", "--widths", "0"], "whole numbers from 1 up"),
-        (["bench", "--widths", "wide"], "whole numbers like"),
-        (["bench", "--json", "no/such/bench.json"], "cannot be written"),
-    ],
-)
-def test_a_wrong_request_gets_one_line_and_exit_code_2(arguments, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(arguments) == 2
-    assert message in one_line(capsys)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_results_file_of_other_columns_is_not_overwritten(tmp_path, capsys):
     (tmp_path / "results.csv").write_text("a,b\n1,2\n")
     assert cli.main(["run", DIGITS, "--out", str(tmp_path), *SMALL]) == 2

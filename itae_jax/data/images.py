@@ -164,6 +164,13 @@ def as_images(images: np.ndarray | Images) -> Images:
     return ArrayImages(images)
 
 
+def check_shape(images: Images, image_shape: tuple[int, int, int]) -> None:
+    """Raises RequestError unless the images are of this shape, (height, width, channels)."""
+    if tuple(images.image_shape) != tuple(image_shape):
+        there, expected = ("x".join(map(str, shape)) for shape in (images.image_shape, image_shape))
+        raise RequestError(f"images of {there}: expected {expected}, height x width x channels; convert them")
+
+
 def _threads(workers: int) -> int:
     from itae_jax.parallel import cpu_cores  # brings JAX with it, which preparing does without
 

@@ -1,0 +1,77 @@
+"""Odd but valid requests: a run comes to its report, with numbers where there are any."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from itae_jax import cli
+
+DIGITS = str(Path(__file__).parent.parent / "experiments" / "digits.py")
+
+
+@pytest.fixture
+def run_tree(tmp_path, tiny_network):
+    """Writes a tree {split/class: images H x W}, runs class 0 on it, and returns its row and directory."""
+
+    def run(tree, *settings):
+        for folder, images in tree.items():
+            (tmp_path / "tree" / folder).mkdir(parents=True)
+            for i, image in enumerate(images):
+                Image.fromarray(np.asarray(image, np.uint8)).save(tmp_path / "tree" / folder / f"{i}.png")
+        out = tmp_path / "out"
+        fields = ["data.name=folder", f"data.root={tmp_path}/tree", "train.epochs=2", *settings]
+        assert cli.main(["run", DIGITS, "--classes", "0", "--out", str(out), "--set", *fields]) == 0
+        assert (out / "report.html").exists()
+        with (out / "results.csv").open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        return row, out
+
+    return run
+
+
+def constant(value, count):
+    return [np.full((16, 16), value)] * count
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_constant_images(run_tree, value):
+    tree = {"train/a": constant(value, 8), "test/a": constant(value, 2), "test/b": constant(255 - value, 2)}
+    row, _ = run_tree(tree, "train.batch_size=4")
+    assert 0 <= float(row["auroc"]) <= 1
+
+
+def test_one_training_image(run_tree, rng):
+    tree = {
+        name: rng.integers(0, 256, (n, 16, 16)) for name, n in (("train/a", 1), ("test/a", 2), ("test/b", 2))
+    }
+    row, _ = run_tree(tree, "train.batch_size=1")
+    assert (row["num_train"], row["num_test"]) == ("1", "4")
+    assert math.isfinite(float(row["auroc"]))
+
+
+def test_a_test_set_of_one_image(run_tree, rng):
+    tree = {
+        name: rng.integers(0, 256, (n, 16, 16)) for name, n in (("train/a", 4), ("train/b", 4), ("test/b", 1))
+    }
+    row, out = run_tree(tree, "train.batch_size=4")
+    assert row["auroc"] == ""
+    assert row["note"] == "AUROC is not defined: the 1 test images are all anomalous"
+    assert row["note"] in (out / "report.html").read_text()
+
+
+def test_names_are_text_on_the_page_whatever_they_look_like(run_tree, rng):
+    evil = "<script>document.title = 'taken'<|script>".replace("|", "&#47;")
+    tree = {
+        f"{split}/{name}": rng.integers(0, 256, (4, 16, 16))
+        for split in ("train", "test")
+        for name in (evil, "b")
+    }
+    row, out = run_tree(tree, "train.batch_size=4")
+    assert row["normal_class_name"] == evil
+    page = (out / "report.html").read_text()
+    assert "<script>document" not in page
+    assert "&lt;script&gt;document" in page
