@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from itae_jax.figures import ANOMALOUS, NORMAL
 
@@ -59,7 +60,8 @@ def bars_by_class(groups: Sequence[str], methods: Sequence[Bars]) -> Figure:
     handles, labels = ax.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: labels[i] == "paper")
     shown = [handles[i] for i in order], [labels[i] for i in order]
-    figure.legend(*shown, loc="outside upper center", ncols=6, fontsize=8, frameon=False)
+    in_a_row = max(2, int(inches / 1.2))
+    figure.legend(*shown, loc="outside upper center", ncols=in_a_row, fontsize=8, frameon=False)
     return figure
 
 
@@ -95,6 +97,7 @@ def curves_over_epochs(panels: Sequence[tuple[str, Sequence[Curve | None]]]) -> 
                 )
         ax.set_title(title, fontsize=9)
         ax.set_ylim(top=min(ax.get_ylim()[1], 101))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.grid(color="0.9", linewidth=0.6)
         ax.tick_params(labelsize=7)
     for spare in list(axes.flat)[len(panels) :]:
@@ -132,7 +135,9 @@ def efficiency(bubbles: Sequence[Bubble]) -> Figure:
         ax.scatter(*place, s=1600 * bubble.memory_mb / largest, **look)
         handles.append(Patch(label=f"{bubble.title}, {bubble.memory_mb:.0f} MB", **look))
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.margins(0.25)
     ax.set_ylim(top=min(ax.get_ylim()[1], 105))
     ax.set_xlabel("images scored a second", fontsize=9)

@@ -24,8 +24,9 @@ def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
             _bars(column.title, of_column, order) for column, of_column in zip(of_dataset, told, strict=True)
         ]
         caption = "AUROC by normal class"
-        caption += "; diamonds: the paper's" if any(column.cells for column in of_dataset) else ""
-        caption += "; whiskers: one SD over seeds." if any(line.spread for one in told for line in one) else "."
+        shown = [line for of_column in told for line in of_column if line.key in names]
+        caption += "; diamonds: the paper's" if any(line.difference is not None for line in shown) else ""
+        caption += "; whiskers: one SD over seeds." if any(line.spread for line in shown) else "."
         yield "bars", comparisons.bars_by_class([names[key] for key in order], bars), caption
     panels = _curve_panels(of_dataset)
     if panels:

@@ -173,7 +173,7 @@ class Grid:
 
 
 def grid(of_dataset: Sequence[Column]) -> Grid:
-    """AUROC by class: of one column with the difference to the paper's, of several side by side."""
+    """AUROC by class: one column with the difference to the paper's, or several, each before its paper's."""
     told = [lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
     single = len(told) == 1
     header, keys = ["normal class"], {}
@@ -182,7 +182,7 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
     for column, of_column in zip(of_dataset, told, strict=True):
         header.append("AUROC, %" if single else column.title)
         if any(line.cell for line in of_column):
-            header += ["paper", f"ours {MINUS} paper"] if single else [f"paper: {column.title}"]
+            header += ["paper", f"ours {MINUS} paper"] if single else ["paper"]
     classes = sorted((key for key in keys if key.isdecimal()), key=int)
     order = [*classes, *(key for key in ("avg", "SD") if key in keys)]
     rows = []

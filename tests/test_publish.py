@@ -105,7 +105,7 @@ def test_variants_stand_side_by_side(publish, tmp_path):
     ]
     write(tmp_path, *rows)
     page = publish.results_page()
-    assert "| normal class | AE | paper: AE | AE+G+R | paper: AE+G+R |" in page
+    assert "| normal class | AE | paper | AE+G+R | paper |" in page
     assert "| class 0 | 90.0 | 57.1 | 90.0 | 78.5 |" in page
 
 
