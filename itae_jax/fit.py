@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -245,6 +246,8 @@ def _train(work, experiment, itae, everything, training, held_out, details, prog
     """Trains, scores what was held out, and writes the model."""
     metrics = work / "metrics.jsonl"
     metrics.unlink(missing_ok=True)
+    for left_over in work.glob("state*"):  # of one that was killed while it wrote
+        shutil.rmtree(left_over)
     training_images = everything.select(training).in_memory()
     progress.start(experiment.train.epochs)
 
