@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from itae_jax import config, method, models, trained, transforms
+from itae_jax import arrays, config, method, models, trained, transforms
 from itae_jax.config import Experiment
 from itae_jax.data import ArrayImages
 from itae_jax.errors import RequestError
@@ -203,7 +203,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
 
     def _images(self, X, fitting: bool = False) -> np.ndarray:
         """N x H x W x C uint8, sides of 16 or more."""
-        images_NxHxWxC = self._image_array(X) if self.image_shape is None else self._rows(X, fitting)
+        images_NxHxWxC = arrays.as_pictures(X) if self.image_shape is None else self._rows(X, fitting)
         shape = images_NxHxWxC.shape[1:]
         if fitting:
             self._check_size(*shape[:2])
@@ -213,8 +213,8 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         if not fitting and self.model_.image_shape != (factor * shape[0], factor * shape[1], shape[2]):
             height, width, channels = self.model_.image_shape
             raise RequestError(
-                f"images of {_by(shape)}: this detector was fitted on images of "
-                f"{_by((height // factor, width // factor, channels))}"
+                f"images of {arrays.by(shape)}: this detector was fitted on images of "
+                f"{arrays.by((height // factor, width // factor, channels))}"
             )
         return images_NxHxWxC.repeat(factor, axis=1).repeat(factor, axis=2)
 
@@ -226,41 +226,12 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
                 "or choose a transform without rotation"
             )
 
-    def _image_array(self, X) -> np.ndarray:
-        array = np.asarray(X)
-        if array.ndim not in (3, 4):
-            raise RequestError(
-                f"an array of shape {array.shape}: expected N x H x W or N x H x W x C images; "
-                "for rows of numbers give image_shape"
-            )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise RequestError("the images hold NaN or infinity; leave such images out")
-        if array.dtype != np.uint8:
-            raise RequestError(
-                f"{array.dtype} images: expected uint8; convert floats in [0, 1] by "
-                "(255 * x).round().astype('uint8')"
-            )
-        if array.ndim == 3:
-            array = array[..., None]
-        if array.shape[3] not in (1, 3):
-            hint = "; channels come last" if array.shape[1] in (1, 3) else ""
-            raise RequestError(f"images of {_by(array.shape[1:])}: expected 1 or 3 channels{hint}")
-        if 0 in array.shape:
-            raise RequestError(f"an array of shape {array.shape} holds no images")
-        return array
-
     def _rows(self, X, fitting: bool) -> np.ndarray:
         rows_NxF = validate_data(self, X, reset=fitting)
         if fitting:
-            self._row_shape = _row_shape(self.image_shape, self.n_features_in_)
-            is_pixels = rows_NxF.dtype == np.uint8
-            self.pixel_range_ = (0.0, 255.0) if is_pixels else (float(rows_NxF.min()), float(rows_NxF.max()))
-        low, high = self.pixel_range_
-        scale = 255 / (high - low) if high > low else 0.0
-        pixels_NxF = np.uint8(np.rint(np.clip((rows_NxF.astype(float) - low) * scale, 0, 255)))
-        filled = np.zeros((len(pixels_NxF), math.prod(self._row_shape)), np.uint8)
-        filled[:, : pixels_NxF.shape[1]] = pixels_NxF
-        return filled.reshape(-1, *self._row_shape)
+            self._row_shape = arrays.row_shape(self.image_shape, self.n_features_in_)
+            self.pixel_range_ = arrays.pixel_range(rows_NxF)
+        return arrays.rows_as_pictures(rows_NxF, self.pixel_range_, self._row_shape)
 
     def save(self, directory: str | Path) -> None:
         """Writes a new directory that `load` and the command line read, whole or not at all.
@@ -318,7 +289,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
                 detector.image_shape = shape if isinstance(shape, str) else tuple(shape)
                 detector.n_features_in_ = int(rows["n_features"])
                 detector.pixel_range_ = tuple(map(float, rows["pixel_range"]))
-                detector._row_shape = _row_shape(detector.image_shape, detector.n_features_in_)
+                detector._row_shape = arrays.row_shape(detector.image_shape, detector.n_features_in_)
             detector._check_parameters()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RequestError(f"{directory}: its details are damaged ({error}); fit the model again") from None
@@ -335,26 +306,3 @@ _FIELDS = {
     "learning_rate": "train.learning_rate",
     "augment": "train.augment",
 }
-
-
-def _row_shape(image_shape, num_features: int) -> tuple[int, int, int]:
-    """(height, width, channels) of the image that a row of so many numbers becomes."""
-    if isinstance(image_shape, str):
-        if image_shape != "square":
-            raise RequestError(f"image_shape={image_shape!r}: expected (H, W), (H, W, C) or 'square'")
-        side = math.isqrt(num_features - 1) + 1
-        return side, side, 1
-    shape = tuple(image_shape)
-    if len(shape) == 2:
-        shape = (*shape, 1)
-    if len(shape) != 3 or not all(isinstance(n, Integral) and n > 0 for n in shape) or shape[2] not in (1, 3):
-        raise RequestError(f"image_shape={image_shape}: expected (H, W) or (H, W, C), C being 1 or 3")
-    if math.prod(shape) != num_features:
-        raise RequestError(
-            f"rows of {num_features} numbers: image_shape={image_shape} needs rows of {math.prod(shape)}"
-        )
-    return shape
-
-
-def _by(shape) -> str:
-    return "x".join(map(str, shape))

@@ -150,13 +150,15 @@ class TrainedModel:
         """
         check_free(directory)
         partial = partial_of(directory)
+        partial = partial.with_name(f"{partial.name}.{os.getpid()}")  # the other may be a fit under way
         try:
-            shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             self.write(partial)
             os.replace(partial, directory)
         except OSError as error:
             raise RequestError(f"{directory}: {error.strerror}; name a directory that can be written") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def partial_of(directory: Path) -> Path:

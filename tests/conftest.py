@@ -18,7 +18,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # What several tests compile alike is compiled once.
 _cache = tempfile.TemporaryDirectory()
-atexit.register(_cache.cleanup)
+atexit.register(_cache.cleanup)  # left to itself it warns
 jax.config.update("jax_compilation_cache_dir", _cache.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
