@@ -59,7 +59,7 @@ def restoration_errors(
     images = as_images(images)
     if error not in ("l1", "l2"):
         raise ValueError(f"error {error!r}: choose l1 or l2")
-    transform.check_size(*images.image_shape[:2])
+    transform.check_size(*images.image_shape)
     devices = tuple(jax.local_devices() if devices is None else devices)
     batch_size = -(-batch_size // len(devices)) * len(devices)
     compute = _batch_errors(transform, error, dtype, devices)
