@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Dataset": "itae_jax.data",
+    "ITAEDetector": "itae_jax.detector",
     "Experiment": "itae_jax.config",
     "RequestError": "itae_jax.errors",
     "Transform": "itae_jax.transforms",

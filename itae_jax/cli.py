@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of t
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -56,12 +57,58 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser(
         "report",
-        help="write report.html of finished runs into the first directory",
-        epilog="example: itae report runs/digits",
+        help="write an HTML page of finished runs, of a trained model or of scores",
+        description="Writes one HTML page that needs no network: of run directories into the first of them, "
+        "of a trained model into it, of a file of scores beside it.",
+        epilog="examples: itae report runs/digits; itae report model; itae report scores.csv --model model",
         allow_abbrev=False,
     )
-    report.add_argument("directories", nargs="+", type=Path, metavar="DIR")
+    report.add_argument(
+        "paths", nargs="+", type=_path, metavar="PATH", help="directories of runs, or one model or scores.csv"
+    )
+    report.add_argument("--model", type=_path, help="of scores: the model, for heat maps and restorations")
+    report.add_argument(
+        "--false-alarms", type=float, help="share of normal images called anomalies; default as scored"
+    )
     report.set_defaults(call=_report)
+
+    fit = commands.add_parser(
+        "fit",
+        help="train on a folder of normal images",
+        description="Trains on a folder of normal images. What is not given is chosen by looking at them.",
+        epilog="example: itae fit photos/good --out model",
+        allow_abbrev=False,
+    )
+    fit.add_argument("images", type=_path, metavar="IMAGES", help="folder of normal images, and folders in it")
+    fit.add_argument("--out", type=_path, required=True, metavar="MODEL", help="directory of the model")
+    fit.add_argument("--epochs", help="passes over the images")
+    fit.add_argument("--size", help="side in pixels that images are brought to")
+    fit.add_argument("--seed", help="decides what is held out and all random draws; default 0")
+    fit.add_argument("--holdout", type=float, default=0.2, help="share kept for the threshold; default 0.2")
+    fit.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="set config fields"
+    )
+    fit.set_defaults(call=_fit)
+
+    score = commands.add_parser(
+        "score",
+        help="score images by a trained model",
+        description="Scores images by a trained model: higher = more anomalous, 1 = the mean of normal ones.",
+        epilog="examples: itae score model photos/new --out scores.csv --heatmaps heatmaps; "
+        "find photos -name '*.png' | itae score model - --out scores.csv",
+        allow_abbrev=False,
+    )
+    score.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
+    score.add_argument("images", metavar="IMAGES", help="folder, file, or - for paths on standard input")
+    score.add_argument("--out", type=_path, required=True, metavar="scores.csv", help="CSV file to write")
+    score.add_argument("--heatmaps", type=_path, metavar="DIR", help="directory for a heat map of each image")
+    score.add_argument(
+        "--false-alarms",
+        type=float,
+        default=0.05,
+        help="share of normal images above the threshold; default 0.05",
+    )
+    score.set_defaults(call=_score)
 
     bench = commands.add_parser(
         "bench",
@@ -146,20 +193,12 @@ class _SweepProgress:
     """A bar on a terminal; elsewhere a line for every tenth of a training."""
 
     def __init__(self):
-        from rich import progress
         from rich.console import Console
 
+        from itae_jax.progress import training_bar
+
         self._console = Console(highlight=False)
-        self._bar = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.TextColumn("loss {task.fields[loss]:.4f}  rate {task.fields[rate]:.4g}"),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
+        self._bar = training_bar(self._console)
 
     def __enter__(self):
         self._bar.start()
@@ -237,12 +276,73 @@ def _run(arguments) -> int:
     return 0
 
 
+def _fit(arguments) -> int:
+    from itae_jax import parallel
+
+    assignments = list(arguments.set)
+    for field, value in (
+        ("train.epochs", arguments.epochs),
+        ("data.image_size", arguments.size),
+        ("seed", arguments.seed),
+    ):
+        if value is not None:
+            assignments.append(f"{field}={value}")
+    parallel.use_cpu_cores()
+    from itae_jax import fit, progress
+
+    with progress.FitProgress() as bar:
+        new = fit.fit(arguments.images, arguments.out, assignments, bar, arguments.holdout)
+    if not new:
+        print(f"nothing to do: {arguments.out} is this model already")
+    model = shlex.quote(str(arguments.out))
+    print(f"model: {arguments.out}")
+    print(f"next: itae score {model} IMAGES --out scores.csv --heatmaps heatmaps")
+    return 0
+
+
+def _score(arguments) -> int:
+    from itae_jax import parallel
+
+    parallel.use_cpu_cores()
+    from itae_jax import progress, score
+
+    with progress.ScoreProgress() as bar:
+        summary = score.score(
+            arguments.model, arguments.images, arguments.out, arguments.heatmaps, arguments.false_alarms, bar
+        )
+    print(summary)
+    model, scores = shlex.quote(str(arguments.model)), shlex.quote(str(arguments.out))
+    print(f"next: itae report {scores} --model {model}")
+    return 0
+
+
 def _report(arguments) -> int:
+    first = arguments.paths[0]
+    if first.is_file() or (first / "normal_scores.csv").is_file():
+        return _score_report(arguments, first)
+    if arguments.model or arguments.false_alarms is not None:
+        raise RequestError("--model and --false-alarms are for one file of scores or one model")
     from itae_jax import report
 
-    for directory in arguments.directories:
+    for directory in arguments.paths:
         print(f"{directory}\n{report.text_table(report.read(directory))}\n", flush=True)
-    print(f"report: {report.write(arguments.directories)}")
+    print(f"report: {report.write(arguments.paths)}")
+    return 0
+
+
+def _score_report(arguments, path: Path) -> int:
+    if len(arguments.paths) > 1:
+        raise RequestError(f"{path}: give one file of scores or one model at a time")
+    from itae_jax import parallel
+
+    parallel.use_cpu_cores()
+    from itae_jax import score_report
+
+    if path.is_file():
+        page = score_report.write_for_scores(path, arguments.model, arguments.false_alarms)
+    else:
+        page = score_report.write_for_model(path, arguments.false_alarms)
+    print(f"report: {page}")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Scoring: restoration errors, normalised for each transform, averaged (Eq. 3), and AUROC."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +14,78 @@ from itae_jax.train import to_float
 from itae_jax.transforms import Transform
 
 
+def pixel_errors(
+    restore: Callable[[jax.Array], jax.Array],
+    images_uint8: jax.Array,
+    transform: Transform,
+    error: str,
+    dtype: str,
+) -> jax.Array:
+    """|M(f_i(x)) - x|, or its square for "l2", of a batch in one call of `restore`: T x B x H x W x C."""
+    originals = to_float(images_uint8, jnp.dtype(dtype))
+    inputs_TxB = transform.apply_all(originals)
+    restored = restore(inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
+    difference = restored.reshape(transform.count, *originals.shape) - originals[None]
+    return jnp.abs(difference) if error == "l1" else jnp.square(difference)
+
+
 @functools.cache
-def _batch_errors(transform: Transform, error: str, dtype: str, devices: tuple[jax.Device, ...]) -> Callable:
-    """(restore, images uint8) -> errors B x T over the devices; compiled once for all parameters."""
+def _batch_errors(
+    transform: Transform, error: str, dtype: str, devices: tuple[jax.Device, ...], maps: bool
+) -> Callable:
+    """(restore, images uint8) -> errors B x T, with `maps` B x T x H x W too, over the devices.
+
+    Compiled once for all parameters.
+    """
 
     def errors(restore, images_uint8):
-        originals = to_float(images_uint8, jnp.dtype(dtype))
-        inputs_TxB = transform.apply_all(originals)
-        restored = restore(inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
-        difference = restored.reshape(transform.count, *originals.shape) - originals[None]
-        per_pixel = jnp.abs(difference) if error == "l1" else jnp.square(difference)
-        return per_pixel.mean((2, 3, 4)).T
+        per_pixel = pixel_errors(restore, images_uint8, transform, error, dtype)
+        errors_BxT = per_pixel.mean((2, 3, 4)).T
+        return (errors_BxT, per_pixel.mean(4).swapaxes(0, 1)) if maps else (errors_BxT,)
 
     return parallel.split_batch(errors, devices, replicated_result=False)
+
+
+def batch_errors(
+    restore: Callable[[jax.Array], jax.Array],
+    images: np.ndarray | Images,
+    transform: Transform,
+    error: str = "l1",
+    *,
+    batch_size: int = 128,
+    devices: Sequence[jax.Device] | None = None,
+    dtype: str = "float32",
+    maps: bool = False,
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Errors of restoring, a batch at a time and in the order of the images.
+
+    Takes what `restoration_errors` takes. What cannot be read is left out.
+
+    Yields:
+      (positions B, errors B x T), and with `maps` the errors of each pixel, means over channels
+      alone, B x T x H x W, as a third.
+    """
+    images = as_images(images)
+    if error not in ("l1", "l2"):
+        raise ValueError(f"error {error!r}: choose l1 or l2")
+    transform.check_size(*images.image_shape)
+    devices = tuple(jax.local_devices() if devices is None else devices)
+    batch_size = -(-batch_size // len(devices)) * len(devices)
+    compute = _batch_errors(transform, error, dtype, devices, maps)
+    restore = restore if isinstance(restore, Partial) else Partial(restore)
+    pending: list[tuple[np.ndarray, tuple[jax.Array, ...]]] = []
+
+    def collect():
+        positions, results = pending.pop(0)
+        return positions, *(np.asarray(result)[: len(positions)] for result in results)
+
+    for positions, batch in images.batches(batch_size):
+        padding = np.zeros((batch_size - len(batch), *images.image_shape), np.uint8)
+        pending.append((positions, compute(restore, np.concatenate([batch, padding]))))
+        if len(pending) > 1:  # the device computes while the next batch is read
+            yield collect()
+    while pending:
+        yield collect()
 
 
 def restoration_errors(
@@ -57,27 +116,10 @@ def restoration_errors(
       stands for an image that cannot be read.
     """
     images = as_images(images)
-    if error not in ("l1", "l2"):
-        raise ValueError(f"error {error!r}: choose l1 or l2")
-    transform.check_size(*images.image_shape)
-    devices = tuple(jax.local_devices() if devices is None else devices)
-    batch_size = -(-batch_size // len(devices)) * len(devices)
-    compute = _batch_errors(transform, error, dtype, devices)
-    restore = restore if isinstance(restore, Partial) else Partial(restore)
     errors_NxT = np.full((len(images), transform.count), np.nan, dtype)
-    pending: list[tuple[np.ndarray, jax.Array]] = []
-
-    def collect():
-        positions, errors_BxT = pending.pop(0)
-        errors_NxT[positions] = np.asarray(errors_BxT)[: len(positions)]
-
-    for positions, batch in images.batches(batch_size):
-        padding = np.zeros((batch_size - len(batch), *images.image_shape), np.uint8)
-        pending.append((positions, compute(restore, np.concatenate([batch, padding]))))
-        if len(pending) > 1:  # the device computes while the next batch is read
-            collect()
-    while pending:
-        collect()
+    options = {"batch_size": batch_size, "devices": devices, "dtype": dtype}
+    for positions, errors_BxT in batch_errors(restore, images, transform, error, **options):
+        errors_NxT[positions] = errors_BxT
     return errors_NxT
 
 
@@ -102,6 +144,15 @@ def anomaly_scores(errors_NxT: np.ndarray, normal_errors_T: np.ndarray) -> np.nd
     if not (normal_errors_T > 0).all():
         raise ValueError(f"normal errors must be above zero to divide by, got {normal_errors_T}")
     return (errors_NxT / normal_errors_T).mean(axis=1, dtype=np.float64)
+
+
+def normalised_maps(maps_NxTxHxW: np.ndarray, normal_errors_T: np.ndarray) -> np.ndarray:
+    """Eq. 3 at every pixel: the mean over the T members of error / normal error, N x H x W.
+
+    The mean of such a map over its pixels is the image's score.
+    """
+    weights_T = np.float32(1 / (normal_errors_T * len(normal_errors_T)))
+    return np.einsum("nthw,t->nhw", maps_NxTxHxW, weights_T)
 
 
 def auroc(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:

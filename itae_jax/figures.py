@@ -87,3 +87,37 @@ def _mosaic(columns: list[np.ndarray]) -> np.ndarray:
         framed = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)
         tiles.append(np.concatenate(list(framed)))
     return np.concatenate(tiles, axis=1)
+
+
+def threshold_histogram(
+    scores_N: np.ndarray, is_anomaly_N: np.ndarray | None, threshold: float | None
+) -> Figure:
+    """How many images have which score, by kind where that is known, with the threshold as a line."""
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    ax = figure.subplots()
+    high = max(np.quantile(scores_N, 0.995), threshold or 0)
+    bins = np.linspace(scores_N.min(), high * (1 + 1e-9) + 1e-9, 41)
+    if is_anomaly_N is None:
+        ax.hist(scores_N, bins, color=NORMAL, alpha=0.8)
+    else:
+        for kind, colour, label in ((False, NORMAL, "normal"), (True, ANOMALOUS, "anomalous")):
+            ax.hist(scores_N[is_anomaly_N == kind], bins, color=colour, alpha=0.6, label=label)
+        ax.legend(fontsize=9)
+    if threshold is not None:
+        ax.axvline(threshold, color="0.2", linewidth=1.2, linestyle="--")
+    ax.set_xlabel("anomaly score", fontsize=10)
+    ax.set_ylabel("images", fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def loss_curve(entries: list[dict]) -> Figure:
+    """The loss of each report of a training."""
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    ax = figure.subplots()
+    ax.plot([entry["epoch"] for entry in entries], [entry["loss"] for entry in entries], color=NORMAL)
+    ax.set_yscale("log")
+    ax.set_xlabel("epoch", fontsize=10)
+    ax.set_ylabel("loss", fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -185,6 +185,10 @@ class Trainer:
         key = functools.reduce(jax.random.fold_in, seeds[1:], jax.random.key(seeds[0]))
         return parallel.replicate(self._initialise(key), self.devices)
 
+    def state_shapes(self) -> TrainState:
+        """Shapes and types of a state, without computing one."""
+        return jax.eval_shape(self._initial_state, jax.random.key(0))
+
     def run_steps(
         self, state: TrainState, rates_K: np.ndarray, images_KxBxHxWxC: np.ndarray
     ) -> tuple[TrainState, jax.Array]:

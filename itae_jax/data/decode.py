@@ -70,6 +70,43 @@ class Reader:
         geometry = dataclasses.replace(self, channels=1)
         return geometry.read(path)[..., 0] > 127
 
+    def lay_over(self, map_HxW: np.ndarray, width: int, height: int) -> np.ndarray:
+        """A map of what `read` gives, over the image of the file, which has this size.
+
+        Returns:
+          height x width float32; NaN where the image was cut off.
+        """
+        from PIL import Image
+
+        inside, (left, top, right, bottom) = self._placement(width, height)
+        shown = (right - left, bottom - top)
+        part = Image.fromarray(np.float32(map_HxW)).resize(shown, _bilinear(), box=inside)
+        over = np.full((height, width), np.nan, np.float32)
+        over[top:bottom, left:right] = np.asarray(part)
+        return over
+
+    def _placement(self, width: int, height: int) -> tuple[tuple, tuple[int, int, int, int]]:
+        """Which box of the result shows which box of the image: both (left, top, right, bottom).
+
+        The first is None if it is the whole result.
+        """
+        size, whole = self.size, (0, 0, width, height)
+        if not size or self.fit == "stretch":
+            return None, whole
+        if self.fit == "letterbox":
+            scale = size / max(width, height)
+            shown = max(1, round(width * scale)), max(1, round(height * scale))
+        elif self.fit == "pad" and max(width, height) <= size:
+            shown = width, height
+        else:
+            side = min(width, height)
+            left, top = round((width - side) / 2), round((height - side) / 2)
+            return None, (left, top, left + side, top + side)
+        offset = (size - shown[0]) // 2, (size - shown[1]) // 2
+        if self.fit == "letterbox":  # Pillow rounds where `_canvas` cuts off
+            offset = round((size - shown[0]) / 2), round((size - shown[1]) / 2)
+        return (*offset, offset[0] + shown[0], offset[1] + shown[1]), whole
+
     def _fitted(self, image):
         from PIL import ImageOps
 
@@ -138,4 +175,37 @@ def is_grey(path: Path) -> bool | None:
             warnings.simplefilter("ignore")
             return image.mode in _GREY_MODES
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What a glance at an image file tells: its size as it is to be seen, and whether it is grey."""
+
+    width: int
+    height: int
+    is_grey: bool
+
+
+_TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange width and height
+_GREY_TOLERANCE = 8  # of 255: what colour compression makes of equal channels
+
+
+def look(path: Path) -> Look | None:
+    """A glance at a file, decoded no larger than need be; None if it cannot be read."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            width, height = image.size
+            if image.getexif().get(0x0112) in _TURNED:
+                width, height = height, width
+            grey = image.mode in _GREY_MODES
+            if not grey:
+                image.draft(None, (64, 64))
+                pixels = np.asarray(image.convert("RGB").resize((32, 32)), np.int16)
+                grey = int((pixels.max(axis=2) - pixels.min(axis=2)).max()) <= _GREY_TOLERANCE
+            return Look(width, height, grey)
+    except Exception:  # Pillow's decoders raise whatever the damage leads them to
         return None

@@ -1,6 +1,7 @@
 """Folder trees of image files: what is where, in an order that is always the same."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,16 @@ _HEADERS_LOOKED_AT = 64
 
 
 def find_images(directory: Path) -> list[Path]:
+    """What `each_image` finds."""
+    return list(each_image(directory))
+
+
+def each_image(directory: Path) -> Iterator[Path]:
     """All image files below a directory by their names' endings, sorted; hidden ones left out.
 
     Links to directories are followed, each directory once, so that a loop of links ends.
     """
-    found, seen = [], set()
+    seen = set()
     for folder, subfolders, names in os.walk(directory, followlinks=True):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
@@ -30,8 +36,7 @@ def find_images(directory: Path) -> list[Path]:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
-                found.append(Path(folder, name))
-    return found
+                yield Path(folder, name)
 
 
 def subfolders(directory: Path) -> list[str]:

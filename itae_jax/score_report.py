@@ -1,0 +1,297 @@
+"""Scores as one self-contained HTML page: histogram, the oddest images, a table that can be sorted."""
+
+import base64
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from itae_jax import config, figures, score, trained
+from itae_jax.config import Experiment
+from itae_jax.data import ArrayImages
+from itae_jax.data.images import UnreadableImageError
+from itae_jax.errors import RequestError
+from itae_jax.results import write_text
+from itae_jax.trained import TrainedModel
+
+_ODDEST = 12
+_MOST_ROWS = 2000  # of the table; a page of a hundred thousand rows helps nobody
+_PICTURE_SIDE = 320
+_NORMAL_NAMES = ("good", "normal")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredImages:
+    """The rows of a file of scores.
+
+    Attributes:
+      paths: of the images that could be read.
+      scores_N, errors_NxT: their scores, and what these are made of.
+      is_anomaly_N: whether the score was above the threshold.
+      unreadable: path and reason of the others.
+    """
+
+    paths: list[str]
+    scores_N: np.ndarray
+    is_anomaly_N: np.ndarray
+    errors_NxT: np.ndarray
+    unreadable: list[tuple[str, str]]
+
+
+def read_scores(path: Path) -> ScoredImages:
+    """Reads what `itae score` wrote.
+
+    Raises:
+      RequestError: it is not such a file, or holds no score.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.reader(file))
+        header, *rows = rows or [[]]
+        count = len(header) - 4
+        expected = ["path", "score", "is_anomaly", *(f"error_{i}" for i in range(count)), "reason"]
+        if count < 1 or header != expected:
+            raise ValueError("its columns are not path,score,is_anomaly,error_0,...,reason")
+        if any(len(row) != len(header) for row in rows):
+            raise ValueError("a row is cut short")
+        scored = [row for row in rows if not row[-1]]
+        numbers = np.array([[float(cell) for cell in row[1:-1]] for row in scored])
+        if not np.isfinite(numbers).all():
+            raise ValueError("a number is not finite")
+    except (OSError, ValueError, csv.Error) as error:
+        raise RequestError(f"{path}: {error}; name a file that itae score wrote") from None
+    if not scored:
+        raise RequestError(f"{path}: no image in it has a score")
+    unreadable = [(row[0], row[-1]) for row in rows if row[-1]]
+    return ScoredImages(
+        [row[0] for row in scored], numbers[:, 0], numbers[:, 1].astype(bool), numbers[:, 2:], unreadable
+    )
+
+
+def labels_of(paths: Sequence[str]) -> list[str] | None:
+    """The folder of each image below the one that holds them all; None unless one is good or normal."""
+    parents = [os.path.dirname(os.path.abspath(path)) for path in paths]
+    root = os.path.commonpath(parents)
+    labels = [os.path.relpath(parent, root).split(os.sep)[0] for parent in parents]
+    if "." in labels or not any(label.lower() in _NORMAL_NAMES for label in labels):
+        return None
+    return labels
+
+
+def write_for_scores(scores: Path, model: Path | None, false_alarms: float | None) -> Path:
+    """Writes the page of a file of scores beside it, with the ending .html.
+
+    Args:
+      model: the model that scored; with it come restorations and heat maps, without it the images alone.
+      false_alarms: the share of normal images that may be called anomalies; what the file says if None.
+
+    Raises:
+      RequestError: a file that is none, a rate without a model.
+    """
+    if false_alarms is not None and model is None:
+        raise RequestError("--false-alarms needs --model MODEL, whose held-out images give the threshold")
+    images = read_scores(scores)
+    loaded = None if model is None else trained.load(model)
+    if loaded and loaded.normal.errors_NxT.shape[1] != images.errors_NxT.shape[1]:
+        raise RequestError(f"--model {model}: is not the model that wrote {scores}")
+    if false_alarms is not None:
+        threshold = loaded.normal.threshold(false_alarms)
+        images = dataclasses.replace(images, is_anomaly_N=images.scores_N > threshold)
+    else:
+        threshold = _threshold_between(images)
+    page = _page(images, threshold, loaded, labels_of(images.paths))
+    page |= {"title": scores.name, "what": "images", "settings": {}}
+    return _write(scores.with_suffix(".html"), page)
+
+
+def write_for_model(directory: Path, false_alarms: float | None) -> Path:
+    """Writes report.html into a model: its held-out normal images as it scores them, and its settings.
+
+    Raises:
+      RequestError: it is damaged.
+    """
+    model = trained.load(directory)
+    threshold = model.normal.threshold(0.05 if false_alarms is None else false_alarms)
+    normal = model.normal
+    images = ScoredImages(list(normal.ids), normal.scores_N, normal.scores_N > threshold, normal.errors_NxT, [])
+    page = _page(images, threshold, model, None)
+    flat, defaults = config.flatten(model.experiment), config.flatten(Experiment())
+    settings = {key: value for key, value in flat.items() if value != defaults[key] and key != "name"}
+    page |= {"title": directory.name, "what": "normal images that were held out", "settings": settings}
+    if (directory / "metrics.jsonl").is_file():
+        lines = (directory / "metrics.jsonl").read_text().splitlines()
+        page["loss"] = _png(figures.loss_curve([json.loads(line) for line in lines]))
+    return _write(directory / "report.html", page)
+
+
+def _threshold_between(images: ScoredImages) -> float | None:
+    """Where the file's own threshold lies: between its highest normal and lowest anomalous score."""
+    below, above = images.scores_N[~images.is_anomaly_N], images.scores_N[images.is_anomaly_N]
+    if not len(below) or not len(above):
+        return None
+    return float(below.max() + above.min()) / 2
+
+
+def _page(images: ScoredImages, threshold: float | None, model: TrainedModel | None, labels) -> dict:
+    order = np.argsort(-images.scores_N, kind="stable")
+    names = _short(images.paths)
+    rows = [
+        {
+            "name": names[i],
+            "label": labels[i] if labels else "",
+            "score": images.scores_N[i],
+            "is_anomaly": bool(images.is_anomaly_N[i]),
+            "errors": images.errors_NxT[i].tolist(),
+        }
+        for i in order[:_MOST_ROWS]
+    ]
+    page = {
+        "count": len(images.paths),
+        "num_anomalies": int(images.is_anomaly_N.sum()),
+        "threshold": threshold,
+        "unreadable": [(_printable(path), reason) for path, reason in images.unreadable],
+        "rows": rows,
+        "num_errors": images.errors_NxT.shape[1],
+        "oddest": _oddest(images, order[:_ODDEST], names, labels, model),
+        "has_model": model is not None,
+        "measured": None,
+        "loss": None,
+    }
+    is_defect = None
+    if labels:
+        is_defect = np.array([label.lower() not in _NORMAL_NAMES for label in labels])
+        page["measured"] = _measured(images, np.asarray(labels), is_defect) if is_defect.any() else None
+    page["histogram"] = _png(figures.threshold_histogram(images.scores_N, is_defect, threshold))
+    return page
+
+
+def _measured(images: ScoredImages, labels_N: np.ndarray, is_defect_N: np.ndarray) -> dict:
+    """What the labels say of the scores; nothing is chosen by it."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+    precision, recall, _ = precision_recall_curve(is_defect_N, images.scores_N)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    roc = figures.roc_curves([("AUROC in %", is_defect_N, images.scores_N)])
+    roc.set_size_inches(5, 3)
+    kinds = []
+    for label in sorted(set(labels_N), key=lambda label: (label.lower() not in _NORMAL_NAMES, label)):
+        inside = labels_N == label
+        kind = {"label": label, "count": int(inside.sum()), "above": float(images.is_anomaly_N[inside].mean())}
+        if is_defect_N[inside].all():
+            compared = inside | ~is_defect_N
+            kind["auroc"] = float(roc_auc_score(is_defect_N[compared], images.scores_N[compared]))
+        kinds.append(kind)
+    return {
+        "auroc": float(roc_auc_score(is_defect_N, images.scores_N)),
+        "ap": float(average_precision_score(is_defect_N, images.scores_N)),
+        "share": float(is_defect_N.mean()),
+        "f1": float(f1.max()),
+        "kinds": kinds,
+        "roc": _png(roc),
+    }
+
+
+def _oddest(images: ScoredImages, order: np.ndarray, names, labels, model) -> list[dict]:
+    """Pictures of the images with the highest scores; of those that are where they were."""
+    from itae_jax.data import decode
+
+    shown = []
+    whole = decode.Reader(channels=3)
+    for i in order:
+        entry = {
+            "name": names[i],
+            "label": labels[i] if labels else "",
+            "score": images.scores_N[i],
+            "is_anomaly": bool(images.is_anomaly_N[i]),
+            "index": i,
+        }
+        try:
+            entry["picture"] = _jpeg(whole.read(Path(images.paths[i])))
+            if model:
+                entry["pixels"] = score.read_of_shape(model)(Path(images.paths[i]))
+        except UnreadableImageError as error:
+            entry["missing"] = error.reason
+        shown.append(entry)
+    seen = [entry for entry in shown if "pixels" in entry]
+    if seen:
+        _add_restorations(seen, images, model)
+    return shown
+
+
+def _add_restorations(entries: list[dict], images: ScoredImages, model: TrainedModel) -> None:
+    pixels_NxHxWxC = np.stack([entry.pop("pixels") for entry in entries])
+    full = trained.threshold(model.normal.peaks_N, 0.05)
+    for positions, _, maps_BxHxW in model.fitted.error_maps(ArrayImages(pixels_NxHxWxC)):
+        for position, map_HxW in zip(positions, maps_BxHxW, strict=True):
+            path = Path(images.paths[entries[position]["index"]])
+            entries[position]["heatmap"] = _jpeg(score.draw(model, path, map_HxW, full))
+    views = model.fitted.illustrate(pixels_NxHxWxC)
+    for position, entry in enumerate(entries):
+        errors_T = images.errors_NxT[entry["index"]]
+        entry["restored"] = [
+            {"given": _tile(given), "made": _tile(made), "error": float(error)}
+            for given, made, error in zip(
+                views["inputs"][:, position], views["outputs"][:, position], errors_T, strict=True
+            )
+        ]
+
+
+def _short(paths: Sequence[str]) -> list[str]:
+    """The paths below the folder that holds them all."""
+    if not all(os.path.dirname(path) for path in paths):
+        return [_printable(path) for path in paths]
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    return [_printable(os.path.relpath(os.path.abspath(path), root)) for path in paths]
+
+
+def _printable(text: str) -> str:
+    """The text with whatever is not UTF-8 in a file's name replaced."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _jpeg(image_HxWxC: np.ndarray) -> str:
+    from PIL import Image
+
+    picture = Image.fromarray(image_HxWxC)
+    picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
+    return _data_url(picture, "JPEG", quality=88)
+
+
+def _tile(image_HxWxC: np.ndarray) -> str:
+    from PIL import Image
+
+    return _data_url(Image.fromarray(image_HxWxC[..., 0] if image_HxWxC.shape[2] == 1 else image_HxWxC), "PNG")
+
+
+def _data_url(picture, kind: str, **options) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _png(figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=160)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _write(path: Path, page: dict) -> Path:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("itae_jax"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    try:
+        write_text(path, environment.get_template("scores.html").render(**page))
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror}; the report is written there") from None
+    return path

@@ -1,0 +1,304 @@
+"""ITAEDetector: scikit-learn's conventions, its own promises, and what it refuses."""
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from itae_jax import ITAEDetector, RequestError, trained
+
+SMALL = {
+    "width": 2,
+    "epochs": 1,
+    "batch_size": 8,
+    "transform": "rotate",
+    "settings": {"evaluate.batch_size": 8},
+}
+
+
+# Those that count anomalies among the training rows suppose that the threshold comes from these.
+@parametrize_with_checks([ITAEDetector(image_shape="square", holdout=0, **SMALL)])
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def images():
+    """60 grey images of 16x16 whose left half is dark."""
+    images = np.random.default_rng(0).integers(100, 256, (60, 16, 16), np.uint8)
+    images[..., :8] //= 4
+    return images
+
+
+@pytest.fixture(scope="module")
+def detector(images):
+    return ITAEDetector(**SMALL).fit(images)
+
+
+def test_signs_are_scikit_learns_and_the_papers(detector, images):
+    scores = detector.anomaly_scores(images)
+    np.testing.assert_array_equal(detector.score_samples(images), -scores)
+    decision = detector.decision_function(images)
+    np.testing.assert_allclose(decision, -scores - detector.offset_)
+    np.testing.assert_array_equal(detector.predict(images), np.where(decision < 0, -1, 1))
+    assert set(detector.predict(images)) == {-1, 1}
+
+
+def test_the_threshold_comes_from_the_images_held_out_and_follows_contamination(detector, images):
+    detector = clone(detector).fit(images)
+    normal = detector.model_.normal
+    held_out = [int(name) for name in normal.ids]
+    assert len(held_out) == 12
+    np.testing.assert_allclose(detector.anomaly_scores(images[held_out]), normal.scores_N, rtol=1e-6)
+    for share, expected in ((0.5, 5), (0.25, 2), (0.16, 1), (0.05, 0)):
+        detector.set_params(contamination=share)
+        assert (normal.scores_N > -detector.offset_).sum() == expected
+
+
+def test_the_held_out_images_have_no_part_in_training(images):
+    detector = ITAEDetector(**SMALL).fit(images)
+    held_out = [int(name) for name in detector.model_.normal.ids]
+    changed = images.copy()
+    changed[held_out] = 255 - changed[held_out]
+    np.testing.assert_array_equal(
+        detector.anomaly_scores(images), ITAEDetector(**SMALL).fit(changed).anomaly_scores(images)
+    )
+
+
+def test_the_score_of_an_image_is_its_own(detector, images, rng):
+    together = detector.anomaly_scores(images)
+    order = rng.permutation(len(images))
+    np.testing.assert_array_equal(detector.anomaly_scores(images[order]), together[order])
+    alone = np.concatenate([detector.anomaly_scores(image[None]) for image in images[:5]])
+    np.testing.assert_array_equal(alone, together[:5])
+
+
+def test_a_trained_detector_prefers_what_it_was_trained_on():
+    digits = load_digits()
+    images = np.uint8(digits.images * 15)
+    ones, others = images[digits.target == 1], images[digits.target == 0]
+    parameters = {**SMALL, "width": 4, "epochs": 12}
+    detector = ITAEDetector(**parameters).fit(ones[:150])
+    normal, odd = detector.anomaly_scores(ones[150:]), detector.anomaly_scores(others[:30])
+    assert np.median(odd) > normal.max()
+
+
+def test_maps_have_the_size_of_the_images_and_the_scores_as_their_means():
+    images = np.uint8(load_digits().images[:20] * 15)  # of 8x8: enlarged inside
+    detector = ITAEDetector(**SMALL).fit(images)
+    maps = detector.error_maps(images)
+    assert maps.shape == (20, 8, 8)
+    np.testing.assert_allclose(maps.mean((1, 2)), detector.anomaly_scores(images), rtol=1e-5)
+
+
+def test_grey_images_need_no_channel_axis_and_rows_no_image_axes(detector, images):
+    np.testing.assert_array_equal(detector.anomaly_scores(images[..., None]), detector.anomaly_scores(images))
+    rows = clone(detector).set_params(image_shape=(16, 16)).fit(images.reshape(60, -1))
+    np.testing.assert_array_equal(rows.anomaly_scores(images.reshape(60, -1)), detector.anomaly_scores(images))
+
+
+def test_rows_of_other_numbers_span_black_to_white(images):
+    rows = images.reshape(60, -1)
+    stretched = (rows.astype(float) - rows.min()) / (rows.max() - rows.min()) * 255
+    of_floats = ITAEDetector(image_shape=(16, 16), **SMALL).fit(stretched / 255 * 7 - 3)
+    assert of_floats.pixel_range_ == pytest.approx((-3, 4))
+    expected = ITAEDetector(**SMALL).fit(np.uint8(np.rint(stretched)).reshape(images.shape))
+    np.testing.assert_array_equal(
+        of_floats.anomaly_scores(stretched / 255 * 7 - 3),
+        expected.anomaly_scores(np.uint8(np.rint(stretched)).reshape(images.shape)),
+    )
+
+
+def test_fewer_images_than_a_batch_make_up_one(images):
+    detector = ITAEDetector(**{**SMALL, "batch_size": 32}).fit(images[:10])
+    assert detector.model_.experiment.train.batch_size == 8
+    assert np.isfinite(detector.anomaly_scores(images)).all()
+
+
+def test_it_can_be_cloned_searched_over_and_put_in_a_pipeline(detector, images):
+    assert clone(detector).get_params() == detector.get_params()
+    pipeline = make_pipeline(FunctionTransformer(lambda images: images[:, ::-1]), clone(detector)).fit(images)
+    flipped = clone(detector).fit(images[:, ::-1])
+    np.testing.assert_array_equal(pipeline.predict(images), flipped.predict(images[:, ::-1]))
+    search = GridSearchCV(
+        clone(detector),
+        {"transform": ["identity", "rotate"]},
+        scoring=lambda detector, images, y=None: detector.score_samples(images).mean(),
+        cv=2,
+    ).fit(images)
+    assert search.best_params_["transform"] in ("identity", "rotate")
+
+
+def test_the_parameter_transform_does_not_make_it_a_transformer(detector):
+    assert not hasattr(detector, "transform")
+    assert detector.get_params()["transform"] == "rotate"
+    assert "transform='rotate'" in repr(detector)
+
+
+def test_saved_and_loaded_it_gives_the_same_bits(detector, images, tmp_path):
+    detector.save(tmp_path / "model")
+    loaded = ITAEDetector.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.anomaly_scores(images), detector.anomaly_scores(images))
+    np.testing.assert_array_equal(loaded.error_maps(images), detector.error_maps(images))
+    assert loaded.offset_ == detector.offset_
+    assert loaded.get_params() == detector.get_params()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_saved_and_loaded_it_takes_rows(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(20, 10))
+    detector = ITAEDetector(image_shape="square", **SMALL).fit(rows)
+    detector.set_params(contamination=0.3).save(tmp_path / "model")
+    loaded = ITAEDetector.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.decision_function(rows), detector.decision_function(rows))
+    assert loaded.get_params() == detector.get_params()
+    with pytest.raises(ValueError, match="10 features"):
+        loaded.predict(rows[:, :9])
+
+
+def test_pickled_it_gives_the_same_bits(detector, images):
+    copy = pickle.loads(pickle.dumps(detector))
+    np.testing.assert_array_equal(copy.decision_function(images), detector.decision_function(images))
+
+
+def test_saving_overwrites_nothing(detector, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RequestError, match="is not empty"):
+        detector.save(tmp_path)
+    with pytest.raises(RequestError, match="is a file"):
+        detector.save(tmp_path / "notes.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.fixture(scope="module")
+def saved(detector, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("saved") / "model"
+    detector.save(directory)
+    return directory
+
+
+def edit(field, value):
+    def spoil(directory):
+        record = json.loads((directory / "config.json").read_text())
+        section = record
+        *sections, name = field.split(".")
+        for key in sections:
+            section = section[key]
+        section[name] = value
+        (directory / "config.json").write_text(json.dumps(record))
+
+    return spoil
+
+
+def cut(name, keep):
+    return lambda directory: (directory / name).write_bytes((directory / name).read_bytes()[:keep])
+
+
+def remove_a_part_of_the_state(directory):
+    for path in (directory / "state").rglob("*"):
+        if path.is_file() and path.stat().st_size > 1000:
+            path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda directory: (directory / "config.json").unlink(), "no trained model there"),
+        (cut("config.json", 100), "config.json: "),
+        (cut("config.json", 0), "config.json: "),
+        (edit("format", 99), "its format is 99"),
+        (edit("experiment.model.width", "wide"), "expected a whole number"),
+        (edit("experiment.train.pace", 3), "there is no field"),
+        (edit("image_shape", [16, 16]), "config.json: "),
+        (edit("image_shape", [16, 16, 2]), "1 or 3 channels"),
+        (edit("details", []), "expected a JSON object"),
+        (edit("details.detector", {"contamination": "much"}), "details are damaged"),
+        (edit("experiment.model.width", 4), "of another network"),
+        (cut("normal_scores.csv", 150), "normal_scores.csv: is damaged"),
+        (cut("normal_scores.csv", 0), "normal_scores.csv: is damaged"),
+        (lambda directory: shutil.rmtree(directory / "state"), "is damaged"),
+        (remove_a_part_of_the_state, "is damaged"),
+    ],
+)
+def test_a_damaged_model_is_told_in_one_line(saved, tmp_path, spoil, message):
+    shutil.copytree(saved, tmp_path / "model")
+    spoil(tmp_path / "model")
+    with pytest.raises(RequestError, match=message) as error:
+        ITAEDetector.load(tmp_path / "model")
+    assert "\n" not in str(error.value)
+
+
+GREY = np.zeros((20, 16, 16), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (GREY / 255, r"\(255 \* x\).round\(\).astype\('uint8'\)"),
+        (GREY.astype(np.int64), "expected uint8"),
+        (GREY + np.nan, "NaN or infinity"),
+        (GREY[0], "N x H x W"),
+        (GREY[:0], "holds no images"),
+        (GREY[:1], "at least 2 images"),
+        (np.zeros((20, 16, 16, 4), np.uint8), "1 or 3 channels"),
+        (np.zeros((20, 3, 16, 16), np.uint8), "channels come last"),
+        (np.zeros((20, 16, 20), np.uint8), "needs square ones"),
+        ([["a", "b"]], "N x H x W"),
+    ],
+)
+def test_images_of_the_wrong_kind_are_refused(bad, message):
+    with pytest.raises(RequestError, match=message):
+        ITAEDetector(**SMALL).fit(bad)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"contamination": 0}, "contamination=0"),
+        ({"contamination": 0.6}, "contamination=0.6"),
+        ({"holdout": 1}, "holdout=1"),
+        ({"holdout": 0.99}, "at least 2 images"),
+        ({"random_state": -1}, "random_state=-1"),
+        ({"transform": "melt"}, "'melt' is not a transform"),
+        ({"width": 2.5}, "expected a whole number"),
+        ({"settings": {"train.los": "l1"}}, "did you mean train.loss"),
+        ({"image_shape": (4, 4)}, "rows of 16"),
+        ({"image_shape": "round"}, "'round'"),
+        ({"image_shape": (3, 1, 2)}, "C being 1 or 3"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(parameters, message):
+    rows = "image_shape" in parameters
+    with pytest.raises(RequestError, match=message):
+        ITAEDetector(**SMALL | parameters).fit(np.zeros((20, 6)) if rows else GREY)
+
+
+def test_images_of_another_shape_than_the_fitted_ones_are_refused(detector):
+    with pytest.raises(RequestError, match="fitted on images of 16x16x1"):
+        detector.predict(np.zeros((2, 20, 20), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["predict", "anomaly_scores", "error_maps", "save"])
+def test_nothing_is_scored_before_fitting(name, images, tmp_path):
+    with pytest.raises(NotFittedError):
+        getattr(ITAEDetector(), name)(tmp_path / "model" if name == "save" else images)
+
+
+@pytest.mark.parametrize("count", [1, 4, 19, 20, 99, 152])
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.5, 0.9])
+def test_the_rate_of_false_alarms_is_kept_on_new_normal_images(rng, count, rate):
+    scores = rng.normal(size=(4000, count + 1))
+    thresholds = np.array([trained.threshold(row[:-1], rate) for row in scores])
+    share = (scores[:, -1] > thresholds).mean()
+    stated = max(rate, 1 / (count + 1))
+    assert share < stated + 4 * np.sqrt(stated / 4000)
+    assert share > stated - 1 / (count + 1) - 4 * np.sqrt(stated / 4000)
