@@ -110,6 +110,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.set_defaults(call=_score)
 
+    export = commands.add_parser(
+        "export",
+        help="write a trained model as one file for use elsewhere",
+        description="Writes the scoring function (jax, onnx) with FILE.json beside it, or the network's "
+        "weights (safetensors).",
+        epilog="examples: itae export model --out model.jaxexport; itae export model --out weights.safetensors",
+        allow_abbrev=False,
+    )
+    export.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
+    export.add_argument("--out", type=_path, required=True, metavar="FILE", help="file to write")
+    export.add_argument(
+        "--format",
+        choices=("jax", "onnx", "safetensors"),
+        default="",
+        help="default: by the ending .onnx or .safetensors, else jax",
+    )
+    export.set_defaults(call=_export)
+
     bench = commands.add_parser(
         "bench",
         help="measure the speed of training and scoring beside PyTorch's, or of reading images",
@@ -343,6 +361,14 @@ def _score_report(arguments, path: Path) -> int:
     else:
         page = score_report.write_for_model(path, arguments.false_alarms)
     print(f"report: {page}")
+    return 0
+
+
+def _export(arguments) -> int:
+    from itae_jax import export
+
+    export.export_model(arguments.model, arguments.out, arguments.format)
+    print(f"exported: {arguments.out}")
     return 0
 
 
