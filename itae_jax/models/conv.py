@@ -7,9 +7,7 @@ computed as matrix products. Measured on one core of an AMD EPYC with AVX2, floa
   weight gradient           XLA's 16 to 32 GFLOP/s; as three products of rows 24 to 61
 """
 
-import contextlib
-import contextvars
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import jax
 import jax.numpy as jnp
@@ -18,22 +16,18 @@ from jax import lax
 _SMALL_MAP_PIXELS = 16
 _FEW_FEATURES = 32  # below, the products are too narrow to gain anything
 
-_platforms: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("platforms", default=())
+# Part of the keys of JAX's caches, so that nothing traced for one platform is used for another.
+_platforms = jax.make_user_context(())
 
 
-@contextlib.contextmanager
-def traced_for(*platforms: str) -> Iterator[None]:
+def traced_for(*platforms: str) -> AbstractContextManager:
     """What is traced inside will run on these platforms, not on the present backend alone."""
-    token = _platforms.set(platforms)
-    try:
-        yield
-    finally:
-        _platforms.reset(token)
+    return _platforms(platforms)
 
 
 def conv3x3(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
     """3x3 cross-correlation, stride 1, zero padding 1: B x H x W x C to B x H x W x F."""
-    platforms = _platforms.get() or (jax.default_backend(),)
+    platforms = _platforms.value or (jax.default_backend(),)
     if "cpu" not in platforms:
         return _convolve(x_BxHxWxC, kernel_3x3xCxF)
     if platforms == ("cpu",):
