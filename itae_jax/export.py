@@ -129,8 +129,10 @@ def _write_jax(fitted: FittedITAE, path: Path, about: dict) -> None:
 
 
 def _write_onnx(fitted: FittedITAE, path: Path, about: dict) -> None:
+    """Converts, runs what came out, and compares: some operations are converted to something else."""
     try:
         import jax2onnx
+        import onnxruntime
     except ModuleNotFoundError:
         raise RequestError("ONNX needs jax2onnx: pip install 'itae_jax[onnx]'") from None
     score = scoring_function(fitted)
@@ -140,15 +142,30 @@ def _write_onnx(fitted: FittedITAE, path: Path, about: dict) -> None:
         return result["score"], result["errors"]
 
     images = jax.ShapeDtypeStruct(("N", *fitted.method.image_shape), np.uint8)
-    with traced_for("onnx"):
-        jax2onnx.to_onnx(
-            outputs,
-            [images],
-            input_names=["images"],
-            output_names=["score", "errors"],
-            return_mode="file",
-            output_path=str(path),
-        )
+    try:
+        with traced_for("onnx"):
+            jax2onnx.to_onnx(
+                outputs,
+                [images],
+                input_names=["images"],
+                output_names=["score", "errors"],
+                return_mode="file",
+                output_path=str(path),
+            )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # its complaints go to stderr, beside the one line that we raise
+        session = onnxruntime.InferenceSession(path, options)
+        noise = np.random.default_rng(0).integers(0, 256, (2, *fitted.method.image_shape), np.uint8)
+        (converted,) = session.run(["score"], {"images": noise})
+        with jax.default_matmul_precision("highest"):
+            expected = jax.jit(score)(noise)["score"]
+        if not np.allclose(converted, expected, rtol=1e-3):
+            raise ArithmeticError(f"it scores {converted.tolist()}, expected {np.asarray(expected).tolist()}")
+    except Exception as error:  # the converter raises all kinds for what it does not know
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise RequestError(
+            f"jax2onnx does not convert this model ({reason[:200]}); export it as jax"
+        ) from error
 
 
 def _write_weights(fitted: FittedITAE, path: Path, about: dict) -> None:

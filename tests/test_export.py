@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -211,6 +212,33 @@ def test_onnx_runtime_scores_as_the_model_does(detector, directory, digits, tmp_
         scores, errors = session.run(["score", "errors"], {"images": digits[:count]})
         assert errors.shape == (count, 4)
         np.testing.assert_allclose(scores, expected[:count], atol=1e-5)
+
+
+def test_what_a_converter_gets_wrong_is_not_written(detector, tmp_path, monkeypatch):
+    """The converter is one that ignores the images."""
+
+    def to_onnx(function, inputs, *, output_path, **_):
+        Path(output_path).write_text("a program")
+
+    class Session:
+        def __init__(self, path, options):
+            assert Path(path).read_text() == "a program"
+
+        def run(self, names, feed):
+            return [np.full(len(feed["images"]), 0.5)]
+
+    runtime = types.SimpleNamespace(InferenceSession=Session, SessionOptions=types.SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "jax2onnx", types.SimpleNamespace(to_onnx=to_onnx))
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    with pytest.raises(RequestError, match=r"does not convert this model \(it scores \[0\.5, 0\.5\], expected"):
+        export.export(detector.model_.fitted, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_without_the_extra_says_what_to_install(detector, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    with pytest.raises(RequestError, match=r"pip install 'itae_jax\[onnx\]'"):
+        export.export(detector.model_.fitted, tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(

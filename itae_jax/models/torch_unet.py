@@ -6,8 +6,6 @@ Nothing else imports this file, and PyTorch is not a dependency.
 import torch
 from torch import nn
 
-from itae_jax import weights
-
 
 class DoubleConv(nn.Sequential):
     """Twice (3x3 convolution, batch normalisation, ReLU)."""
@@ -52,5 +50,7 @@ class TorchUNet(nn.Module):
 
 def state_dict(params: dict, batch_stats: dict) -> dict[str, torch.Tensor]:
     """The weights of a `UNet` under the names that `TorchUNet.load_state_dict` takes."""
+    from itae_jax import weights  # here, so that the network itself needs PyTorch alone
+
     named = weights.to_state_dict({"params": params, "batch_stats": batch_stats})
     return {name: torch.tensor(value) for name, value in named.items()}

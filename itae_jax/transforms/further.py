@@ -43,6 +43,8 @@ def _shuffle(image, index):
     by solving jigsaw puzzles", ECCV 2016.
     """
     height, width, channels = image.shape
+    # Patches moved by slices and `.at[].set` are overwritten while they are still read, by XLA's CPU
+    # backend of jaxlib 0.10.2; one gather is not.
     sources_TxP = jnp.asarray(_shuffled_places(height, width))
     return image.reshape(height * width, channels)[sources_TxP[index]].reshape(image.shape)
 
