@@ -68,7 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--model", type=_path, help="of scores: the model, for heat maps and restorations")
     report.add_argument(
-        "--false-alarms", type=float, help="share of normal images called anomalies; default as scored"
+        "--false-alarms",
+        type=float,
+        metavar="RATE",
+        help="share of normal images called anomalies; default as scored",
     )
     report.set_defaults(call=_report)
 
@@ -106,7 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         "--false-alarms",
         type=float,
         default=0.05,
-        help="share of normal images above the threshold; default 0.05",
+        metavar="RATE",
+        help="share of normal images called anomalies; default 0.05",
     )
     score.set_defaults(call=_score)
 

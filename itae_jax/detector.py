@@ -37,7 +37,8 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
     """The Inverse-Transform AutoEncoder with scikit-learn's conventions and signs.
 
     Trained on normal images, N x H x W or N x H x W x C uint8 with 1 or 3 channels. Images with sides
-    below 16 pixels are enlarged by a whole factor, each pixel repeated.
+    below 16 pixels are enlarged by a whole factor, each pixel repeated. On a CPU, call
+    `itae_jax.parallel.use_cpu_cores()` before anything else to make use of all cores.
 
     Args:
       transform: what is erased, as in `transform.name`; rotation needs square images.

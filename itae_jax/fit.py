@@ -256,5 +256,9 @@ def _train(work, experiment, itae, everything, training, held_out, details, prog
     fitted = itae.fit(training_images, (experiment.seed,), on_report)
     names = [str(everything.keys[position]) for position in held_out]
     normal = NormalScores.measure(fitted, everything.select(held_out), names)
+    progress.say(
+        f"the {len(normal.ids)} held-out images score {np.median(normal.scores_N):.2f} in the middle and "
+        f"{normal.scores_N.max():.2f} at most; 1 is the mean of the {fitted.num_train} trained on"
+    )
     details = details | {"num_train": fitted.num_train, "num_held_out": len(normal.ids)}
     TrainedModel(experiment, itae.image_shape, fitted, normal, details).write(work)

@@ -28,9 +28,14 @@ def overlay(image_HxWxC: np.ndarray, map_HxW: np.ndarray, full: float) -> np.nda
       H x W x 3 uint8.
     """
     import matplotlib
+    from PIL import Image
 
-    strength_HxW = np.clip((np.nan_to_num(map_HxW, nan=0.0) - 1) / max(full - 1, 1e-6), 0, 1)
-    colours = matplotlib.colormaps["inferno"](0.25 + 0.6 * strength_HxW)[..., :3] * 255
-    opacity_HxWx1 = (_OPACITY * strength_HxW)[..., None]
-    grey_HxWx1 = image_HxWxC.mean(axis=2, keepdims=True)
-    return np.uint8(np.rint((1 - opacity_HxWx1) * grey_HxWx1 + opacity_HxWx1 * colours))
+    strength_HxW = np.clip((map_HxW - 1) / max(full - 1, 1e-6), 0, 1)
+    index_HxW = np.uint8(np.rint(255 * np.nan_to_num(strength_HxW, nan=0.0)))
+    shades = np.linspace(0, 1, 256)
+    palette = np.uint8(255 * matplotlib.colormaps["inferno"](0.25 + 0.6 * shades)[:, :3])
+    opacity = np.uint8(255 * _OPACITY * shades)
+    image = Image.fromarray(image_HxWxC[..., 0] if image_HxWxC.shape[2] == 1 else image_HxWxC)
+    grey = image.convert("L").convert("RGB")
+    colour, mask = Image.fromarray(palette[index_HxW]), Image.fromarray(opacity[index_HxW])
+    return np.asarray(Image.composite(colour, grey, mask))

@@ -1,5 +1,6 @@
 """`itae score`: scores of any number of images, a row each, and heat maps of them."""
 
+import contextlib
 import csv
 import dataclasses
 import itertools
@@ -100,7 +101,8 @@ def score(
         where = error.filename or out
         raise RequestError(f"{where}: {error.strerror}; name a place that can be written") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     rate = max(false_alarms, model.normal.least_rate)
     return Summary(out, scorer.threshold, rate, len(model.normal.ids), *scorer.counts)
 
@@ -144,7 +146,6 @@ class _Scorer:
     def __init__(self, model: TrainedModel, heatmap_directory: Path | None, false_alarms: float, progress):
         self._model, self._heatmaps, self._progress = model, heatmap_directory, progress
         self.threshold = model.normal.threshold(false_alarms)
-        self._full = trained.threshold(model.normal.peaks_N, false_alarms)
         self._count = model.normal.errors_NxT.shape[1]
         self.counts = [0, 0, 0]  # scored, anomalies, unreadable
 
@@ -178,7 +179,7 @@ class _Scorer:
     def _row(self, path: Path, score: float, errors_T: np.ndarray, unreadable: dict[str, str]) -> list:
         if np.isnan(score):
             self.counts[2] += 1
-            return [path, "", "", *[""] * self._count, unreadable[str(path)]]
+            return [path, "", "", *[""] * self._count, unreadable.get(str(path), "its score is no number")]
         is_anomaly = bool(score > self.threshold)
         self.counts[0] += 1
         self.counts[1] += is_anomaly
@@ -189,7 +190,7 @@ class _Scorer:
 
         path, name = named
         try:
-            picture = draw(self._model, path, map_HxW, self._full)
+            picture = draw(self._model, path, map_HxW)
         except UnreadableImageError:
             return  # gone since it was scored
         target = self._heatmaps / name.with_name(name.name + ".png")
@@ -197,11 +198,11 @@ class _Scorer:
         Image.fromarray(picture).save(target)
 
 
-def draw(model: TrainedModel, path: Path, map_HxW: np.ndarray, full: float) -> np.ndarray:
+def draw(model: TrainedModel, path: Path, map_HxW: np.ndarray) -> np.ndarray:
     """The heat map over the image of a file, at that file's size: H x W x 3 uint8."""
     whole = decode.Reader(channels=3, max_side=model.reader.max_side).read(path)
     over = model.reader.lay_over(heatmaps.smooth(map_HxW), whole.shape[1], whole.shape[0])
-    return heatmaps.overlay(whole, over, full)
+    return heatmaps.overlay(whole, over, model.normal.usual_peak)
 
 
 def read_of_shape(model: TrainedModel):

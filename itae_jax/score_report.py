@@ -17,7 +17,7 @@ from itae_jax.data import ArrayImages
 from itae_jax.data.images import UnreadableImageError
 from itae_jax.errors import RequestError
 from itae_jax.results import write_text
-from itae_jax.trained import TrainedModel
+from itae_jax.trained import NormalScores, TrainedModel
 
 _ODDEST = 12
 _MOST_ROWS = 2000  # of the table; a page of a hundred thousand rows helps nobody
@@ -103,9 +103,9 @@ def write_for_scores(scores: Path, model: Path | None, false_alarms: float | Non
         threshold = loaded.normal.threshold(false_alarms)
         images = dataclasses.replace(images, is_anomaly_N=images.scores_N > threshold)
     else:
-        threshold = _threshold_between(images)
+        threshold = _threshold_of(images, loaded and loaded.normal)
     page = _page(images, threshold, loaded, labels_of(images.paths))
-    page |= {"title": scores.name, "what": "images", "settings": {}}
+    page |= {"title": _printable(scores.name), "what": "images", "settings": {}}
     return _write(scores.with_suffix(".html"), page)
 
 
@@ -122,19 +122,29 @@ def write_for_model(directory: Path, false_alarms: float | None) -> Path:
     page = _page(images, threshold, model, None)
     flat, defaults = config.flatten(model.experiment), config.flatten(Experiment())
     settings = {key: value for key, value in flat.items() if value != defaults[key] and key != "name"}
-    page |= {"title": directory.name, "what": "normal images that were held out", "settings": settings}
+    page |= {
+        "title": _printable(directory.absolute().name),
+        "what": "normal images that were held out",
+        "settings": settings,
+    }
     if (directory / "metrics.jsonl").is_file():
         lines = (directory / "metrics.jsonl").read_text().splitlines()
         page["loss"] = _png(figures.loss_curve([json.loads(line) for line in lines]))
     return _write(directory / "report.html", page)
 
 
-def _threshold_between(images: ScoredImages) -> float | None:
-    """Where the file's own threshold lies: between its highest normal and lowest anomalous score."""
+def _threshold_of(images: ScoredImages, normal: NormalScores | None) -> float | None:
+    """The threshold that a file was written with: exact with the model's held-out images, else about.
+
+    It lies between the highest score that is normal and the lowest that is not, and is the score of one
+    of the held-out images.
+    """
     below, above = images.scores_N[~images.is_anomaly_N], images.scores_N[images.is_anomaly_N]
-    if not len(below) or not len(above):
-        return None
-    return float(below.max() + above.min()) / 2
+    least, most = max(below, default=-np.inf), min(above, default=np.inf)
+    if normal is not None:
+        possible = [normal.threshold(0.05), *np.sort(normal.scores_N)]  # the default rate's first
+        return next((float(value) for value in possible if least <= value < most), None)
+    return float(least + most) / 2 if len(below) and len(above) else None
 
 
 def _page(images: ScoredImages, threshold: float | None, model: TrainedModel | None, labels) -> dict:
@@ -225,11 +235,10 @@ def _oddest(images: ScoredImages, order: np.ndarray, names, labels, model) -> li
 
 def _add_restorations(entries: list[dict], images: ScoredImages, model: TrainedModel) -> None:
     pixels_NxHxWxC = np.stack([entry.pop("pixels") for entry in entries])
-    full = trained.threshold(model.normal.peaks_N, 0.05)
     for positions, _, maps_BxHxW in model.fitted.error_maps(ArrayImages(pixels_NxHxWxC)):
         for position, map_HxW in zip(positions, maps_BxHxW, strict=True):
             path = Path(images.paths[entries[position]["index"]])
-            entries[position]["heatmap"] = _jpeg(score.draw(model, path, map_HxW, full))
+            entries[position]["heatmap"] = _jpeg(score.draw(model, path, map_HxW))
     views = model.fitted.illustrate(pixels_NxHxWxC)
     for position, entry in enumerate(entries):
         errors_T = images.errors_NxT[entry["index"]]

@@ -71,6 +71,11 @@ class NormalScores:
         """The lowest false-alarm rate that so many images can tell of."""
         return 1 / (len(self.ids) + 1)
 
+    @property
+    def usual_peak(self) -> float:
+        """The value that only one in twenty normal images exceeds anywhere: full strength of a heat map."""
+        return threshold(self.peaks_N, 0.05)
+
     def threshold(self, false_alarms: float) -> float:
         """The score above which an image is called an anomaly."""
         return threshold(self.scores_N, false_alarms)

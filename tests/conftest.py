@@ -54,3 +54,23 @@ def make_trainer():
         return Trainer(model, transforms.get(transform), shape, TrainConfig(batch_size=8, **fields), compute)
 
     return make
+
+
+# What `itae fit` is given in tests: the least network, on small images.
+SMALL_FIT = ["--epochs", "1", "--size", "16"]
+SMALL_FIT += ["--set", "model.width=2", "train.batch_size=8", "train.augment=none", "evaluate.batch_size=8"]
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory):
+    """What `itae fit` made of 20 grey images of noise; tests look at it and leave it as it is."""
+    from PIL import Image
+
+    from itae_jax import cli
+
+    root, rng = tmp_path_factory.mktemp("fit"), np.random.default_rng(0)
+    (root / "good").mkdir()
+    for number in range(20):
+        Image.fromarray(rng.integers(0, 256, (20, 20), np.uint8)).save(root / "good" / f"{number}.png")
+    assert cli.main(["fit", str(root / "good"), "--out", str(root / "model"), *SMALL_FIT]) == 0
+    return root / "model"

@@ -5,12 +5,11 @@ import json
 
 import numpy as np
 import pytest
+from conftest import SMALL_FIT as SMALL
 from PIL import Image
 
 from itae_jax import cli, config, fit, results, trained
 from itae_jax.data import decode
-
-SMALL = ["--epochs", "1", "--size", "16", "--set", "model.width=2", "train.batch_size=8"]
 
 
 def rows_of(path):

@@ -12,7 +12,6 @@ from PIL import Image
 from itae_jax import ITAEDetector, cli, score, trained
 from itae_jax.data import decode
 
-SMALL = ["--epochs", "1", "--size", "16", "--set", "model.width=2", "train.batch_size=8"]
 COLUMNS = ["path", "score", "is_anomaly", "error_0", "error_1", "error_2", "error_3", "reason"]
 
 
@@ -26,13 +25,9 @@ def save_image(path, rng, size=(20, 20), low=0):
     Image.fromarray(rng.integers(low, 256, (size[1], size[0]), np.uint8)).save(path)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    root, rng = tmp_path_factory.mktemp("fit"), np.random.default_rng(0)
-    for number in range(20):
-        save_image(root / "good" / f"{number}.png", rng)
-    assert cli.main(["fit", str(root / "good"), "--out", str(root / "model"), *SMALL]) == 0
-    return root / "model"
+@pytest.fixture
+def model(small_model):
+    return small_model
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +155,7 @@ def test_paths_come_from_standard_input(model, images, tmp_path, monkeypatch):
 
 def test_a_detector_saved_from_python_scores_files_too(images, tmp_path):
     rng = np.random.default_rng(0)
-    parameters = {"width": 2, "epochs": 1, "batch_size": 8}
+    parameters = {"width": 2, "epochs": 1, "batch_size": 8, "settings": {"evaluate.batch_size": 8}}
     grey = ITAEDetector(transform="rotate", **parameters).fit(rng.integers(0, 256, (12, 16, 16), np.uint8))
     grey.save(tmp_path / "square")
     assert run(tmp_path / "square", images, tmp_path / "scores.csv") == 0
@@ -189,6 +184,7 @@ def one_line(capsys):
         ({"source": "-"}, "no path on standard input"),
         ({"out": "empty"}, "is a directory"),
         ({"out": "nowhere/scores.csv"}, "No such file or directory"),
+        ({"out": "file/scores.csv"}, "Not a directory"),
         ({"more": ["--false-alarms", "0"]}, "between 0 and 1"),
         ({"more": ["--false-alarms", "nan"]}, "between 0 and 1"),
         ({"more": ["--heatmaps", "new/maps"]}, "outside it"),
@@ -210,6 +206,7 @@ def test_a_wrong_request_gets_one_line(model, images, tmp_path, monkeypatch, cap
 
 def test_a_model_of_rows_is_refused(images, tmp_path, capsys):
     rows = np.random.default_rng(0).normal(size=(12, 256))
-    ITAEDetector(transform="rotate", width=2, epochs=1, image_shape=(16, 16)).fit(rows).save(tmp_path / "model")
+    detector = ITAEDetector(transform="rotate", width=2, epochs=1, batch_size=8, image_shape=(16, 16))
+    detector.set_params(settings={"evaluate.batch_size": 8}).fit(rows).save(tmp_path / "model")
     assert run(tmp_path / "model", images, tmp_path / "scores.csv") == 2
     assert "fitted on rows" in one_line(capsys)
