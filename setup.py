@@ -27,11 +27,13 @@ setup(
         "array-record>=0.7",
         "importlib_resources>=6",  # tensorflow-datasets uses it and does not ask for it
         "grain>=0.2.10",
+        "safetensors>=0.5",
     ],
     extras_require={
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "prepare": ["tensorflow-cpu>=2.20", "av>=14"],
+        "onnx": ["jax2onnx>=0.17,<0.18", "onnxruntime>=1.24.1"],  # brings orbax-checkpoint below 0.11.37
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["itae = itae_jax.cli:main"]},

@@ -124,6 +124,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.set_defaults(call=_score)
 
+    export = commands.add_parser(
+        "export",
+        help="write a trained model as one file for use elsewhere",
+        description="Writes the scoring function (jax, onnx) with FILE.json beside it, or the network's "
+        "weights (safetensors).",
+        epilog="examples: itae export model --out model.jaxexport; itae export model --out weights.safetensors",
+        allow_abbrev=False,
+    )
+    export.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
+    export.add_argument("--out", type=_path, required=True, metavar="FILE", help="file to write")
+    export.add_argument(
+        "--format",
+        choices=("jax", "onnx", "safetensors"),
+        default="",
+        help="default: by the ending .onnx or .safetensors, else jax",
+    )
+    export.set_defaults(call=_export)
+
     bench = commands.add_parser(
         "bench",
         help="measure the speed of training and scoring beside PyTorch's, or of reading images",
@@ -165,9 +183,20 @@ def _parser() -> argparse.ArgumentParser:
     prepare.set_defaults(call=_data_prepare)
 
     transforms = commands.add_parser(
-        "transforms", help="list the erasing transforms", epilog="example: itae transforms"
+        "transforms",
+        help="list the erasing transforms, or check one",
+        epilog="examples: itae transforms; itae transforms check my_module:MyTransform",
+        allow_abbrev=False,
     )
     transforms.set_defaults(call=_transforms)
+    check = transforms.add_subparsers(metavar="ACTION").add_parser(
+        "check",
+        help="ask a transform, such as one of your own, the laws that training and scoring rely on",
+        epilog="example: itae transforms check my_module:MyTransform",
+        allow_abbrev=False,
+    )
+    check.add_argument("name", metavar="NAME", help="as in transform.name: gray+rotate, or module:attribute")
+    check.set_defaults(call=_transforms_check)
     return parser
 
 
@@ -322,6 +351,14 @@ def _score_report(arguments, path: Path) -> int:
     return 0
 
 
+def _export(arguments) -> int:
+    from itae_jax import export
+
+    export.export_model(arguments.model, arguments.out, arguments.format)
+    print(f"exported: {arguments.out}")
+    return 0
+
+
 def _bench(arguments) -> int:
     from itae_jax import parallel
 
@@ -367,9 +404,21 @@ def _data_prepare(arguments) -> int:
 def _transforms(arguments) -> int:
     from itae_jax import transforms
 
-    print(f"{'name':<12}{'T':>2}  erases")
+    print(f"{'name':<14}{'T':>2}  erases")
     for name in transforms.names():
         transform = transforms.get(name)
-        print(f"{name:<12}{transform.count:>2}  {transform.erases}")
+        print(f"{name:<14}{transform.count:>2}  {transform.erases}")
     print("join several with +, first to last: gray+rotate (T = 4) is the paper's set")
+    print("module:attribute names one of your own; docs/transforms.md shows how to write it")
     return 0
+
+
+def _transforms_check(arguments) -> int:
+    from itae_jax import transforms
+    from itae_jax.transforms import laws
+
+    transform = transforms.get(arguments.name)
+    findings = [*laws.check(transform), laws.check_elsewhere(arguments.name, transform)]
+    for finding in findings:
+        print(f"{finding.law:<15}{'ok    ' if finding.holds else 'FAILED'}  {finding.found}")
+    return 0 if all(finding.holds for finding in findings) else 1

@@ -52,10 +52,14 @@ def maps_of(errors_TxBxHxWxC: jax.Array, normal_errors_T: jax.Array) -> jax.Arra
     return (errors_TxBxHxWxC.mean(-1) / normal_errors_T[:, None, None, None]).mean(0)
 
 
-def _restored(restore, originals: jax.Array, transform: Transform) -> jax.Array:
+def restored_errors(
+    restore: Callable[[jax.Array], jax.Array], images_uint8: jax.Array, transform: Transform, dtype: str
+) -> dict[str, jax.Array]:
+    """`pixel_errors` of images B x H x W x C restored from all T members in one call of `restore`."""
+    originals = to_float(images_uint8, jnp.dtype(dtype))
     inputs_TxB = transform.apply_all(originals)
     restored = restore(inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
-    return restored.reshape(transform.count, *originals.shape)
+    return pixel_errors(restored.reshape(transform.count, *originals.shape), originals)
 
 
 @functools.cache
@@ -63,8 +67,7 @@ def _batch_errors(transform: Transform, dtype: str, devices: tuple[jax.Device, .
     """(restore, images uint8) -> errors B x T by kind over the devices; compiled once for all parameters."""
 
     def errors(restore, images_uint8):
-        originals = to_float(images_uint8, jnp.dtype(dtype))
-        of_pixels = pixel_errors(_restored(restore, originals, transform), originals)
+        of_pixels = restored_errors(restore, images_uint8, transform, dtype)
         return {kind: values.mean((2, 3, 4)).T for kind, values in of_pixels.items()}
 
     return parallel.split_batch(errors, devices, replicated_result=False)
@@ -76,8 +79,7 @@ def _batch_maps(transform: Transform, error: str, dtype: str, devices: tuple[jax
 
     def maps(restore_and_normal, images_uint8):
         restore, normal_errors_T = restore_and_normal
-        originals = to_float(images_uint8, jnp.dtype(dtype))
-        of_pixels = pixel_errors(_restored(restore, originals, transform), originals)[error]
+        of_pixels = restored_errors(restore, images_uint8, transform, dtype)[error]
         return of_pixels.mean((2, 3, 4)).T, maps_of(of_pixels, normal_errors_T)
 
     return parallel.split_batch(maps, devices, replicated_result=False)

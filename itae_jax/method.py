@@ -46,7 +46,7 @@ class ITAE:
         self.image_shape = tuple(image_shape)
         self.transform = transforms.get(experiment.transform.name)
         height, width, channels = image_shape
-        self.transform.check_size(height, width)
+        self.transform.try_on(image_shape)
         least = models.min_side(experiment.model)
         if min(height, width) < least:
             raise RequestError(

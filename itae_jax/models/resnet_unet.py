@@ -55,7 +55,7 @@ class ResNetUNet(nn.Module):
         x = Conv(self.width, 7, 2, use_bias=False, dtype=self.dtype)(x.astype(self.dtype))
         x = nn.relu(BatchNorm(**shared)(x, train=train))
         skips = [x]
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for factor, blocks in ((1, 3), (2, 4), (4, 6), (8, 3)):
             for block in range(blocks):
                 stride = 2 if block == 0 and factor > 1 else 1

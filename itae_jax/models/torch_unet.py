@@ -3,7 +3,6 @@
 Nothing else imports this file, and PyTorch is not a dependency.
 """
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -51,20 +50,7 @@ class TorchUNet(nn.Module):
 
 def state_dict(params: dict, batch_stats: dict) -> dict[str, torch.Tensor]:
     """The weights of a `UNet` under the names that `TorchUNet.load_state_dict` takes."""
-    named = {}
+    from itae_jax import weights  # here, so that the network itself needs PyTorch alone
 
-    def convolution(prefix, layer):
-        named[f"{prefix}.weight"] = np.transpose(layer["kernel"], (3, 2, 0, 1))
-        named[f"{prefix}.bias"] = layer["bias"]
-
-    for block in range(9):
-        name = f"DoubleConv_{block}"
-        for half in range(2):
-            convolution(f"blocks.{block}.{3 * half}", params[name][f"Conv_{half}"])
-            norm, stats = params[name][f"BatchNorm_{half}"], batch_stats[name][f"BatchNorm_{half}"]
-            prefix = f"blocks.{block}.{3 * half + 1}"
-            named[f"{prefix}.weight"], named[f"{prefix}.bias"] = norm["scale"], norm["bias"]
-            named[f"{prefix}.running_mean"], named[f"{prefix}.running_var"] = stats["mean"], stats["var"]
-            named[f"{prefix}.num_batches_tracked"] = np.zeros((), np.int64)
-    convolution("last", params["Conv_0"])
-    return {name: torch.tensor(np.asarray(value)) for name, value in named.items()}
+    named = weights.to_state_dict({"params": params, "batch_stats": batch_stats})
+    return {name: torch.tensor(value) for name, value in named.items()}

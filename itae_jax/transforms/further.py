@@ -1,0 +1,118 @@
+"""Transforms beyond the paper's, for what colour and orientation do not tell apart.
+
+Each is chosen for the two conditions of the paper's section 3.2: it erases information, and what it
+erases tells normal from anomalous in some kind of data. All take any height and width from 4 up; their
+sizes are shares of the image, so that one name means the same at every resolution.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from itae_jax.transforms.base import Transform
+
+_MASK_GRID = 8
+_SHUFFLE_GRID = 4
+_SHUFFLE_SEED = 0
+_BLUR_SHARE = 1 / 16  # of the shorter side: the standard deviation of the Gaussian
+
+
+def _parity(length: int) -> np.ndarray:
+    """0 or 1 for each pixel of a side cut into `_MASK_GRID` parts: whether its part is odd."""
+    parts = min(_MASK_GRID, length)
+    return np.arange(length, dtype=np.int32) * parts // length % 2
+
+
+def _mask(image, index):
+    """Every fourth patch of an 8 x 8 grid becomes mid grey; the four members cover the image.
+
+    What stood there has to be inferred from what is around it, so an odd part is restored as a usual
+    one. After RIAD (Zavrtanik, Kristan and Skocaj, "Reconstruction by inpainting for visual anomaly
+    detection", Pattern Recognition 2021), whose masks are drawn at random and in several sizes.
+    """
+    height, width, _ = image.shape
+    member_HxW = 2 * _parity(height)[:, None] + _parity(width)[None]
+    return jnp.where((member_HxW == index)[..., None], jnp.zeros((), image.dtype), image)
+
+
+def _shuffle(image, index):
+    """The 4 x 4 patches in one of four fixed orders; rows and columns left over stay where they are.
+
+    Erases where the parts belong and keeps each of them, for anomalies of arrangement: missing,
+    swapped or misplaced. After Noroozi and Favaro, "Unsupervised learning of visual representations
+    by solving jigsaw puzzles", ECCV 2016.
+    """
+    height, width, channels = image.shape
+    # Patches moved by slices and `.at[].set` are overwritten while they are still read, by XLA's CPU
+    # backend of jaxlib 0.10.2; one gather is not.
+    sources_TxP = jnp.asarray(_shuffled_places(height, width))
+    return image.reshape(height * width, channels)[sources_TxP[index]].reshape(image.shape)
+
+
+def _shuffled_places(height: int, width: int) -> np.ndarray:
+    """T x (height * width): for each pixel of the result, the number of the pixel that comes there."""
+    rows, columns = min(_SHUFFLE_GRID, height), min(_SHUFFLE_GRID, width)
+    high, wide = height // rows, width // columns
+    numbers = np.arange(height * width, dtype=np.int32).reshape(height, width)
+    inner = numbers[: rows * high, : columns * wide].reshape(rows, high, columns, wide)
+    patches = inner.swapaxes(1, 2).reshape(rows * columns, high, wide)
+    # Of NumPy's generators, only this one promises the same numbers in every version.
+    draw = np.random.RandomState(_SHUFFLE_SEED)
+    members = []
+    for _ in range(4):
+        moved = patches[draw.permutation(rows * columns)].reshape(rows, columns, high, wide)
+        member = numbers.copy()
+        member[: rows * high, : columns * wide] = moved.swapaxes(1, 2).reshape(rows * high, columns * wide)
+        members.append(member.ravel())
+    return np.stack(members)
+
+
+def _blur(image, index):
+    """A Gaussian blur, of a standard deviation of 1/16 of the shorter side; edges are repeated.
+
+    Erases texture and fine structure and keeps the coarse shape and colour, for scratches, cracks and
+    wrong textures. The idea of the paper's scaling, at a strength that goes with the image's size.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    del index
+    wide = image.dtype if jnp.finfo(image.dtype).bits >= 32 else jnp.float32
+    sigma = min(image.shape[:2]) * _BLUR_SHARE
+    across, along = (
+        jnp.asarray(gaussian_filter1d(np.eye(side), sigma, axis=0, mode="nearest"), wide)
+        for side in image.shape[:2]
+    )
+    blurred = jnp.einsum("Hh,hwc->Hwc", across, image.astype(wide), precision="highest")
+    blurred = jnp.einsum("Ww,hwc->hWc", along, blurred, precision="highest")
+    return blurred.clip(-1, 1).astype(image.dtype)
+
+
+def _drop_channel(image, index):
+    """Red, green or blue becomes mid grey; grey images, which have no channel to spare, are refused.
+
+    Erases one third of the colour and keeps its brightness and place in the others, for wrong colours
+    on right shapes. After Zhang, Isola and Efros, "Split-brain autoencoders", CVPR 2017, which
+    predict some channels from the others.
+    """
+    dropped = jnp.arange(3, dtype=jnp.int32) == index
+    return jnp.where(dropped.reshape(1, 1, -1), jnp.zeros((), image.dtype), image)
+
+
+def _flip(image, index):
+    """As it is, mirrored left to right, upside down, or both.
+
+    Erases handedness and what is up, and takes images of any shape, where `rotate` needs square ones.
+    Flips are among the transforms of GeoTrans (Golan and El-Yaniv, "Deep anomaly detection using
+    geometric transformations", NeurIPS 2018).
+    """
+    ways = [lambda x: x, lambda x: x[:, ::-1], lambda x: x[::-1], lambda x: x[::-1, ::-1]]
+    return jax.lax.switch(index, ways, image)
+
+
+MASK = Transform("mask", 4, _mask, erases="a quarter of the patches of an 8x8 grid, each quarter in turn")
+SHUFFLE = Transform("shuffle", 4, _shuffle, erases="the order of 4x4 patches (four fixed orders)")
+BLUR = Transform("blur", 1, _blur, erases="detail finer than an eighth of the shorter side")
+DROP_CHANNEL = Transform(
+    "drop_channel", 3, _drop_channel, colour_only=True, erases="red, green or blue; needs colour images"
+)
+FLIP = Transform("flip", 4, _flip, erases="left and right, up and down")
