@@ -38,6 +38,15 @@ def _texts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
+def _add_transform(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--transform",
+        default="",
+        metavar="MODULE:ATTRIBUTE",
+        help="the model's transform if it is code of yours, which will run; asked for where it is needed",
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="itae", description="Image anomaly detection by restoring what was erased.", allow_abbrev=False
@@ -83,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RATE",
         help="share of normal images called anomalies; default as scored",
     )
+    _add_transform(report)
     report.set_defaults(call=_report)
 
     fit = commands.add_parser(
@@ -122,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RATE",
         help="share of normal images called anomalies; default 0.05",
     )
+    _add_transform(score)
     score.set_defaults(call=_score)
 
     export = commands.add_parser(
@@ -140,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="default: by the ending .onnx or .safetensors, else jax",
     )
+    _add_transform(export)
     export.set_defaults(call=_export)
 
     bench = commands.add_parser(
@@ -314,7 +326,13 @@ def _score(arguments) -> int:
 
     with progress.ScoreProgress() as bar:
         summary = score.score(
-            arguments.model, arguments.images, arguments.out, arguments.heatmaps, arguments.false_alarms, bar
+            arguments.model,
+            arguments.images,
+            arguments.out,
+            arguments.heatmaps,
+            arguments.false_alarms,
+            bar,
+            arguments.transform,
         )
     print(summary)
     model, scores = shlex.quote(str(arguments.model)), shlex.quote(str(arguments.out))
@@ -326,8 +344,8 @@ def _report(arguments) -> int:
     first = arguments.paths[0]
     if first.is_file() or (first / "normal_scores.csv").is_file():
         return _score_report(arguments, first)
-    if arguments.model or arguments.false_alarms is not None:
-        raise RequestError("--model and --false-alarms are for one file of scores or one model")
+    if arguments.model or arguments.transform or arguments.false_alarms is not None:
+        raise RequestError("--model, --transform and --false-alarms are for one file of scores or one model")
     from itae_jax import report
 
     print(report.text_tables(report.read(arguments.paths)), flush=True)
@@ -343,10 +361,11 @@ def _score_report(arguments, path: Path) -> int:
     parallel.use_cpu_cores()
     from itae_jax import score_report
 
+    options = arguments.false_alarms, arguments.transform
     if path.is_file():
-        page = score_report.write_for_scores(path, arguments.model, arguments.false_alarms)
+        page = score_report.write_for_scores(path, arguments.model, *options)
     else:
-        page = score_report.write_for_model(path, arguments.false_alarms)
+        page = score_report.write_for_model(path, *options)
     print(f"report: {page}")
     return 0
 
@@ -354,7 +373,7 @@ def _score_report(arguments, path: Path) -> int:
 def _export(arguments) -> int:
     from itae_jax import export
 
-    export.export_model(arguments.model, arguments.out, arguments.format)
+    export.export_model(arguments.model, arguments.out, arguments.format, arguments.transform)
     print(f"exported: {arguments.out}")
     return 0
 

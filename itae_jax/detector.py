@@ -259,16 +259,17 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         return details
 
     @classmethod
-    def load(cls, directory: str | Path) -> "ITAEDetector":
+    def load(cls, directory: str | Path, transform: str = "") -> "ITAEDetector":
         """The detector that `save` wrote, or one of a model that `itae fit` made.
 
-        Nothing in the directory is executed. The parameters are those of the model; `contamination`
+        Nothing in the directory is executed; a model with a transform of your own, module:attribute, asks
+        for its name in `transform`, and its code runs. The parameters are those of the model; `contamination`
         can be set anew.
 
         Raises:
           RequestError: there is no model, or it is damaged.
         """
-        model = trained.load(Path(directory))
+        model = trained.load(Path(directory), transform)
         flat, defaults = config.flatten(model.experiment), config.flatten(cls()._experiment(0))
         parameters = {name: flat.pop(field) for name, field in _FIELDS.items()}
         for ours in ("name", "data.name", "data.root"):

@@ -87,7 +87,7 @@ def _batch_maps(transform: Transform, error: str, dtype: str, devices: tuple[jax
 
 def _prepared(restore, images, transform: Transform, devices):
     images = as_images(images)
-    transform.check_size(*images.image_shape[:2])
+    transform.check_size(*images.image_shape)
     devices = tuple(jax.local_devices() if devices is None else devices)
     return restore if isinstance(restore, Partial) else Partial(restore), images, devices
 

@@ -80,13 +80,13 @@ def export(
         partial.unlink(missing_ok=True)
 
 
-def export_model(directory: Path, path: Path, kind: str = "") -> None:
+def export_model(directory: Path, path: Path, kind: str = "", transform: str = "") -> None:
     """Exports a directory that `itae fit` wrote.
 
     Raises:
       RequestError: as `trained.load` and `export`.
     """
-    model = trained.load(directory)
+    model = trained.load(directory, transform)
     detector = model.details.get("detector", {})
     if "rows" in detector or detector.get("factor", 1) > 1:
         raise RequestError(f"{directory}: was fitted on rows or tiny images, which an export does not take")

@@ -67,6 +67,7 @@ def score(
     heatmap_directory: Path | None,
     false_alarms: float,
     progress: Progress,
+    transform: str = "",
 ) -> Summary:
     """Scores images and writes a CSV file, whole or not at all.
 
@@ -77,6 +78,7 @@ def score(
         the paths, which in a folder is that of their names.
       heatmap_directory: gets a PNG of each image's own size, named like the image below `source`.
       false_alarms: the share of normal images that may be called anomalies.
+      transform: as `trained.load` has it.
 
     Raises:
       RequestError: there is no model, no image, or the files cannot be written.
@@ -88,7 +90,7 @@ def score(
     first = next(named, None)
     if first is None:
         raise RequestError(_nothing(source))
-    model = trained.load(model_directory)
+    model = trained.load(model_directory, transform)
     if "rows" in model.details.get("detector", {}) or model.details.get("detector", {}).get("factor", 1) > 1:
         raise RequestError(f"{model_directory}: was fitted on rows or tiny images; use ITAEDetector.load")
     scorer = _Scorer(model, heatmap_directory, false_alarms, progress)

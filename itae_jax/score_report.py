@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from itae_jax import config, figures, score, trained
+from itae_jax import config, evaluate, figures, measures, score, trained
 from itae_jax.config import Experiment
 from itae_jax.data import ArrayImages
 from itae_jax.data.images import UnreadableImageError
@@ -83,7 +83,7 @@ def labels_of(paths: Sequence[str]) -> list[str] | None:
     return labels
 
 
-def write_for_scores(scores: Path, model: Path | None, false_alarms: float | None) -> Path:
+def write_for_scores(scores: Path, model: Path | None, false_alarms: float | None, transform: str = "") -> Path:
     """Writes the page of a file of scores beside it, with the ending .html.
 
     Args:
@@ -96,7 +96,7 @@ def write_for_scores(scores: Path, model: Path | None, false_alarms: float | Non
     if false_alarms is not None and model is None:
         raise RequestError("--false-alarms needs --model MODEL, whose held-out images give the threshold")
     images = read_scores(scores)
-    loaded = None if model is None else trained.load(model)
+    loaded = None if model is None else trained.load(model, transform)
     if loaded and loaded.normal.errors_NxT.shape[1] != images.errors_NxT.shape[1]:
         raise RequestError(f"--model {model}: is not the model that wrote {scores}")
     if false_alarms is not None:
@@ -109,13 +109,13 @@ def write_for_scores(scores: Path, model: Path | None, false_alarms: float | Non
     return _write(scores.with_suffix(".html"), page)
 
 
-def write_for_model(directory: Path, false_alarms: float | None) -> Path:
+def write_for_model(directory: Path, false_alarms: float | None, transform: str = "") -> Path:
     """Writes report.html into a model: its held-out normal images as it scores them, and its settings.
 
     Raises:
       RequestError: it is damaged.
     """
-    model = trained.load(directory)
+    model = trained.load(directory, transform)
     threshold = model.normal.threshold(0.05 if false_alarms is None else false_alarms)
     normal = model.normal
     images = ScoredImages(list(normal.ids), normal.scores_N, normal.scores_N > threshold, normal.errors_NxT, [])
@@ -182,10 +182,6 @@ def _page(images: ScoredImages, threshold: float | None, model: TrainedModel | N
 
 def _measured(images: ScoredImages, labels_N: np.ndarray, is_defect_N: np.ndarray) -> dict:
     """What the labels say of the scores; nothing is chosen by it."""
-    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
-
-    precision, recall, _ = precision_recall_curve(is_defect_N, images.scores_N)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     roc = figures.roc_curves([("AUROC in %", is_defect_N, images.scores_N)])
     roc.set_size_inches(5, 3)
     kinds = []
@@ -194,13 +190,13 @@ def _measured(images: ScoredImages, labels_N: np.ndarray, is_defect_N: np.ndarra
         kind = {"label": label, "count": int(inside.sum()), "above": float(images.is_anomaly_N[inside].mean())}
         if is_defect_N[inside].all():
             compared = inside | ~is_defect_N
-            kind["auroc"] = float(roc_auc_score(is_defect_N[compared], images.scores_N[compared]))
+            kind["auroc"] = evaluate.auroc(is_defect_N[compared], images.scores_N[compared])
         kinds.append(kind)
     return {
-        "auroc": float(roc_auc_score(is_defect_N, images.scores_N)),
-        "ap": float(average_precision_score(is_defect_N, images.scores_N)),
+        "auroc": evaluate.auroc(is_defect_N, images.scores_N),
+        "ap": measures.average_precision(is_defect_N, images.scores_N),
         "share": float(is_defect_N.mean()),
-        "f1": float(f1.max()),
+        "f1": measures.best_f1(is_defect_N, images.scores_N),
         "kinds": kinds,
         "roc": _png(roc),
     }

@@ -200,13 +200,22 @@ def read_config(directory: Path) -> tuple[Experiment, tuple[int, int, int], dict
         raise RequestError(f"{path}: {reason}; fit the model again") from None
 
 
-def load(directory: Path) -> TrainedModel:
-    """Reads a model; nothing in it is executed.
+def load(directory: Path, transform: str = "") -> TrainedModel:
+    """Reads a model; nothing in it is executed, nor anything that it names.
+
+    Args:
+      transform: the model's transform, if it is the user's own `module:attribute`, whose code then runs.
 
     Raises:
-      RequestError: there is none, or it is damaged.
+      RequestError: there is none, it is damaged, or it names code that the user did not.
     """
     experiment, image_shape, details = read_config(directory)
+    name = experiment.transform.name
+    if ":" in name and name != transform:
+        raise RequestError(
+            f"{directory}: was fitted with the transform {name}, code that is not part of itae_jax; if you "
+            f"know and trust it, add --transform {name} (in Python transform={name!r})"
+        )
     here = dataclasses.replace(experiment, compute=dataclasses.replace(experiment.compute, devices=0))
     itae = method.of(method.fitting(here, experiment.train.batch_size), image_shape)
     normal = read_normal_scores(directory, itae.transform.count)

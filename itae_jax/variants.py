@@ -28,6 +28,8 @@ def load(path: Path, assignments: Iterable[str], chosen: Sequence[str] | None) -
         there = ", ".join(filter(None, experiments)) or "none"
         raise RequestError(f"--variants: {path} has no variant {unknown[0]!r}; its variants: {there}")
     assignments = list(assignments)
+    if path.suffix == ".json" and not any(text.startswith("transform.name=") for text in assignments):
+        _check_names_no_code(path, experiments)
     overridden = {
         variant: config.override(experiment, assignments)
         for variant, experiment in experiments.items()
@@ -41,6 +43,17 @@ def load(path: Path, assignments: Iterable[str], chosen: Sequence[str] | None) -
                 f"--set: leaves the variants {other} and {variant} alike; choose one by --variants"
             )
     return overridden
+
+
+def _check_names_no_code(path: Path, experiments: dict[str, Experiment]) -> None:
+    """A record may come from anybody: code that it names runs only if the user names it too."""
+    for experiment in experiments.values():
+        name = experiment.transform.name
+        if ":" in name:
+            raise RequestError(
+                f"{path}: was run with the transform {name}, code that is not part of itae_jax; if you know "
+                f"and trust it, add --set transform.name={name}"
+            )
 
 
 def directories(out: Path, experiments: dict[str, Experiment]) -> dict[str, Path]:

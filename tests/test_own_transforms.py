@@ -2,13 +2,14 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from itae_jax import cli, transforms
+from itae_jax import ITAEDetector, cli, transforms
 from itae_jax.errors import RequestError
 
 ROOT = Path(__file__).parent.parent
@@ -178,3 +179,31 @@ def test_the_example_of_the_documentation_obeys_the_laws_and_trains(here, capsys
     command = ["run", DIGITS, "--classes", "6", "--out", "out", *SMALL, f"transform.name={spec}"]
     assert cli.main(command) == 0
     assert Path("out/results.csv").exists()
+
+
+def test_code_that_a_model_names_runs_only_if_the_user_names_it_too(here, small_model, tmp_path, capsys):
+    here("of_a_stranger", "open('executed', 'w').close()\n" + GOOD)
+    shutil.copytree(small_model, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    record = json.loads(path.read_text())
+    record["experiment"]["transform"]["name"] = name = "of_a_stranger:LEFT"
+    path.write_text(json.dumps(record))
+    model = str(tmp_path / "model")
+    for command in (
+        ["score", model, str(small_model.parent / "good"), "--out", "scores.csv"],
+        ["report", model],
+        ["export", model, "--out", "file.jaxexport"],
+        ["run", str(path)],
+    ):
+        if command[0] == "run":
+            path.write_text(json.dumps(record["experiment"]))
+        assert cli.main(command) == 2
+        error = capsys.readouterr().err
+        assert f"the transform {name}, code that is not part of itae_jax" in error and error.count("\n") == 1
+    path.write_text(json.dumps(record))
+    with pytest.raises(RequestError, match=f"transform='{name}'"):
+        ITAEDetector.load(model)
+    assert not (tmp_path / "executed").exists()
+    assert cli.main(["report", model, "--transform", name]) == 2  # trusted, but of another size than the state
+    assert "of another network" in capsys.readouterr().err
+    assert (tmp_path / "executed").exists()
