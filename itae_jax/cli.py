@@ -10,8 +10,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from itae_jax import interrupt
 from itae_jax.errors import RequestError
-from itae_jax.interrupt import terminate_as_interrupt
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     parsed = argparse.Namespace(command="")
     try:
-        with terminate_as_interrupt():
+        with interrupt.as_exception():
             parsed = _parser().parse_args(arguments)
             return parsed.call(parsed)
     except RequestError as error:

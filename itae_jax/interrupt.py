@@ -1,11 +1,13 @@
-"""Signals that wait until a state is saved."""
+"""Signals that wait until they can do no harm: until a state is saved, until an import is done."""
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP = (signal.SIGINT, signal.SIGTERM)
+_LATER = signal.SIGALRM  # a signal that was put off comes again as this one
+_SECONDS = 0.05
 
 
 class Stop:
@@ -21,37 +23,52 @@ def deferred(wanted: bool = True) -> Iterator[Stop]:
     Python handles signals in the main thread alone; in another, or if not `wanted`, nothing changes.
     """
     stop = Stop()
-    if not wanted or threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def handle(number, frame):
         stop.requested = True
-        for each in _SIGNALS:
+        for each in _STOP:
             signal.signal(each, signal.SIG_DFL)
 
-    try:
-        for number in _SIGNALS:
-            signal.signal(number, handle)
+    with _handled(handle) if wanted else contextlib.nullcontext():
         yield stop
+
+
+@contextlib.contextmanager
+def as_exception() -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM raise KeyboardInterrupt, but not in the middle of an import.
+
+    Libraries make other errors of an exception that is raised there.
+    """
+
+    def handle(number, frame):
+        if _is_importing(frame):
+            signal.setitimer(signal.ITIMER_REAL, _SECONDS)
+        else:
+            raise KeyboardInterrupt
+
+    with _handled(handle):
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextlib.contextmanager
+def _handled(handle: Callable) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (*_STOP, _LATER)}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Inside, SIGTERM raises KeyboardInterrupt, as SIGINT does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number, frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _is_importing(frame) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

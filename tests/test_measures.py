@@ -198,8 +198,10 @@ def test_the_mean_of_an_error_map_is_the_score(rng, name, error):
 
     errors = evaluate.restoration_errors(restore, images, transform, error)
     normal = evaluate.normal_errors(errors)
-    maps = evaluate.error_maps(restore, images, transform, normal, error, batch_size=3)
-    assert maps.shape == (7, 8, 8)
+    batches = list(evaluate.batch_maps(restore, images, transform, normal, error, batch_size=3))
+    positions, batch_errors, maps = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    assert positions.tolist() == list(range(7)) and maps.shape == (7, 8, 8)
+    np.testing.assert_allclose(batch_errors, errors, rtol=1e-6)
     np.testing.assert_allclose(maps.mean((1, 2)), evaluate.anomaly_scores(errors, normal), rtol=1e-5)
 
 
