@@ -13,7 +13,7 @@ from pathlib import Path
 import publish_faults
 import publish_speed
 
-from itae_jax import config, finished, paper, tables, variants
+from itae_jax import config, experiment_files, finished, paper, tables, variants
 from itae_jax.errors import RequestError
 from itae_jax.finished import RunResults
 from itae_jax.report import describe
@@ -60,7 +60,7 @@ def add(directory: Path) -> None:
 def paper_table(experiment: str) -> str:
     """The table of the paper that an experiment file compares with; empty for none."""
     path = EXPERIMENTS / f"{experiment}.py"
-    return next(iter(config.load_experiments(path).values())).paper_table if path.exists() else ""
+    return next(iter(experiment_files.load(path).values())).paper_table if path.exists() else ""
 
 
 def as_results(rows: list[dict[str, str]]) -> RunResults:

@@ -11,205 +11,10 @@ import sys
 from pathlib import Path
 
 from itae_jax import interrupt
+from itae_jax.arguments import build as build_parser
 from itae_jax.errors import RequestError
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise RequestError(f"{message}; see {self.prog} --help")
-
-
-def _integers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers like 0,1,2") from None
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; name a directory")
-    return Path(text)
-
-
-def _texts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
-
-
-def _add_transform(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--transform",
-        default="",
-        metavar="MODULE:ATTRIBUTE",
-        help="the model's transform if it is code of yours, which will run; asked for where it is needed",
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="itae", description="Image anomaly detection by restoring what was erased.", allow_abbrev=False
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    run = commands.add_parser(
-        "run",
-        help="train and score an experiment, once for each normal class",
-        epilog="example: itae run experiments/digits.py --classes 6 --set train.epochs=20 --out runs/six",
-        allow_abbrev=False,
-    )
-    run.add_argument(
-        "experiment", type=Path, metavar="EXPERIMENT.py", help="or the config.json of a run, to repeat it"
-    )
-    run.add_argument("--out", type=_path, help="directory of the results; default runs/<experiment>")
-    run.add_argument(
-        "--classes", type=_texts, help="normal classes, indices or names: 0,7; default the experiment's"
-    )
-    run.add_argument("--variants", type=_texts, help="of an experiment that has several; default all")
-    run.add_argument("--seeds", type=_integers, help="seeds: 0,1,2; default the experiment's")
-    run.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="override config fields"
-    )
-    run.set_defaults(call=_run)
-
-    report = commands.add_parser(
-        "report",
-        help="write tables and a page of finished runs, or a page of a trained model or of scores",
-        description="Of run directories, those of one experiment joined: report.html, .md and .csv into the "
-        "first of them. Of a trained model: a page into it. Of a file of scores: a page beside it.",
-        epilog="examples: itae report runs/machine1 runs/machine2; itae report model; "
-        "itae report scores.csv --model model",
-        allow_abbrev=False,
-    )
-    report.add_argument(
-        "paths", nargs="+", type=_path, metavar="PATH", help="directories of runs, or one model or scores.csv"
-    )
-    report.add_argument("--model", type=_path, help="of scores: the model, for heat maps and restorations")
-    report.add_argument(
-        "--false-alarms",
-        type=float,
-        metavar="RATE",
-        help="share of normal images called anomalies; default as scored",
-    )
-    _add_transform(report)
-    report.set_defaults(call=_report)
-
-    fit = commands.add_parser(
-        "fit",
-        help="train on a folder of normal images",
-        description="Trains on a folder of normal images. What is not given is chosen by looking at them.",
-        epilog="example: itae fit photos/good --out model",
-        allow_abbrev=False,
-    )
-    fit.add_argument("images", type=_path, metavar="IMAGES", help="folder of normal images, and folders in it")
-    fit.add_argument("--out", type=_path, required=True, metavar="MODEL", help="directory of the model")
-    fit.add_argument("--epochs", help="passes over the images")
-    fit.add_argument("--size", help="side in pixels that images are brought to")
-    fit.add_argument("--seed", help="decides what is held out and all random draws; default 0")
-    fit.add_argument("--holdout", type=float, default=0.2, help="share kept for the threshold; default 0.2")
-    fit.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="set config fields"
-    )
-    fit.set_defaults(call=_fit)
-
-    score = commands.add_parser(
-        "score",
-        help="score images by a trained model",
-        description="Scores images by a trained model: higher = more anomalous, 1 = the mean of normal ones.",
-        epilog="examples: itae score model photos/new --out scores.csv --heatmaps heatmaps; "
-        "find photos -name '*.png' | itae score model - --out scores.csv",
-        allow_abbrev=False,
-    )
-    score.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
-    score.add_argument("images", metavar="IMAGES", help="folder, file, or - for paths on standard input")
-    score.add_argument("--out", type=_path, required=True, metavar="scores.csv", help="CSV file to write")
-    score.add_argument("--heatmaps", type=_path, metavar="DIR", help="directory for a heat map of each image")
-    score.add_argument(
-        "--false-alarms",
-        type=float,
-        default=0.05,
-        metavar="RATE",
-        help="share of normal images called anomalies; default 0.05",
-    )
-    _add_transform(score)
-    score.set_defaults(call=_score)
-
-    export = commands.add_parser(
-        "export",
-        help="write a trained model as one file for use elsewhere",
-        description="Writes the scoring function (jax, onnx) with FILE.json beside it, or the network's "
-        "weights (safetensors).",
-        epilog="examples: itae export model --out model.jaxexport; itae export model --out weights.safetensors",
-        allow_abbrev=False,
-    )
-    export.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
-    export.add_argument("--out", type=_path, required=True, metavar="FILE", help="file to write")
-    export.add_argument(
-        "--format",
-        choices=("jax", "onnx", "safetensors"),
-        default="",
-        help="default: by the ending .onnx or .safetensors, else jax",
-    )
-    _add_transform(export)
-    export.set_defaults(call=_export)
-
-    bench = commands.add_parser(
-        "bench",
-        help="measure the speed of training and scoring beside PyTorch's, or of reading images",
-        epilog="examples: itae bench --widths 16,64 --json bench.json; itae bench data --count 20000",
-        allow_abbrev=False,
-    )
-    bench.add_argument(
-        "what", nargs="?", choices=("network", "data"), default="network", help="default network"
-    )
-    bench.add_argument("--count", type=int, default=2000, help="of data: JPEG files to generate; default 2000")
-    bench.add_argument("--widths", type=_integers, default=[16, 32, 64], help="default 16,32,64")
-    bench.add_argument(
-        "--rounds",
-        type=int,
-        default=5,
-        help="alternations of all contenders, or passes over the files; default 5",
-    )
-    bench.add_argument("--json", type=Path, help="file to write the figures to")
-    bench.set_defaults(call=_bench)
-
-    data = commands.add_parser(
-        "data", help="list the data sets, or prepare one", epilog="example: itae data list --root ~/data"
-    )
-    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listed = actions.add_parser("list", help="what there is, how to get it, and what can be run right now")
-    listed.add_argument("--root", default="", help="directory to look in; default TFDS's own")
-    listed.set_defaults(call=_data_list)
-    prepare = actions.add_parser(
-        "prepare",
-        help="download and prepare a data set of TensorFlow Datasets",
-        epilog="example: itae data prepare mnist --root ~/data",
-        allow_abbrev=False,
-    )
-    prepare.add_argument("name", metavar="NAME")
-    prepare.add_argument("--root", default="", help="directory to put it into; default TFDS's own")
-    prepare.add_argument(
-        "--manual-dir", default="", help="directory with the original files, if downloaded already"
-    )
-    prepare.set_defaults(call=_data_prepare)
-
-    transforms = commands.add_parser(
-        "transforms",
-        help="list the erasing transforms, or check one",
-        epilog="examples: itae transforms; itae transforms check my_module:MyTransform",
-        allow_abbrev=False,
-    )
-    transforms.set_defaults(call=_transforms)
-    check = transforms.add_subparsers(metavar="ACTION").add_parser(
-        "check",
-        help="ask a transform, such as one of your own, the laws that training and scoring rely on",
-        epilog="example: itae transforms check my_module:MyTransform",
-        allow_abbrev=False,
-    )
-    check.add_argument("name", metavar="NAME", help="as in transform.name: gray+rotate, or module:attribute")
-    check.set_defaults(call=_transforms_check)
-    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -217,8 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = argparse.Namespace(command="")
     try:
         with interrupt.as_exception():
-            parsed = _parser().parse_args(arguments)
-            return parsed.call(parsed)
+            parsed = build_parser().parse_args(arguments)
+            return _COMMANDS[parsed.call](parsed)
     except RequestError as error:
         print(f"itae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -441,3 +246,18 @@ def _transforms_check(arguments) -> int:
     for finding in findings:
         print(f"{finding.law:<15}{'ok    ' if finding.holds else 'FAILED'}  {finding.found}")
     return 0 if all(finding.holds for finding in findings) else 1
+
+
+# What the parser calls a command, and what does it.
+_COMMANDS = {
+    "run": _run,
+    "report": _report,
+    "fit": _fit,
+    "score": _score,
+    "export": _export,
+    "bench": _bench,
+    "data_list": _data_list,
+    "data_prepare": _data_prepare,
+    "transforms": _transforms,
+    "transforms_check": _transforms_check,
+}

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from itae_jax import config, results, variants
+from itae_jax import config, experiment_files, results, variants
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
@@ -72,7 +72,7 @@ def read(directory: Path) -> RunResults:
     """
     if not (directory / "results.csv").is_file():
         raise RequestError(f"{directory}: no results.csv there; name the --out directory of a run")
-    experiment = config.read_record(directory / "config.json")
+    experiment = experiment_files.read_record(directory / "config.json")
     rows = [row for _, row in sorted(results.read_results(directory).items())]
     if not rows:
         raise RequestError(f"{directory}: results.csv has no row yet; let a training finish")

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from itae_jax import config
+from itae_jax import config, experiment_files
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
@@ -57,7 +57,7 @@ def check_same_experiment(out: Path, experiment: Experiment) -> None:
         return
     if _is_untouched(out):
         return
-    different = config.differences(config.read_record(path), experiment)
+    different = config.differences(experiment_files.read_record(path), experiment)
     if different:
         raise RequestError(
             f"--out {out}: holds results of another config ({'; '.join(different)}); "

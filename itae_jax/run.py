@@ -11,7 +11,9 @@ import numpy as np
 from itae_jax import config, data, measures, results
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
+from itae_jax.data import Images
 from itae_jax.errors import DamagedError, DivergedError, RequestError
+from itae_jax.method import ITAE, FittedITAE
 
 _ILLUSTRATED = 11
 
@@ -55,8 +57,6 @@ def run(
     Raises:
       RequestError: before anything is written, if the request cannot be carried out.
     """
-    from itae_jax.method import ITAE
-
     results.check_same_experiment(out, experiment)
     dataset = data.load(experiment.data)
     chosen = dataset.trainable if classes is None else map(dataset.class_index, classes)
@@ -78,7 +78,7 @@ def run(
             results.write_csv(out / "paper.csv", paper)
         progress.start(len(todo), experiment.train.epochs)
         for normal_class, seed in todo:
-            _run_job(experiment, out, dataset, splits[normal_class], normal_class, seed, method, progress)
+            _Job(experiment, out, dataset, splits[normal_class], normal_class, seed, method, progress).run()
         if dataset.unreadable:
             rows = [{"image": name, "reason": why} for name, why in sorted(dataset.unreadable.items())]
             results.write_csv(out / "unreadable.csv", rows)
@@ -91,79 +91,105 @@ def _rows_of(jobs, out: Path) -> list[dict[str, str]]:
     return [rows[job] for job in jobs]
 
 
-def _run_job(experiment, out, dataset, split, normal_class, seed, method, progress) -> None:
-    """Trains and scores one class with one seed, from whatever an interrupted run left of it."""
-    train_images, test_images = split.train_images.in_memory(), split.test_images.in_memory()
-    directory = results.job_directory(out, normal_class, seed)
-    directory.mkdir(parents=True, exist_ok=True)
-    row = {
-        "experiment": experiment.name,
-        "dataset": dataset.name,
-        "method": experiment.method,
-        "normal_class": normal_class,
-        "normal_class_name": dataset.class_names[normal_class],
-        "seed": seed,
-        "epochs": experiment.train.epochs,
-        "num_train": len(train_images),
-        "num_test": len(test_images),
-        "device": results.describe_devices(method.trainer.devices),
-        "dtype": experiment.compute.dtype,
-        "width": experiment.model.width,
-        "transform": experiment.transform.name,
-        "normal_label": split.normal_label,
-        "settings": config.settings(experiment),
-        "data_copy": dataset.source,
-        "commit": results.source_commit(),
-        "variant": experiment.variant,
-    }
-    try:
-        fitted = _fit(experiment, out, train_images, test_images, split, row, directory, method, progress)
-    except DivergedError as error:
-        row |= {"note": f"{results.FAILED}{error}"}
-    else:
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """One class with one seed of a sweep."""
+
+    experiment: Experiment
+    out: Path
+    dataset: data.Dataset | data.InspectionDataset
+    split: data.OneClassSplit
+    normal_class: int
+    seed: int
+    method: ITAE
+    progress: Progress
+
+    @property
+    def name(self) -> str:
+        return self.dataset.class_names[self.normal_class]
+
+    @property
+    def directory(self) -> Path:
+        return results.job_directory(self.out, self.normal_class, self.seed)
+
+    def run(self) -> None:
+        """Trains and scores, from whatever an interrupted run left, and adds the row to results.csv."""
+        train_images, test_images = self.split.train_images.in_memory(), self.split.test_images.in_memory()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        row = self._common() | {"num_train": len(train_images), "num_test": len(test_images)}
+        try:
+            row |= self._measured(self._fit(train_images, test_images), test_images)
+        except DivergedError as error:
+            row["note"] = f"{results.FAILED}{error}"
+        results.add_result(self.out, row)
+        self.progress.finished({column: str(row.get(column, "")) for column in results.COLUMNS})
+
+    def _common(self) -> dict:
+        """The columns that are known before training."""
+        experiment = self.experiment
+        return {
+            "experiment": experiment.name,
+            "dataset": self.dataset.name,
+            "method": experiment.method,
+            "normal_class": self.normal_class,
+            "normal_class_name": self.name,
+            "seed": self.seed,
+            "epochs": experiment.train.epochs,
+            "device": results.describe_devices(self.method.trainer.devices),
+            "dtype": experiment.compute.dtype,
+            "width": experiment.model.width,
+            "transform": experiment.transform.name,
+            "normal_label": self.split.normal_label,
+            "settings": config.settings(experiment),
+            "data_copy": self.dataset.source,
+            "commit": results.source_commit(),
+            "variant": experiment.variant,
+        }
+
+    def _fit(self, train_images: Images, test_images: Images) -> FittedITAE:
+        """The method as an earlier run fitted it, if it came as far as that, or trained now."""
+        state, settings = self.directory / "state", self.experiment.train
+        if state.exists():
+            try:
+                return self.method.load(state)
+            except DamagedError as error:
+                self.progress.say(f"{error}; training again")
+        checkpoints = Checkpoints(
+            self.directory / "checkpoints",
+            settings.checkpoint_minutes,
+            settings.keep_checkpoints,
+            self.progress.say,
+        )
+        job = {"normal_class": self.normal_class, "seed": self.seed}
+        metrics = results.Metrics(self.out / "metrics.jsonl", job)
+
+        def on_report(report, fitted_so_far):
+            self.progress.epoch(self.name, self.seed, report.epoch, report.loss, report.learning_rate)
+            entry = dataclasses.asdict(report)
+            if self.experiment.evaluate.every_epochs:
+                entry["auroc"] = measures.auroc(self.split, fitted_so_far().score(test_images).scores_N)
+            metrics.add(entry)
+
+        fitted = self.method.fit(train_images, (self.seed, self.normal_class), on_report, checkpoints)
+        fitted.save(state)
+        checkpoints.remove()
+        return fitted
+
+    def _measured(self, fitted: FittedITAE, test_images: Images) -> dict:
+        """Scores the test images, writes what there is to look at, and returns the columns on it."""
         start = time.perf_counter()
         scores = fitted.score(test_images)
         seconds = time.perf_counter() - start
         readable = np.flatnonzero(~np.isnan(scores.scores_N))
-        row |= {
+        _write_scores(self.directory / "scores.csv", self.split, scores, readable)
+        _write_illustrations(self.directory / "illustrations.npz", self.split, test_images, readable, fitted)
+        return {
             "num_train": fitted.num_train,
             "num_test": len(readable),
             "train_seconds": f"{fitted.train_seconds:.2f}",
             "score_seconds": f"{seconds:.2f}",
-            **measures.columns(split, test_images, scores, fitted),
+            **measures.columns(self.split, test_images, scores, fitted),
         }
-        _write_scores(directory / "scores.csv", split, scores, readable)
-        _write_illustrations(directory / "illustrations.npz", split, test_images, readable, fitted)
-    results.add_result(out, row)
-    progress.finished({column: str(row.get(column, "")) for column in results.COLUMNS})
-
-
-def _fit(experiment, out, train_images, test_images, split, row, directory, method, progress):
-    """The method fitted by an earlier run that came as far as this, or trained now."""
-    state = directory / "state"
-    if state.exists():
-        try:
-            return method.load(state)
-        except DamagedError as error:
-            progress.say(f"{error}; training again")
-    job = {"normal_class": row["normal_class"], "seed": row["seed"]}
-    settings = experiment.train
-    checkpoints = Checkpoints(
-        directory / "checkpoints", settings.checkpoint_minutes, settings.keep_checkpoints, progress.say
-    )
-    metrics = results.Metrics(out / "metrics.jsonl", job)
-
-    def on_report(report, fitted_so_far):
-        progress.epoch(row["normal_class_name"], row["seed"], report.epoch, report.loss, report.learning_rate)
-        entry = dataclasses.asdict(report)
-        if experiment.evaluate.every_epochs:
-            entry["auroc"] = measures.auroc(split, fitted_so_far().score(test_images).scores_N)
-        metrics.add(entry)
-
-    fitted = method.fit(train_images, (row["seed"], row["normal_class"]), on_report, checkpoints)
-    fitted.save(state)
-    checkpoints.remove()
-    return fitted
 
 
 def _check_split(split: data.OneClassSplit, name: str, experiment: Experiment) -> None:

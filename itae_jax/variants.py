@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from itae_jax import config, results
+from itae_jax import config, experiment_files, results
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
@@ -19,10 +19,10 @@ def load(path: Path, assignments: Iterable[str], chosen: Sequence[str] | None) -
     """The experiments of a file, overridden by the assignments; of its variants the chosen ones.
 
     Raises:
-      RequestError: as `config.load_experiments` and `config.override`; there is no such variant; the
+      RequestError: as `experiment_files.load` and `config.override`; there is no such variant; the
         overrides leave two variants alike.
     """
-    experiments = config.load_experiments(path)
+    experiments = experiment_files.load(path)
     unknown = [name for name in chosen or () if name not in experiments or not name]
     if unknown:
         there = ", ".join(filter(None, experiments)) or "none"

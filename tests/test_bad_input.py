@@ -3,11 +3,11 @@
 import json
 import pickle
 import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SMALL_FIT
 from PIL import Image
 
 from itae_jax import cli
@@ -104,8 +104,33 @@ def site(tmp_path_factory, tiny_network):
     with (site / "bad_label" / "class_6" / "seed_0" / "illustrations.npz").open("wb") as file:
         np.savez(file, originals=np.array([Poison()], object))  # an array that is a pickle
 
-    with tarfile.open(site / "archive.tar", "w") as archive:
-        archive.add(site / "notes.txt", "../../escaped.txt")
+    for i in range(12):
+        picture(site / "good" / f"{i}.png", (20, 20 + i % 2))
+    assert cli.main(["fit", str(site / "good"), "--out", str(site / "model"), *SMALL_FIT]) == 0
+    model_copies = (
+        "no_state",
+        "cut_state",
+        "poisoned",
+        "other_format",
+        "other_width",
+        "no_normal",
+        "cut_normal",
+    )
+    for copy in model_copies:
+        shutil.copytree(site / "model", site / copy)
+    shutil.rmtree(site / "no_state" / "state")
+    about = site / "cut_state" / "state" / "about.json"
+    about.write_text(about.read_text()[:-9])
+    for path in (site / "poisoned" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(pickle.dumps(Poison()))
+    record = (site / "model" / "config.json").read_text()
+    (site / "other_format" / "config.json").write_text(record.replace('"format": 1', '"format": 7'))
+    (site / "no_normal" / "normal_scores.csv").unlink()
+    normal = site / "cut_normal" / "normal_scores.csv"
+    normal.write_text(normal.read_text()[:-20])
+    (site / "scores.csv").write_text("path,score\nx,1\n")
+    picture(site / "few" / "0.png")
     return site
 
 
@@ -117,6 +142,10 @@ def run(*settings, experiment=DIGITS, **options):
 
 def folder(name, *settings, **options):
     return run("data.name=folder", f"data.root={{site}}/{name}", "data.image_size=32", *settings, **options)
+
+
+def score(model, *options):
+    return ["score", f"{{site}}/{model}", "{site}/good", "--out", "s.csv", *options]
 
 
 # (arguments, the thing that the message names, the remedy that it names)
@@ -242,7 +271,61 @@ DATA = [
     (run("data.name=mvtec_ad", "data.root={site}/mvtec"), "no images in it", "test"),
     (run("data.name=mnist", "data.root={site}/empty"), "mnist is not in", "itae data prepare mnist"),
 ]
-CASES = [*COMMANDS, *FILES, *SETTINGS, *DATA]
+MODELS = [
+    (["fit"], "IMAGES", "see itae fit --help"),
+    (["fit", "nowhere", "--out", "m"], "nowhere", "name the folder of the normal images"),
+    (["fit", "{site}/empty", "--out", "m"], "0 images in it", "at least 8 are needed"),
+    (["fit", "{site}/few", "--out", "m"], "1 images in it", "at least 8 are needed"),
+    (["fit", "{site}/all_broken", "--out", "m"], "can be read", "all_broken"),
+    (["fit", "{site}/good", "--out", "{site}/pets"], "pets: is not empty", "name a new directory"),
+    (["fit", "{site}/good", "--out", DIGITS], "digits.py: is a file", "name a directory"),
+    (["fit", "{site}/good", "--out", "{site}/model", "--epochs", "9"], "holds another model", "train.epochs"),
+    (["fit", "{site}/good", "--out", "m", "--epochs", "many"], "many", "a whole number"),
+    (["fit", "{site}/good", "--out", "m", "--epochs", "0"], "train.epochs=0", "at least 1"),
+    (["fit", "{site}/good", "--out", "m", "--size", "8"], "images of 8x8", "16 or more"),
+    (["fit", "{site}/good", "--out", "m", "--holdout", "1.5"], "--holdout 1.5", "between 0 and 1"),
+    (["fit", "{site}/good", "--out", "m", "--set", "data.root=x"], "data.root", "itae run alone"),
+    (["fit", "{site}/good", "--out", "m", "--set", "transform.name=drop_channel"], "drop_channel", "channel"),
+    (["score", "nowhere", "{site}/good", "--out", "s.csv"], "nowhere: no trained model", "itae fit IMAGES"),
+    (score("run"), "run: no trained model", "itae fit IMAGES"),
+    (["score", "{site}/model", "nowhere", "--out", "s.csv"], "nowhere", "no such folder or file"),
+    (["score", "{site}/model", "{site}/empty", "--out", "s.csv"], "no images in it", "the endings read are"),
+    (["score", "{site}/model", "{site}/good", "--out", "{site}"], "site", "name a"),
+    (["score", "{site}/model", "{site}/good", "--out", "no/such/s.csv"], "no/such", "can be written"),
+    (score("model", "--false-alarms", "0"), "rate of 0", "between 0 and 1"),
+    (score("model", "--false-alarms", "x"), "'x'", "see itae score --help"),
+    (score("model", "--heatmaps", "{site}/good/h"), "good/h", "outside it"),
+    (score("no_state"), "state: is damaged", "fit the model again"),
+    (
+        score("cut_state"),
+        "state: is damaged",
+        "fit the model again",
+    ),
+    (score("poisoned"), "state: is damaged", "fit the model again"),
+    (
+        score("other_format"),
+        "its format is 7",
+        "fit the model again",
+    ),
+    (
+        score("cut_normal"),
+        "normal_scores.csv",
+        "fit the model again",
+    ),
+    (score("no_normal"), "no trained model", "itae fit IMAGES"),
+    (["report", "{site}/scores.csv"], "scores.csv: its columns", "name a file that itae score wrote"),
+    (["report", "{site}/binary.csv"], "binary.csv", "name a file that itae score wrote"),
+    (["report", "{site}/model", "{site}/run"], "model", "one model at a time"),
+    (["report", "{site}/run", "--false-alarms", "0.1"], "--false-alarms", "one model"),
+    (["export", "nowhere", "--out", "f"], "nowhere: no trained model", "itae fit IMAGES"),
+    (["export", "{site}/model", "--out", "no/such/f"], "no/such/f", "a directory that is there"),
+    (["export", "{site}/model", "--out", "f", "--format", "zip"], "'zip'", "choose from"),
+    (["transforms", "check", "melt"], "'melt'", "choose from identity"),
+    (["transforms", "check", "nothing:HERE"], "nothing:HERE", "put nothing.py into the current directory"),
+    (["transforms", "check", "math:pi"], "math:pi", "expected an itae_jax.Transform"),
+    (["transforms", "check", "a b:c"], "a b:c", "expected module:attribute"),
+]
+CASES = [*COMMANDS, *MODELS, *FILES, *SETTINGS, *DATA]
 
 
 def contents(directory):

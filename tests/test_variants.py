@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from itae_jax import cli, config, results, variants
+from itae_jax import cli, experiment_files, results, variants
 from itae_jax.errors import RequestError
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -122,7 +122,7 @@ def test_a_wrong_file_is_refused(tmp_path, body, message):
     path = tmp_path / "mine.py"
     path.write_text(f"from itae_jax.config import Experiment\ndef get_configs():\n    {body}\n")
     with pytest.raises(RequestError, match=message):
-        config.load_experiments(path)
+        experiment_files.load(path)
 
 
 def test_a_directory_of_runs_stands_for_all_of_them(tmp_path):
@@ -146,7 +146,7 @@ def test_a_damaged_order_is_refused(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("[dtf]*.py")), ids=lambda path: path.stem)
 def test_every_experiment_says_its_command_and_can_be_loaded(path):
-    experiments = config.load_experiments(path)
+    experiments = experiment_files.load(path)
     assert {experiment.name for experiment in experiments.values()} == {path.stem}
     assert f"itae run experiments/{path.name}" in path.read_text()
     for experiment in experiments.values():
