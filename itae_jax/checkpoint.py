@@ -1,8 +1,9 @@
 """States on disk: the only file that names Orbax.
 
 A state directory holds `arrays/`, named arrays written by Orbax, and `about.json`: facts to go with
-them, the shape and type of each, and the SHA-256 of every file, because a flipped bit in an array
-would otherwise come back as a number. It appears whole or not at all. Reading executes nothing.
+them, the shape and type of each, and the SHA-256 of every file and of the arrays' content, because a
+flipped bit in an array would otherwise come back as a number. It appears whole or not at all. Reading
+executes nothing.
 """
 
 import contextlib
@@ -40,7 +41,12 @@ def save(directory: Path, tree, facts: dict | None = None) -> None:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((partial / _ARRAYS).absolute(), arrays)
         shapes = {name: [list(array.shape), array.dtype.name] for name, array in arrays.items()}
-        about = {"facts": facts or {}, "arrays": shapes, "files": _digests(partial / _ARRAYS)}
+        about = {
+            "facts": facts or {},
+            "arrays": shapes,
+            "content": _content(arrays),
+            "files": _digests(partial / _ARRAYS),
+        }
         text = json.dumps({**about, "sha256": _digest_of(about)}, indent=1)
         (partial / _ABOUT).write_text(text, encoding="utf-8")
         shutil.rmtree(directory, ignore_errors=True)
@@ -118,7 +124,7 @@ class Checkpoints:
                 tree, facts = restore(self.directory / str(step), like, {**fact_types, "seconds": float})
             except DamagedError as error:
                 self._on_notice(f"{error}; going on from the checkpoint before it")
-                _remove(self.directory / str(step))
+                remove(self.directory / str(step))
             else:
                 self._seconds_before = facts["seconds"]
                 return tree, facts
@@ -149,12 +155,12 @@ class Checkpoints:
     def remove(self) -> None:
         """Deletes all of them: the training is done and its result saved."""
         self.wait()
-        _remove(self.directory)
+        remove(self.directory)
 
     def _write(self, step, tree, facts) -> None:
         save(self.directory / str(step), tree, facts)
         for old in self.steps()[self._keep :]:
-            _remove(self.directory / str(old))
+            remove(self.directory / str(old))
 
 
 def _named(tree) -> dict[str, object]:
@@ -189,6 +195,14 @@ def _digests(directory: Path) -> dict[str, str]:
     return digests
 
 
+def _content(arrays: dict[str, np.ndarray]) -> str:
+    """The SHA-256 of all arrays, which does not depend on how Orbax lays them out."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
 def _digest_of(about: dict) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
@@ -197,6 +211,7 @@ def _words(shape_and_type) -> str:
     return "missing" if shape_and_type is None else f"{shape_and_type[1]} {shape_and_type[0]}"
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Deletes a file or a directory with all that is in it, if it is there."""
     with contextlib.suppress(OSError):
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -5,16 +5,13 @@ Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of t
 """
 
 import argparse
-import errno
 import shlex
 import sys
 from pathlib import Path
 
 from itae_jax import interrupt
 from itae_jax.arguments import build as build_parser
-from itae_jax.errors import RequestError
-
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     except RequestError as error:
         print(f"itae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except DivergedError as error:
+        print(f"itae: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         resumable = parsed.command in ("run", "fit")
         saved = "; all that was done is saved, the same command goes on" if resumable else ""
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.errno not in DISK_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
         print(f"itae: {where}{error.strerror}; make room, then the same command goes on", file=sys.stderr)

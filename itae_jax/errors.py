@@ -1,5 +1,13 @@
 """Errors that are told in one line."""
 
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+# What making room, or rights, mends: the request was right, and the same one goes on later.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class RequestError(ValueError):
     """The request was wrong: the message says in one line what, where, and what to do.
@@ -9,9 +17,29 @@ class RequestError(ValueError):
     """
 
 
+class UntrainableError(RequestError):
+    """There is not enough to train on; in a sweep, the other classes may have it."""
+
+
 class DamagedError(RequestError):
     """A file is not as it was written; the message names it."""
 
 
 class DivergedError(RuntimeError):
-    """The loss is no longer a finite number; the message says when and at which rate."""
+    """Training no longer gives finite numbers; the message says when and at which rate."""
+
+
+@contextlib.contextmanager
+def writing(path: Path, option: str = "") -> Iterator[None]:
+    """Makes a RequestError of what the system says against writing there, but for a full disk.
+
+    Args:
+      option: of the command line, to which the path was given.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
+        where = f"{option} {error.filename or path}".strip()
+        raise RequestError(f"{where}: {error.strerror or error}; name a place that can be written") from None

@@ -11,6 +11,7 @@ images, of which a threshold is computed at any false-alarm rate.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from itae_jax import evaluate, models, results, trained, weights
-from itae_jax.errors import RequestError
+from itae_jax.errors import RequestError, writing
 from itae_jax.method import FittedITAE
 from itae_jax.models.conv import traced_for
 from itae_jax.trained import NormalScores
@@ -70,12 +71,13 @@ def export(
         raise RequestError(f"--out {path}: name a file in a directory that is there")
     partial = path.with_name(path.name + ".partial")
     try:
-        {"jax": _write_jax, "onnx": _write_onnx, "safetensors": _write_weights}[kind](fitted, partial, about)
-        if kind != "safetensors":
-            results.write_text(_beside(path), json.dumps(about, indent=2) + "\n")
-        os.replace(partial, path)
-    except OSError as error:
-        raise RequestError(f"--out {path}: {error.strerror or error}; name a place to write to") from None
+        with writing(path, "--out"):
+            write = {"jax": _write_jax, "onnx": _write_onnx, "safetensors": _write_weights}[kind]
+            write(fitted, partial, about)
+            if kind != "safetensors":
+                about["sha256"] = _sha256(partial)
+                results.write_text(_beside(path), json.dumps(about, indent=2) + "\n")
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -91,6 +93,11 @@ def export_model(directory: Path, path: Path, kind: str = "", transform: str = "
     if "rows" in detector or detector.get("factor", 1) > 1:
         raise RequestError(f"{directory}: was fitted on rows or tiny images, which an export does not take")
     export(model.fitted, path, kind, model.normal, model.reader.fit)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _beside(path: Path) -> Path:
@@ -219,6 +226,10 @@ def load(path: Path) -> ExportedScorer:
         about = json.loads(_beside(path).read_text(encoding="utf-8"))
         if about["format"] != _FORMAT or about["kind"] != "jax":
             raise ValueError(f"format {about['format']} of kind {about['kind']}, expected {_FORMAT} of jax")
+        if about["sha256"] != _sha256(path):
+            raise ValueError(f"{_beside(path).name} is of another file")
+        if not {"normal_errors", "normal_scores", "image", "error"} <= about.keys():
+            raise ValueError(f"{_beside(path).name} does not tell all it should")
         exported = jax_export.deserialize(bytearray(path.read_bytes()))
         found = exported.in_avals[0].shape[1:]
         if found != tuple(about["image"][key] for key in ("height", "width", "channels")):

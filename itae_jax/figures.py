@@ -21,6 +21,7 @@ def score_histograms(panels: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure
     figure, axes = _grid(len(panels))
     for ax, (title, is_anomaly, scores) in zip(axes, panels, strict=True):
         bins = np.linspace(scores.min(), np.quantile(scores, 0.995) + 1e-9, 31)
+        scores = np.minimum(scores, bins[-1])  # the last bar stands for all beyond it
         for kind, colour, label in ((False, NORMAL, "normal"), (True, ANOMALOUS, "anomalous")):
             ax.hist(scores[is_anomaly == kind], bins, density=True, color=colour, alpha=0.6, label=label)
         ax.set_title(title, fontsize=9)
@@ -108,6 +109,7 @@ def threshold_histogram(
     ax = figure.subplots()
     high = max(np.quantile(scores_N, 0.995), threshold or 0)
     bins = np.linspace(scores_N.min(), high * (1 + 1e-9) + 1e-9, 41)
+    scores_N = np.minimum(scores_N, bins[-1])  # the last bar stands for all beyond it
     if is_anomaly_N is None:
         ax.hist(scores_N, bins, color=NORMAL, alpha=0.8)
     else:

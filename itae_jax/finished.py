@@ -1,7 +1,6 @@
 """Finished runs, read back; what several machines did of one experiment is joined."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -171,13 +170,8 @@ def training_curves(found: RunResults) -> dict[tuple[str, str], dict[int, float]
     """(normal class, seed) -> epoch -> test AUROC while training, where `evaluate.every_epochs` was set."""
     curves: dict[tuple[str, str], dict[int, float]] = {}
     for root in found.roots:
-        path = root / "metrics.jsonl"
-        for line in path.read_text().splitlines() if path.exists() else []:
-            try:
-                entry = json.loads(line)
-                key = str(entry["normal_class"]), str(entry["seed"])
-                if found.directories.get(key) == root:
-                    curves.setdefault(key, {})[int(entry["epoch"])] = float(entry["auroc"])
-            except (ValueError, KeyError, TypeError):
-                continue  # a line without the AUROC, or cut short by a kill
+        for entry in results.read_metrics(root / "metrics.jsonl"):
+            key = str(entry.get("normal_class")), str(entry.get("seed"))
+            if found.directories.get(key) == root and isinstance(entry.get("auroc"), float):
+                curves.setdefault(key, {})[entry["epoch"]] = entry["auroc"]
     return curves

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,11 +11,11 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from itae_jax import config, method, results, trained
+from itae_jax import checkpoint, config, method, results, trained
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment, TrainConfig
 from itae_jax.data import decode, folders, images
-from itae_jax.errors import RequestError
+from itae_jax.errors import RequestError, writing
 from itae_jax.trained import NormalScores, TrainedModel
 
 HOLDOUT = 0.2
@@ -90,7 +89,11 @@ def choose(looks: Sequence[decode.Look], asked: dict, num_train: int, on_cpu: bo
     why = "what a CPU can do; the paper's is 64" if on_cpu else "the paper's"
     chosen.append(Choice("model.width", machine["width"], why))
 
-    batch = min(values.get("train.batch_size", TrainConfig.batch_size), num_train)
+    batch = TrainConfig.batch_size
+    if num_train < 2 * batch:
+        batch = max(1, num_train // 4)
+        chosen.append(Choice("train.batch_size", batch, f"a quarter of the {num_train} that are trained on"))
+    batch = min(values.get("train.batch_size", batch), num_train)
     epochs, why = _PAPER_EPOCHS, "the paper's"
     if machine["steps"]:
         epochs = min(epochs, -(-machine["steps"] // (num_train // batch)))
@@ -163,7 +166,7 @@ def fit(
     basis = {"name": "fit", "data.name": "folder", "data.root": str(source.resolve())}
     experiment = config.from_flat(basis | {choice.field: choice.value for choice in choices} | asked)
     experiment = method.fitting(experiment, len(training))
-    details = {"num_images": len(paths), "holdout": holdout}
+    details = {"num_images": len(paths), "holdout": holdout, "files": _digest(source, paths)}
     if out.is_dir() and trained.is_model(out):
         _check_same(out, experiment, details)
         return False
@@ -179,41 +182,51 @@ def fit(
     for line in _told(source, paths, looks, choices, asked, count):
         progress.say(line)
     work = trained.partial_of(out)
-    try:
+    with writing(out, "--out"):
         work.mkdir(parents=True, exist_ok=True)
         with results.locked(work):
-            if _goes_on(work, experiment, paths):
-                progress.say("an interrupted fit of this model is there; going on with it")
-            _train(work, experiment, itae, everything, training, held_out, details, progress)
-            if unreadable:
-                rows = [{"image": name, "reason": why} for name, why in sorted(unreadable.items())]
-                results.write_csv(work / "unreadable.csv", rows)
+            if not _is_done(work, experiment, details, progress):
+                _train(work, experiment, itae, everything, training, held_out, details, progress)
+            results.add_unreadable(work / "unreadable.csv", unreadable)
             (work / _BEGUN).unlink()
             (work / ".lock").unlink()
             os.replace(work, out)
-    except OSError as error:
-        raise RequestError(f"--out {out}: {error.strerror}; name a directory that can be written") from None
     if unreadable:
         listed = out / "unreadable.csv"
         progress.say(f"{len(unreadable)} images left out because they cannot be read, listed in {listed}")
     return True
 
 
-def _goes_on(work: Path, experiment: Experiment, paths: Sequence[Path]) -> bool:
-    """Whether an interrupted fit of the same config and files is there; clears away what is of another."""
+def _digest(source: Path, paths: Sequence[Path]) -> str:
+    """Which files they are: of their paths below the folder, and their sizes."""
     files = hashlib.sha256()
     for path in paths:
-        files.update(f"{path}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
-    now = {"config": config.compared(experiment), "seed": experiment.seed, "files": files.hexdigest()}
+        name = f"{path.relative_to(source)}\0{path.stat().st_size}\0"
+        files.update(name.encode(errors="surrogateescape"))
+    return files.hexdigest()
+
+
+def _is_done(work: Path, experiment: Experiment, details: dict, progress: Progress) -> bool:
+    """Whether an interrupted fit came to its end; what cannot be gone on with is cleared away.
+
+    What can is of the same config and files.
+    """
+    compared = config.compared(experiment) | {"data.root": ""}
+    now = {"config": compared, "seed": experiment.seed, **details}
     begun = work / _BEGUN
     try:
         before = json.loads(begun.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = None
+    left = Checkpoints(work / "checkpoints", 0, 1).steps()
     if before == now:
-        return (work / "checkpoints").exists()
-    shutil.rmtree(work / "checkpoints", ignore_errors=True)
-    (work / "metrics.jsonl").unlink(missing_ok=True)
+        if left:
+            progress.say("an interrupted fit of this model is there; going on with it")
+        return trained.is_model(work)
+    if left:
+        progress.say(f"{work}: holds an interrupted fit of other settings or images; starting anew")
+    for name in ("checkpoints", "config.json", "normal_scores.csv", "state", "metrics.jsonl", "unreadable.csv"):
+        checkpoint.remove(work / name)
     results.write_text(begun, json.dumps(now))
     return False
 
@@ -236,12 +249,14 @@ def _asked(assignments: Sequence[str]) -> dict:
 
 def _check_same(out: Path, experiment: Experiment, details: dict) -> None:
     old, _, old_details = trained.read_config(out)
-    different = config.differences(old, experiment)
+    different = [text for text in config.differences(old, experiment) if not text.startswith("data.root:")]
     different += [
         f"{key}: {old_details.get(key)} -> {value}"
         for key, value in details.items()
-        if old_details.get(key) != value
+        if key != "files" and old_details.get(key) != value
     ]
+    if not different and old_details.get("files") != details["files"]:
+        different = ["it was fitted on other images"]
     if old.seed != experiment.seed:
         different.append(f"seed: {old.seed} -> {experiment.seed}")
     if different:
@@ -269,12 +284,12 @@ def _told(source, paths, looks, choices, asked, count) -> list[str]:
 
 def _train(work, experiment, itae, everything, training, held_out, details, progress) -> None:
     """Trains, from the newest checkpoint if there is one, scores what was held out, writes the model."""
+    training_images = everything.select(training).in_memory()
     metrics = results.Metrics(work / "metrics.jsonl", {})
     settings = experiment.train
     checkpoints = Checkpoints(
         work / "checkpoints", settings.checkpoint_minutes, settings.keep_checkpoints, progress.say
     )
-    training_images = everything.select(training).in_memory()
     progress.start(experiment.train.epochs)
 
     def on_report(report, fitted_so_far):

@@ -20,7 +20,8 @@ class Stop:
 def deferred(wanted: bool = True) -> Iterator[Stop]:
     """Inside, the first SIGINT or SIGTERM only sets `requested`; the second one ends the process at once.
 
-    Python handles signals in the main thread alone; in another, or if not `wanted`, nothing changes.
+    At the end KeyboardInterrupt is raised if it was requested, so that none is ever lost. Python handles
+    signals in the main thread alone; in another, or if not `wanted`, nothing changes.
     """
     stop = Stop()
 
@@ -31,6 +32,8 @@ def deferred(wanted: bool = True) -> Iterator[Stop]:
 
     with _handled(handle) if wanted else contextlib.nullcontext():
         yield stop
+    if stop.requested:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -110,6 +110,8 @@ def why_undefined(is_anomaly_N: np.ndarray) -> str:
     """Why test images have no AUROC, or nothing if they have one."""
     if is_anomaly_N.any() and not is_anomaly_N.all():
         return ""
+    if not len(is_anomaly_N):
+        return "AUROC is not defined: no test image can be read"
     kind = "anomalous" if is_anomaly_N.any() else "normal"
     return f"AUROC is not defined: the {len(is_anomaly_N)} test images are all {kind}"
 

@@ -18,7 +18,7 @@ from itae_jax import checkpoint, evaluate, models, parallel, train, transforms
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import DataConfig, Experiment
 from itae_jax.data.images import Images, as_images, check_shape
-from itae_jax.errors import RequestError
+from itae_jax.errors import DivergedError, RequestError
 from itae_jax.trainer import Report, Trainer
 
 
@@ -87,6 +87,8 @@ class ITAE:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         errors = self.errors(variables, images)
         normal_errors = {kind: evaluate.normal_errors(errors_NxT) for kind, errors_NxT in errors.items()}
+        if not np.isfinite(list(normal_errors.values())).all():
+            raise DivergedError("the restoration errors of the training images are not finite numbers")
         num_train = int((~np.isnan(errors["l1"]).all(axis=1)).sum())
         return FittedITAE(self, variables, normal_errors, num_train)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from itae_jax import config, experiment_files
 from itae_jax.config import Experiment
-from itae_jax.errors import RequestError
+from itae_jax.errors import RequestError, writing
 
 COLUMNS = [
     *("experiment", "dataset", "method", "normal_class", "normal_class_name", "seed", "epochs", "auroc"),
@@ -70,24 +70,29 @@ def _is_untouched(out: Path) -> bool:
     return not (out / "results.csv").exists() and not any(out.glob("class_*"))
 
 
-def create(out: Path, experiment: Experiment) -> None:
-    """Makes the directory and writes config.json, if no training has begun under an earlier one.
+@contextlib.contextmanager
+def begun(out: Path, experiment: Experiment) -> Iterator[None]:
+    """Holds a run directory, made if need be, for this process and this experiment.
+
+    config.json is written if no training has begun under an earlier one.
 
     Raises:
-      RequestError: the directory cannot be made.
+      RequestError: the directory cannot be made, another run holds it, or it is of another experiment.
     """
-    record = dataclasses.asdict(experiment) | {"environment": describe_environment()}
-    try:
+    with writing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        check_same_experiment(out, experiment)
         if _is_untouched(out):
-            write_text(out / "config.json", json.dumps(record, indent=2) + "\n")
-    except OSError as error:
-        raise RequestError(f"--out {out}: {error.strerror}; name a directory that can be written") from None
+            record = dataclasses.asdict(experiment) | {"environment": describe_environment()}
+            with writing(out, "--out"):
+                write_text(out / "config.json", json.dumps(record, indent=2) + "\n")
+        yield
 
 
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Holds a run directory for this process; the system lets go of it however the process ends.
+    """Holds a directory for this process; the system lets go of it however the process ends.
 
     Raises:
       RequestError: another run holds it.
@@ -100,6 +105,15 @@ def locked(out: Path) -> Iterator[None]:
         except BlockingIOError:
             raise RequestError(f"--out {out}: another run is writing there; wait, or name another") from None
         yield
+
+
+def add_unreadable(path: Path, unreadable: dict[str, str]) -> None:
+    """Adds images that cannot be read, and why, to those that a file lists already."""
+    rows = read_csv(path) if path.exists() else []
+    known = {row["image"]: row["reason"] for row in rows}
+    if unreadable.keys() - known.keys():
+        reasons = sorted((known | unreadable).items())
+        write_csv(path, [{"image": name, "reason": why} for name, why in reasons])
 
 
 def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
@@ -150,14 +164,23 @@ class Metrics:
             file.write(json.dumps({**self._job, **entry}) + "\n")
 
     def _forget_from(self, epoch: int) -> None:
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = []
-        for line in lines:
-            with contextlib.suppress(ValueError):  # the run was killed while it wrote this one
-                found = json.loads(line)
-                if {key: found[key] for key in self._job} != self._job or found["epoch"] < epoch:
-                    kept.append(line + "\n")
+        kept = [
+            json.dumps(entry) + "\n"
+            for entry in read_metrics(self._path)
+            if {key: entry.get(key) for key in self._job} != self._job or entry["epoch"] < epoch
+        ]
         write_text(self._path, "".join(kept))
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """The entries of metrics.jsonl; lines that a kill cut short, or that are none of ours, are left out."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and isinstance(entry.get("epoch"), int):
+                entries.append(entry)
+    return entries
 
 
 def is_same_dataset(printed: str, ours: str) -> bool:

@@ -12,7 +12,7 @@ from itae_jax import config, data, measures, results
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
 from itae_jax.data import Images
-from itae_jax.errors import DamagedError, DivergedError, RequestError
+from itae_jax.errors import DamagedError, DivergedError, RequestError, UntrainableError
 from itae_jax.method import ITAE, FittedITAE
 
 _ILLUSTRATED = 11
@@ -65,13 +65,18 @@ def run(
     splits = {normal_class: dataset.split(normal_class, *limits) for normal_class in dict(jobs)}
     for normal_class, split in splits.items():
         _check_split(split, dataset.class_names[normal_class], experiment)
+    for row in results.read_results(out).values():
+        if row["data_copy"] != dataset.source:
+            raise RequestError(
+                f"--out {out}: holds results of other data ({row['data_copy']}; now {dataset.source}); "
+                "name another directory"
+            )
     method = ITAE(experiment, dataset.image_shape)
     paper = _paper_rows(experiment, dataset, paper_file)
 
     if all(job in results.read_results(out) for job in jobs):
         return _rows_of(jobs, out), 0
-    results.create(out, experiment)
-    with results.locked(out):
+    with results.begun(out, experiment):
         finished = results.read_results(out)
         todo = [job for job in jobs if job not in finished]
         if paper:
@@ -79,10 +84,9 @@ def run(
         progress.start(len(todo), experiment.train.epochs)
         for normal_class, seed in todo:
             _Job(experiment, out, dataset, splits[normal_class], normal_class, seed, method, progress).run()
+            results.add_unreadable(out / "unreadable.csv", dataset.unreadable)
         if dataset.unreadable:
-            rows = [{"image": name, "reason": why} for name, why in sorted(dataset.unreadable.items())]
-            results.write_csv(out / "unreadable.csv", rows)
-            progress.unreadable(rows, out / "unreadable.csv")
+            progress.unreadable(results.read_csv(out / "unreadable.csv"), out / "unreadable.csv")
     return _rows_of(jobs, out), len(todo)
 
 
@@ -119,7 +123,7 @@ class _Job:
         row = self._common() | {"num_train": len(train_images), "num_test": len(test_images)}
         try:
             row |= self._measured(self._fit(train_images, test_images), test_images)
-        except DivergedError as error:
+        except (DivergedError, UntrainableError) as error:
             row["note"] = f"{results.FAILED}{error}"
         results.add_result(self.out, row)
         self.progress.finished({column: str(row.get(column, "")) for column in results.COLUMNS})
@@ -182,7 +186,10 @@ class _Job:
         seconds = time.perf_counter() - start
         readable = np.flatnonzero(~np.isnan(scores.scores_N))
         _write_scores(self.directory / "scores.csv", self.split, scores, readable)
-        _write_illustrations(self.directory / "illustrations.npz", self.split, test_images, readable, fitted)
+        if len(readable):
+            _write_illustrations(
+                self.directory / "illustrations.npz", self.split, test_images, readable, fitted
+            )
         return {
             "num_train": fitted.num_train,
             "num_test": len(readable),

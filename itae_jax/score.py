@@ -16,7 +16,7 @@ import numpy as np
 from itae_jax import heatmaps, trained
 from itae_jax.data import LazyImages, decode, folders
 from itae_jax.data.images import UnreadableImageError
-from itae_jax.errors import RequestError
+from itae_jax.errors import RequestError, writing
 from itae_jax.parallel import cpu_cores
 from itae_jax.trained import TrainedModel
 
@@ -96,12 +96,9 @@ def score(
     scorer = _Scorer(model, heatmap_directory, false_alarms, progress)
     partial = out.with_name(out.name + ".partial")
     try:
-        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with writing(out), partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             scorer.write(itertools.chain([first], named), file)
         os.replace(partial, out)
-    except OSError as error:
-        where = error.filename or out
-        raise RequestError(f"{where}: {error.strerror}; name a place that can be written") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()

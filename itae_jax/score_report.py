@@ -4,7 +4,6 @@ import base64
 import csv
 import dataclasses
 import io
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from itae_jax import config, evaluate, figures, measures, score, trained
 from itae_jax.config import Experiment
 from itae_jax.data import ArrayImages
 from itae_jax.data.images import UnreadableImageError
-from itae_jax.errors import RequestError
-from itae_jax.results import write_text
+from itae_jax.errors import RequestError, writing
+from itae_jax.results import read_metrics, write_text
 from itae_jax.trained import NormalScores, TrainedModel
 
 _ODDEST = 12
@@ -128,8 +127,7 @@ def write_for_model(directory: Path, false_alarms: float | None, transform: str 
         "settings": settings,
     }
     if (directory / "metrics.jsonl").is_file():
-        lines = (directory / "metrics.jsonl").read_text().splitlines()
-        page["loss"] = _png(figures.loss_curve([json.loads(line) for line in lines]))
+        page["loss"] = _png(figures.loss_curve(read_metrics(directory / "metrics.jsonl")))
     return _write(directory / "report.html", page)
 
 
@@ -295,8 +293,6 @@ def _write(path: Path, page: dict) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    try:
+    with writing(path):
         write_text(path, environment.get_template("scores.html").render(**page))
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror}; the report is written there") from None
     return path

@@ -21,7 +21,7 @@ import numpy as np
 from itae_jax import config, heatmaps, method, results
 from itae_jax.config import Experiment
 from itae_jax.data import Images, decode
-from itae_jax.errors import RequestError
+from itae_jax.errors import RequestError, writing
 from itae_jax.method import FittedITAE
 
 _FORMAT = 1
@@ -152,11 +152,10 @@ class TrainedModel:
         partial = partial_of(directory)
         partial = partial.with_name(f"{partial.name}.{os.getpid()}")  # the other may be a fit under way
         try:
-            partial.mkdir(parents=True)
-            self.write(partial)
-            os.replace(partial, directory)
-        except OSError as error:
-            raise RequestError(f"{directory}: {error.strerror}; name a directory that can be written") from None
+            with writing(directory):
+                partial.mkdir(parents=True)
+                self.write(partial)
+                os.replace(partial, directory)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

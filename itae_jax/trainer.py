@@ -21,7 +21,7 @@ from itae_jax import interrupt, parallel
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import ComputeConfig, TrainConfig
 from itae_jax.data.images import Images, as_images, check_shape
-from itae_jax.errors import DivergedError, RequestError
+from itae_jax.errors import DivergedError, RequestError, UntrainableError
 from itae_jax.models import parameter_dtype
 from itae_jax.train import TrainState, learning_rate_schedule, make_optimiser, make_train_step
 from itae_jax.transforms import Transform
@@ -70,6 +70,10 @@ def epoch_batches(
             yield int(place[positions[-1]]) + 1, batch
 
 
+def _all_finite(tree) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
 class Trainer:
     """Trains one network after another with one compiled step.
 
@@ -105,6 +109,7 @@ class Trainer:
         # Three times faster to compile, same bits: many small random draws, run once a training.
         options = {"xla_backend_optimization_level": 1} if self.devices[0].platform == "cpu" else None
         self._initialise = jax.jit(self._initial_state, compiler_options=options)
+        self.is_finite = jax.jit(_all_finite)
 
     def _initial_state(self, key: jax.Array) -> TrainState:
         init_key, train_key = jax.random.split(key)
@@ -162,7 +167,8 @@ class Trainer:
         Raises:
           RequestError: fewer images than a batch, of another shape than the trainer's, or other ones
             than those of the checkpoint.
-          DivergedError: the loss is not finite.
+          UntrainableError: fewer images than a batch can be read.
+          DivergedError: the loss or a parameter is not finite.
         """
         images, batch_size = as_images(images), self._config.batch_size
         check_shape(images, self.image_shape)
@@ -204,6 +210,7 @@ class _Training:
         self._loss_sum, self._loss_count = 0.0, 0  # since the last report, added up step by step
         self._losses: list[jax.Array] = []  # of the last calls, not waited for yet
         self._step, self._state = 0, None
+        self._saved = -1  # the step of the newest checkpoint
         if checkpoints is not None:
             self._restore()
         if self._state is None:
@@ -227,8 +234,6 @@ class _Training:
                 self._epoch, self._used = epoch + 1, 0
         if self._checkpoints is not None:
             self._save()
-        if self._stop.requested:
-            raise KeyboardInterrupt
         return self._state
 
     def _batches(self, epoch: int) -> Iterator[_Batch]:
@@ -265,11 +270,11 @@ class _Training:
             for loss in np.asarray(loss_K).tolist():
                 step += 1
                 if not math.isfinite(loss):
-                    self._diverged(loss, step)
+                    raise self._diverged(f"the loss is {loss}", step)
                 self._loss_sum += loss
                 self._loss_count += 1
 
-    def _diverged(self, loss: float, step: int):
+    def _diverged(self, what: str, step: int) -> DivergedError:
         kept = ""
         if self._checkpoints is not None:
             self._checkpoints.wait()
@@ -277,22 +282,28 @@ class _Training:
                 f"; the last good state is {self._checkpoints.directory / str(good)}"
                 for good in self._checkpoints.steps()[:1]
             )
-        epoch = (step - 1) // self._steps_per_epoch + 1
-        raise DivergedError(
-            f"the loss is {loss} at step {step} (epoch {epoch}) at rate {self._rates(step - 1):g}{kept}; "
+        return DivergedError(
+            f"{what} at step {step} (epoch {self._epoch}) at rate {self._rates(step - 1):g}{kept}; "
             "lower train.learning_rate"
         )
 
     def _report(self, epoch: int) -> Report:
         self._add_losses()
         if not self._loss_count:
-            raise RequestError(f"of {len(self._images)} training images less than a batch can be read")
+            raise UntrainableError(
+                f"of {len(self._images)} training images fewer than train.batch_size={self._config.batch_size} "
+                "can be read; mend them, or lower it"
+            )
+        if not self._trainer.is_finite((self._state.params, self._state.batch_stats)):
+            raise self._diverged("the parameters are no longer finite", self._step)
         report = Report(epoch, self._loss_sum / self._loss_count, self._rates(self._step - 1))
         self._loss_sum, self._loss_count = 0.0, 0
         return report
 
     def _save(self) -> None:
         self._add_losses()
+        if self._step == self._saved:
+            return
         facts = {
             "epoch": self._epoch,
             "used": self._used,
@@ -303,6 +314,7 @@ class _Training:
         arrays = self._trainer.pack(self._state)
         if all(np.isfinite(array).all() for array in jax.tree.leaves(arrays)):  # else the next loss is not
             self._checkpoints.save(self._step, arrays, facts)
+            self._saved = self._step
 
     def _restore(self) -> None:
         shapes = jax.eval_shape(self._trainer.pack, self._trainer.state_shapes())
@@ -316,5 +328,6 @@ class _Training:
                 f"there are {len(self._images)}; bring back the data, or name another --out"
             )
         self._state, self._step = self._trainer.unpack(arrays), int(arrays.step)
+        self._saved = self._step
         self._epoch, self._used = facts["epoch"], facts["used"]
         self._loss_sum, self._loss_count = facts["loss_sum"], facts["loss_count"]

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +76,51 @@ def test_names_are_text_on_the_page_whatever_they_look_like(run_tree, rng):
     page = (out / "report.html").read_text()
     assert "<script>document" not in page
     assert "&lt;script&gt;document" in page
+
+
+def test_test_images_that_cannot_be_read_leave_no_scores(run_tree, rng, tmp_path):
+    tree = {"train/a": rng.integers(0, 256, (4, 16, 16)), "train/b": rng.integers(0, 256, (4, 16, 16))}
+    for name in ("a", "b"):
+        (tmp_path / "tree" / "test" / name).mkdir(parents=True)
+        (tmp_path / "tree" / "test" / name / "0.png").write_bytes(b"no image")
+    row, out = run_tree(tree, "train.batch_size=4")
+    assert row["note"] == "AUROC is not defined: no test image can be read"
+    with (out / "unreadable.csv").open(newline="") as file:
+        assert [line["image"].rpartition("/")[2] for line in csv.DictReader(file)] == ["0.png", "0.png"]
+
+
+def test_a_class_that_cannot_be_trained_does_not_end_the_sweep(tmp_path, tiny_network, rng, capsys):
+    for folder in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / "tree" / folder).mkdir(parents=True)
+        for i in range(4):
+            path = tmp_path / "tree" / folder / f"{i}.png"
+            Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(path)
+            if folder == "train/a":
+                path.write_bytes(path.read_bytes()[:60])
+    out = tmp_path / "out"
+    fields = ["data.name=folder", f"data.root={tmp_path}/tree", "train.epochs=1", "train.batch_size=4"]
+    assert cli.main(["run", DIGITS, "--out", str(out), "--set", *fields]) == 1
+    with (out / "results.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first["note"].startswith("failed: of 4 training images fewer than train.batch_size=4 can be read")
+    assert second["auroc"] and not second["note"]
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "tree" / "test" / "b")
+    (tmp_path / "tree" / "test" / "c").mkdir()
+    Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(tmp_path / "tree" / "test" / "c" / "0.png")
+    before = (out / "results.csv").read_bytes()
+    assert cli.main(["run", DIGITS, "--out", str(out), "--set", *fields]) == 2
+    assert "holds results of other data" in capsys.readouterr().err
+    assert (out / "results.csv").read_bytes() == before
+
+
+def test_a_refused_second_run_leaves_the_config_of_the_first(tmp_path, capsys):
+    from itae_jax import results
+    from itae_jax.config import Experiment
+
+    out = tmp_path / "out"
+    with results.begun(out, Experiment(name="first")):
+        before = (out / "config.json").read_bytes()
+        assert cli.main(["run", DIGITS, "--out", str(out)]) == 2
+        assert "another run is writing there" in capsys.readouterr().err
+    assert (out / "config.json").read_bytes() == before

@@ -25,7 +25,7 @@ def expected(sweep):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_sweep_stopped_while_it_trains_ends_as_if_undisturbed(sweep, expected, number):
     out = sweep.directory / number.name
-    assert faults.stop_at_random(sweep, out, number, 2, random.Random(0), while_training=1.0) == 2
+    assert faults.stop_at_random(sweep, out, number, 1, random.Random(0), while_training=1.0) == 1
     assert faults.contents(out) == expected
 
 

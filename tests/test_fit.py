@@ -276,3 +276,14 @@ def test_what_is_left_of_another_fit_is_not_gone_on_with(photos, tmp_path, inter
     assert cli.main(["fit", str(photos), "--out", out, *LONGER, "--seed", "1"]) == 0
     assert "going on with it" not in capsys.readouterr().out
     assert len((tmp_path / "model" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_small_folder_with_a_broken_image_is_fitted_all_the_same(tmp_path, rng, capsys):
+    folder = make_images(tmp_path / "few", 12, rng)
+    (folder / "005.png").write_bytes((folder / "005.png").read_bytes()[:80])
+    command = ["fit", str(folder), "--out", str(tmp_path / "model"), "--epochs", "1", "--size", "16"]
+    assert cli.main([*command, "--set", "model.width=2", "data.on_corrupt=skip"]) == 0
+    assert "train.batch_size=2" in capsys.readouterr().out
+    make_images(folder, 1, np.random.default_rng(5), (40, 40))  # one of them replaced
+    assert cli.main([*command, "--set", "model.width=2", "data.on_corrupt=skip"]) == 2
+    assert "it was fitted on other images" in capsys.readouterr().err

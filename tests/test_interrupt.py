@@ -23,7 +23,7 @@ def test_a_signal_is_an_exception_and_the_old_handlers_come_back(number):
 
 @BOTH
 def test_the_first_signal_asks_and_the_second_ends(number):
-    with interrupt.deferred() as stop:
+    with pytest.raises(KeyboardInterrupt), interrupt.deferred() as stop:
         assert not stop.requested
         signal.raise_signal(number)
         assert stop.requested

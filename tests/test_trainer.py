@@ -10,7 +10,7 @@ from itae_jax import checkpoint
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.data import as_images
 from itae_jax.data.images import LazyImages, UnreadableImageError
-from itae_jax.errors import DivergedError, RequestError
+from itae_jax.errors import DivergedError, RequestError, UntrainableError
 from itae_jax.trainer import epoch_batches
 
 
@@ -199,3 +199,25 @@ def test_signals_are_as_before_after_training(make_trainer, images, tmp_path):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     make_trainer(epochs=1).train(images, (0,), lambda *_: None, checkpoints=Checkpoints(tmp_path, 9, 2))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_parameters_that_are_not_finite_after_the_last_step_are_no_result(make_trainer, images, tmp_path):
+    """The loss is of before the step: one step has a finite one whatever it does to the parameters."""
+    trainer = make_trainer(epochs=1, learning_rate=1e38, weight_decay=100.0)
+    checkpoints = Checkpoints(tmp_path, 0, 2)
+    with pytest.raises(DivergedError, match=r"the parameters are no longer finite at step 1 \(epoch 1\)"):
+        trainer.train(images[:8], (0,), lambda *_: None, checkpoints=checkpoints)
+    assert checkpoints.steps() == []
+
+
+def test_images_of_which_less_than_a_batch_can_be_read_are_told_with_a_remedy(make_trainer):
+    def read(key):
+        if key:
+            raise UnreadableImageError(str(key), "made to fail")
+        return np.zeros((16, 16, 1), np.uint8)
+
+    images = LazyImages(read, tuple(range(20)), (16, 16, 1))
+    with pytest.raises(
+        UntrainableError, match=r"of 20 .*batch_size=8 can be read; mend them, or lower it"
+    ):
+        make_trainer(epochs=1).train(images, (0,), lambda *_: None)
