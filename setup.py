@@ -28,6 +28,7 @@ setup(
         "importlib_resources>=6",  # tensorflow-datasets uses it and does not ask for it
         "grain>=0.2.10",
         "safetensors>=0.5",
+        "flatbuffers>=24",  # jax.export asks for it when it writes or reads a file
     ],
     extras_require={
         "cuda": ["jax[cuda13]"],

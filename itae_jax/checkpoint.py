@@ -127,6 +127,7 @@ class Checkpoints:
                 remove(self.directory / str(step))
             else:
                 self._seconds_before = facts["seconds"]
+                self._on_notice(f"going on from {self.directory / str(step)}")
                 return tree, facts
         return None
 

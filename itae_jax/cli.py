@@ -147,6 +147,11 @@ def _score(arguments) -> int:
 
 def _report(arguments) -> int:
     first = arguments.paths[0]
+    for path in arguments.paths:
+        if not path.exists():
+            raise RequestError(
+                f"{path}: no such file or directory; name the --out directory of a run, a model or a scores.csv"
+            )
     if first.is_file() or (first / "normal_scores.csv").is_file():
         return _score_report(arguments, first)
     if arguments.model or arguments.transform or arguments.false_alarms is not None:

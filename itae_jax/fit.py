@@ -220,8 +220,6 @@ def _is_done(work: Path, experiment: Experiment, details: dict, progress: Progre
         before = None
     left = Checkpoints(work / "checkpoints", 0, 1).steps()
     if before == now:
-        if left:
-            progress.say("an interrupted fit of this model is there; going on with it")
         return trained.is_model(work)
     if left:
         progress.say(f"{work}: holds an interrupted fit of other settings or images; starting anew")

@@ -1,6 +1,7 @@
 """Signals that wait until they can do no harm: until a state is saved, until an import is done."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ def deferred(wanted: bool = True) -> Iterator[Stop]:
 
     def handle(number, frame):
         stop.requested = True
+        os.write(2, b"stopping as soon as all is saved; once more to leave at once\n")
         for each in _STOP:
             signal.signal(each, signal.SIG_DFL)
 

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import itertools
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -37,6 +38,7 @@ class Summary:
     Attributes:
       threshold: the score above which an image is called an anomaly.
       rate: the share of normal images that are expected above it.
+      asked_rate: the share that was asked for, which too few held-out images cannot tell of.
       num_normal: how many held-out normal images it was computed from.
       num_scored, num_anomalies, num_unreadable: counts of images.
     """
@@ -44,6 +46,7 @@ class Summary:
     out: Path
     threshold: float
     rate: float
+    asked_rate: float
     num_normal: int
     num_scored: int
     num_anomalies: int
@@ -55,6 +58,13 @@ class Summary:
             f"above it, by {self.num_normal} that were held out",
             f"{self.num_anomalies} of {self.num_scored} images are above it, listed in {self.out}",
         ]
+        if self.rate > self.asked_rate:
+            needed = math.ceil(1 / self.asked_rate - 1 - 1e-9)
+            lines.insert(
+                1,
+                f"{100 * self.asked_rate:g} % were asked for, which takes {needed} held-out images; "
+                "fit with more images or a larger --holdout",
+            )
         if self.num_unreadable:
             lines.append(f"{self.num_unreadable} images cannot be read; the column reason says why")
         return "\n".join(lines)
@@ -103,7 +113,7 @@ def score(
         with contextlib.suppress(OSError):
             partial.unlink()
     rate = max(false_alarms, model.normal.least_rate)
-    return Summary(out, scorer.threshold, rate, len(model.normal.ids), *scorer.counts)
+    return Summary(out, scorer.threshold, rate, false_alarms, len(model.normal.ids), *scorer.counts)
 
 
 def _nothing(source: str) -> str:

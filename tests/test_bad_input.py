@@ -166,7 +166,7 @@ COMMANDS = [
     (run(out="{site}/no_config"), "no_config", "name another directory"),
     (run(out="{site}/run"), "train.epochs: 1 -> 50", "name another directory"),
     (run(out="{site}/bad_config"), "bad_config", "not a config"),
-    (["report", "nowhere"], "nowhere", "name the --out directory of a run"),
+    (["report", "nowhere"], "nowhere: no such file", "name the --out directory of a run"),
     (["report", "{site}/no_rows"], "no_rows", "let a training finish"),
     (["report", "{site}/cut_row"], "results.csv: is damaged", "name another --out"),
     (["report", "{site}/foreign_columns"], "results.csv", "name another --out"),

@@ -217,7 +217,5 @@ def test_images_of_which_less_than_a_batch_can_be_read_are_told_with_a_remedy(ma
         return np.zeros((16, 16, 1), np.uint8)
 
     images = LazyImages(read, tuple(range(20)), (16, 16, 1))
-    with pytest.raises(
-        UntrainableError, match=r"of 20 .*batch_size=8 can be read; mend them, or lower it"
-    ):
+    with pytest.raises(UntrainableError, match=r"of 20 .*batch_size=8 can be read; mend them, or lower it"):
         make_trainer(epochs=1).train(images, (0,), lambda *_: None)
