@@ -22,6 +22,7 @@ import numpy as np
 
 from itae_jax.errors import DamagedError, RequestError
 
+_OVERHEAD = 2**20  # of Orbax's own files, and of ours
 _ABOUT, _ARRAYS, _PARTIAL = "about.json", "arrays", ".partial"
 
 
@@ -38,6 +39,7 @@ def save(directory: Path, tree, facts: dict | None = None) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
+        _check_room(partial, sum(array.nbytes for array in arrays.values()))
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((partial / _ARRAYS).absolute(), arrays)
         shapes = {name: [list(array.shape), array.dtype.name] for name, array in arrays.items()}
@@ -194,6 +196,15 @@ def _digests(directory: Path) -> dict[str, str]:
         with path.open("rb") as file:
             digests[path.relative_to(directory).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
+
+
+def _check_room(directory: Path, num_bytes: int) -> None:
+    """Raises OSError unless Orbax, which copies what it writes once, has room for so many bytes of arrays.
+
+    It would find out too, but in several threads at a time, each of which prints its traceback.
+    """
+    if shutil.disk_usage(directory).free < 2 * num_bytes + _OVERHEAD:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory.with_suffix("")))
 
 
 def _content(arrays: dict[str, np.ndarray]) -> str:
