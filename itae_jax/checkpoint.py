@@ -176,12 +176,16 @@ def _read_about(directory: Path) -> dict:
     """about.json, after every file has been compared with it."""
     try:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
+        if not all(isinstance(about[key], dict) for key in ("facts", "arrays", "files")):
+            raise TypeError
         if about.pop("sha256") != _digest_of(about):
             raise DamagedError(f"{directory}: is damaged: {_ABOUT} is not as written")
         found = _digests(directory / _ARRAYS)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         why = type(error).__name__
         raise DamagedError(f"{directory}: is damaged: {_ABOUT} cannot be read ({why})") from None
+    if found.keys() - about["files"].keys():
+        raise DamagedError(f"{directory}: is damaged: {_ARRAYS} holds files that {_ABOUT} does not tell of")
     for name, digest in about["files"].items():
         if found.get(name) != digest:
             what = "is not as written" if name in found else "is missing"

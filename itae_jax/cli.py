@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of t
 """
 
 import argparse
+import errno
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 from itae_jax import interrupt
 from itae_jax.arguments import build as build_parser
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
+
+_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,10 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if error.errno not in (*DISK_ERRORS, *_RIGHTS):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"itae: {where}{error.strerror}; make room, then the same command goes on", file=sys.stderr)
+        rest = (
+            "make room, then give the same command again"
+            if error.errno in DISK_ERRORS
+            else "name another place"
+        )
+        print(f"itae: {where}{error.strerror}; {rest}", file=sys.stderr)
         return 2
 
 

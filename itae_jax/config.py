@@ -211,7 +211,8 @@ def check_values(experiment: Experiment) -> None:
         if values[field] > most:
             raise RequestError(f"{field}={values[field]}: expected at most {most}")
     for field in ("name", "variant") if values["variant"] else ("name",):
-        if not values[field] or set(values[field]) & set("/\\\0") or values[field].startswith("."):
+        name = values[field]
+        if not name or not name.isprintable() or set(name) & set("/\\") or name.startswith("."):
             raise RequestError(f"{field}={values[field]!r}: expected a word that can name a directory")
     if values["seed"] + values["runs"] > 2**32:
         raise RequestError(f"seed={values['seed']} runs={values['runs']}: seeds end at {2**32 - 1}")

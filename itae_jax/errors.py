@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # What making room, or rights, mends: the request was right, and the same one goes on later.
@@ -43,3 +43,17 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
             raise
         where = f"{option} {error.filename or path}".strip()
         raise RequestError(f"{where}: {error.strerror or error}; name a place that can be written") from None
+
+
+def check_output_file(path: Path, is_ours: Callable[[Path], bool], option: str = "--out") -> None:
+    """Raises RequestError unless nothing that the user may need is lost by writing a file there.
+
+    Args:
+      is_ours: whether a file that is there is of the kind that will be written.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise RequestError(f"{option} {path}: name a file in a directory that is there")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise RequestError(f"{option} {path}: is not a regular file; name another")
+    if path.exists() and path.stat().st_size and not is_ours(path):
+        raise RequestError(f"{option} {path}: is there, and was not written by this command; name another")

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from itae_jax import evaluate, models, results, trained, weights
-from itae_jax.errors import RequestError, writing
+from itae_jax.errors import RequestError, check_output_file, writing
 from itae_jax.method import FittedITAE
 from itae_jax.models.conv import traced_for
 from itae_jax.trained import NormalScores
@@ -67,9 +67,10 @@ def export(
     if kind not in FORMATS:
         raise RequestError(f"format {kind!r}: choose from {', '.join(FORMATS)}")
     about = _about(fitted, kind, normal, fit)
-    if path.is_dir() or not path.parent.is_dir():
-        raise RequestError(f"--out {path}: name a file in a directory that is there")
-    partial = path.with_name(path.name + ".partial")
+    check_output_file(path, _is_export)
+    if kind != "safetensors":
+        check_output_file(_beside(path), _is_about)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with writing(path, "--out"):
             write = {"jax": _write_jax, "onnx": _write_onnx, "safetensors": _write_weights}[kind]
@@ -89,10 +90,20 @@ def export_model(directory: Path, path: Path, kind: str = "", transform: str = "
       RequestError: as `trained.load` and `export`.
     """
     model = trained.load(directory, transform)
-    detector = model.details.get("detector", {})
-    if "rows" in detector or detector.get("factor", 1) > 1:
-        raise RequestError(f"{directory}: was fitted on rows or tiny images, which an export does not take")
+    model.check_takes_files(directory)
     export(model.fitted, path, kind, model.normal, model.reader.fit)
+
+
+def _is_about(path: Path) -> bool:
+    """Whether a file is what stands beside an export."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["kind"] in FORMATS
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _is_export(path: Path) -> bool:
+    return path.suffix == ".safetensors" or _is_about(_beside(path))
 
 
 def _sha256(path: Path) -> str:

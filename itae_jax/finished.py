@@ -75,13 +75,23 @@ def read(directory: Path) -> RunResults:
     rows = [row for _, row in sorted(results.read_results(directory).items())]
     if not rows:
         raise RequestError(f"{directory}: results.csv has no row yet; let a training finish")
-    printed = results.read_csv(directory / "paper.csv") if (directory / "paper.csv").exists() else []
+    printed = _read_paper(directory / "paper.csv")
     found = RunResults(
         experiment, rows, printed, {(row["normal_class"], row["seed"]): directory for row in rows}
     )
     for row in rows:
         _complete(row, found.job_directory(row))
     return found
+
+
+def _read_paper(path: Path) -> list[dict[str, str]]:
+    rows = results.read_csv(path) if path.exists() else []
+    if any(
+        None in row.values() or not {"dataset", "method", "class", "auroc", "source"} <= set(row)
+        for row in rows
+    ):
+        raise RequestError(f"{path}: is damaged; remove it, and run the experiment again for another")
+    return rows
 
 
 def read_all(directories: Sequence[Path]) -> list[RunResults]:

@@ -144,6 +144,7 @@ def fit(
     Raises:
       RequestError: before anything is written, if it cannot be done.
     """
+    out = Path(os.path.realpath(out))
     if not 0 < holdout < 1:
         raise RequestError(f"--holdout {holdout}: expected a share between 0 and 1")
     if not source.is_dir():
@@ -171,6 +172,8 @@ def fit(
         _check_same(out, experiment, details)
         return False
     trained.check_free(out)
+    if os.path.ismount(out):
+        raise RequestError(f"--out {out}: is a mount point; name a directory in it")
 
     data = experiment.data
     shape = (data.image_size, data.image_size, data.channels)
@@ -182,15 +185,18 @@ def fit(
     for line in _told(source, paths, looks, choices, asked, count):
         progress.say(line)
     work = trained.partial_of(out)
+    there = {path.name for path in work.iterdir()} if work.is_dir() else set()
+    if work.is_symlink() or (there - {".lock"} and _BEGUN not in there):
+        raise RequestError(f"{work}: is in the way, and not of an interrupted fit; name another --out")
     with writing(out, "--out"):
         work.mkdir(parents=True, exist_ok=True)
-        with results.locked(work):
+        with results.locked(work, out):
             if not _is_done(work, experiment, details, progress):
                 _train(work, experiment, itae, everything, training, held_out, details, progress)
             results.add_unreadable(work / "unreadable.csv", unreadable)
-            (work / _BEGUN).unlink()
-            (work / ".lock").unlink()
             os.replace(work, out)
+            for name in (_BEGUN, ".lock", "checkpoints"):
+                checkpoint.remove(out / name)
     if unreadable:
         listed = out / "unreadable.csv"
         progress.say(f"{len(unreadable)} images left out because they cannot be read, listed in {listed}")
@@ -303,4 +309,3 @@ def _train(work, experiment, itae, everything, training, held_out, details, prog
     )
     details = details | {"num_train": fitted.num_train, "num_held_out": len(normal.ids)}
     TrainedModel(experiment, itae.image_shape, fitted, normal, details).write(work)
-    checkpoints.remove()

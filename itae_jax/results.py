@@ -34,6 +34,7 @@ COLUMNS = [
     "note",  # why there is no AUROC
 ]
 _ALWAYS_THERE = COLUMNS.index("commit") + 1  # columns after these are empty in rows of older versions
+_MEASURES = ("average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2")
 FAILED = "failed: "  # how the note of a training begins that came to nothing
 _PACKAGES = (
     *("itae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"),
@@ -91,19 +92,24 @@ def begun(out: Path, experiment: Experiment) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(out: Path) -> Iterator[None]:
+def locked(directory: Path, out: Path | None = None) -> Iterator[None]:
     """Holds a directory for this process; the system lets go of it however the process ends.
+
+    Args:
+      out: what the user calls it.
 
     Raises:
       RequestError: another run holds it.
     """
     import fcntl
 
-    with (out / ".lock").open("a") as file:
+    with (directory / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RequestError(f"--out {out}: another run is writing there; wait, or name another") from None
+            raise RequestError(
+                f"--out {out or directory}: another run is writing there; wait, or name another"
+            ) from None
         yield
 
 
@@ -127,12 +133,16 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
         return {}
     try:
         rows = read_csv(path)
+        if not rows and path.read_bytes().splitlines()[:1] != [",".join(COLUMNS).encode()]:
+            raise ValueError("it has no header of ours")
         if any(len(row) < _ALWAYS_THERE or list(row) != COLUMNS[: len(row)] for row in rows):
             raise RequestError(f"{path}: its columns are not those of results.csv; name another --out")
         rows = [dict.fromkeys(COLUMNS, "") | row for row in rows]
         for row in rows:
             if None in row.values() or not (row["note"] or 0 <= float(row["auroc"]) <= 1):
                 raise ValueError("a row is cut short or has no AUROC between 0 and 1")
+            for column in ("width", "epochs", *_MEASURES):
+                float(row[column] or 0)
         return {(int(row["normal_class"]), int(row["seed"])): row for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         if isinstance(error, RequestError):
@@ -175,7 +185,8 @@ class Metrics:
 def read_metrics(path: Path) -> list[dict]:
     """The entries of metrics.jsonl; lines that a kill cut short, or that are none of ours, are left out."""
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
             if isinstance(entry, dict) and isinstance(entry.get("epoch"), int):
@@ -191,7 +202,7 @@ def is_same_dataset(printed: str, ours: str) -> bool:
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file with a header."""
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return list(csv.DictReader(file))
 
 
@@ -208,7 +219,7 @@ def write_text(path: Path, text: str) -> None:
     """Whole or not at all: a reader never sees half a file, nor does a run that was killed."""
     partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with partial.open("w", encoding="utf-8", newline="", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -17,7 +17,7 @@ import numpy as np
 from itae_jax import heatmaps, trained
 from itae_jax.data import LazyImages, decode, folders
 from itae_jax.data.images import UnreadableImageError
-from itae_jax.errors import RequestError, writing
+from itae_jax.errors import RequestError, check_output_file, writing
 from itae_jax.parallel import cpu_cores
 from itae_jax.trained import TrainedModel
 
@@ -93,18 +93,16 @@ def score(
     Raises:
       RequestError: there is no model, no image, or the files cannot be written.
     """
-    if out.is_dir():
-        raise RequestError(f"--out {out}: is a directory; name a CSV file")
+    check_output_file(out, _is_scores)
     trained.threshold(np.zeros(1), false_alarms)  # refuses a rate that is none, before anything is read
     named = _sources(source, heatmap_directory)
     first = next(named, None)
     if first is None:
         raise RequestError(_nothing(source))
     model = trained.load(model_directory, transform)
-    if "rows" in model.details.get("detector", {}) or model.details.get("detector", {}).get("factor", 1) > 1:
-        raise RequestError(f"{model_directory}: was fitted on rows or tiny images; use ITAEDetector.load")
+    model.check_takes_files(model_directory)
     scorer = _Scorer(model, heatmap_directory, false_alarms, progress)
-    partial = out.with_name(out.name + ".partial")
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         with writing(out), partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             scorer.write(itertools.chain([first], named), file)
@@ -116,6 +114,11 @@ def score(
     return Summary(out, scorer.threshold, rate, false_alarms, len(model.normal.ids), *scorer.counts)
 
 
+def _is_scores(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.readline().startswith(b"path,score,is_anomaly,")
+
+
 def _nothing(source: str) -> str:
     if source == "-":
         return "-: no path on standard input; give one a line"
@@ -125,6 +128,8 @@ def _nothing(source: str) -> str:
 def _sources(source: str, heatmap_directory: Path | None) -> Iterator[tuple[Path, Path]]:
     """(path, what its heat map is named after) of each image; the name leaves no directory."""
     if source == "-":
+        if sys.stdin is None:
+            raise RequestError("-: standard input is closed; give paths, one a line")
         lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
         return ((Path(line), _name_of(line)) for line in lines if line)
     root = Path(source)

@@ -92,6 +92,8 @@ def write_for_scores(scores: Path, model: Path | None, false_alarms: float | Non
     Raises:
       RequestError: a file that is none, a rate without a model.
     """
+    if scores.suffix == ".html":
+        raise RequestError(f"{scores}: the page would take its place; give the scores another ending")
     if false_alarms is not None and model is None:
         raise RequestError("--false-alarms needs --model MODEL, whose held-out images give the threshold")
     images = read_scores(scores)

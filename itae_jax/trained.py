@@ -25,6 +25,7 @@ from itae_jax.errors import RequestError, writing
 from itae_jax.method import FittedITAE
 
 _FORMAT = 1
+_MOST_SIDE = 16_384
 
 
 def is_model(directory: Path) -> bool:
@@ -122,6 +123,12 @@ class TrainedModel:
         data = self.experiment.data
         return decode.Reader(height if height == width else 0, channels, data.fit or "letterbox", data.max_side)
 
+    def check_takes_files(self, directory: Path) -> None:
+        """Raises RequestError for a model of rows or tiny images, which only a detector prepares for it."""
+        detector = self.details.get("detector", {})
+        if "rows" in detector or detector.get("factor", 1) > 1:
+            raise RequestError(f"{directory}: was fitted on rows or tiny images; use ITAEDetector.load")
+
     def write(self, directory: Path) -> None:
         """Writes the files into a directory that is there."""
         count = self.normal.errors_NxT.shape[1]
@@ -193,8 +200,13 @@ def read_config(directory: Path) -> tuple[Experiment, tuple[int, int, int], dict
             raise RequestError(f"image_shape {record['image_shape']}: expected height, width, 1 or 3 channels")
         if not isinstance(record["details"], dict):
             raise RequestError("details: expected a JSON object")
+        detector = record["details"].get("detector", {})
+        if not isinstance(detector, dict) or type(detector.get("factor", 1)) is not int:
+            raise RequestError("details are damaged: detector: expected a JSON object")
+        if max(height, width) > _MOST_SIDE:
+            raise RequestError(f"image_shape {record['image_shape']}: more than {_MOST_SIDE} pixels a side")
         return experiment, (height, width, channels), record["details"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else error
         raise RequestError(f"{path}: {reason}; fit the model again") from None
 

@@ -1,6 +1,7 @@
 """What is wrong with a request is told in one line, with the remedy, and nothing is written or lost."""
 
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -291,7 +292,11 @@ MODELS = [
     (["score", "{site}/model", "nowhere", "--out", "s.csv"], "nowhere", "no such folder or file"),
     (["score", "{site}/model", "{site}/empty", "--out", "s.csv"], "no images in it", "the endings read are"),
     (["score", "{site}/model", "{site}/good", "--out", "{site}"], "site", "name a"),
-    (["score", "{site}/model", "{site}/good", "--out", "no/such/s.csv"], "no/such", "can be written"),
+    (
+        ["score", "{site}/model", "{site}/good", "--out", "no/such/s.csv"],
+        "no/such",
+        "a directory that is there",
+    ),
     (score("model", "--false-alarms", "0"), "rate of 0", "between 0 and 1"),
     (score("model", "--false-alarms", "x"), "'x'", "see itae score --help"),
     (score("model", "--heatmaps", "{site}/good/h"), "good/h", "outside it"),
@@ -364,3 +369,42 @@ def test_a_run_refused_over_its_images_may_be_repeated_with_another_config(tmp_p
     assert "2.png: is 40x40, others are 32x32; set data.image_size" in capsys.readouterr().err
     assert cli.main([*command, "data.image_size=32"]) == 0
     assert json.loads((out / "config.json").read_text())["data"]["image_size"] == 32
+
+
+def test_a_file_that_is_not_its_own_is_never_written_over(site, tmp_path, capsys):
+    """Images, models, scores under another name, and what is no regular file."""
+    photo, model = tmp_path / "photo.png", tmp_path / "model"
+    picture(photo, (20, 20))
+    shutil.copytree(site / "model", model)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "target.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    before = contents(model)
+    for command in (
+        ["score", str(model), str(photo), "--out", str(photo)],
+        ["score", str(model), str(photo), "--out", str(model / "config.json")],
+        ["score", str(model), str(photo), "--out", str(tmp_path / "link.csv")],
+        ["score", str(model), str(photo), "--out", str(tmp_path / "pipe.csv")],
+        ["export", str(model), "--out", str(model / "normal_scores.csv")],
+        ["export", str(model), "--out", str(model / "config")],  # beside it would stand config.json
+        ["export", str(model), "--out", str(tmp_path / "link.csv")],
+    ):
+        assert cli.main(command) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert contents(model) == before
+    with Image.open(photo) as image:
+        assert image.size == (20, 20)
+    assert (tmp_path / "pipe.csv").is_fifo() and (tmp_path / "link.csv").is_symlink()
+    for _ in range(2):  # its own it may replace
+        assert cli.main(["score", str(model), str(photo), "--out", str(tmp_path / "s.csv")]) == 0
+
+
+def test_a_pipe_is_not_waited_for(site, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    out = tmp_path / "scores.csv"
+    assert cli.main(["score", str(site / "model"), str(tmp_path / "pipe.png"), "--out", str(out)]) == 2
+    picture(tmp_path / "fine.png", (20, 20))
+    (tmp_path / "paths").write_text(f"{tmp_path}/pipe.png\n{tmp_path}/fine.png\n")
+    with (tmp_path / "paths").open() as paths, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", paths)
+        assert cli.main(["score", str(site / "model"), "-", "--out", str(out)]) == 0
+    assert out.read_text().splitlines()[1].endswith(",not a file")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -287,3 +288,21 @@ def test_a_small_folder_with_a_broken_image_is_fitted_all_the_same(tmp_path, rng
     make_images(folder, 1, np.random.default_rng(5), (40, 40))  # one of them replaced
     assert cli.main([*command, "--set", "model.width=2", "data.on_corrupt=skip"]) == 2
     assert "it was fitted on other images" in capsys.readouterr().err
+
+
+def test_what_is_in_the_way_is_left_alone(photos, tmp_path, capsys):
+    (tmp_path / "model.partial").mkdir()
+    (tmp_path / "model.partial" / "mine.txt").write_text("mine")
+    assert cli.main(["fit", str(photos), "--out", str(tmp_path / "model"), *SMALL]) == 2
+    assert "model.partial: is in the way" in capsys.readouterr().err
+    assert (tmp_path / "model.partial" / "mine.txt").read_text() == "mine"
+
+
+def test_out_may_be_a_link_and_names_any_bytes(tmp_path, rng):
+    folder = make_images(tmp_path / "images", 8, rng)
+    (folder / "000.png").rename(folder / os.fsdecode(b"odd\xff.png"))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert cli.main(["fit", str(folder), "--out", str(tmp_path / "link"), *SMALL]) == 0
+    assert trained.is_model(tmp_path / "real")
+    assert len(trained.load(tmp_path / "real").normal.ids) == 2

@@ -42,6 +42,8 @@ class Reader:
         from PIL import Image, ImageOps
 
         name, stream = (str(source), source) if isinstance(source, Path) else (source[0], io.BytesIO(source[1]))
+        if isinstance(source, Path) and source.exists() and not source.is_file():
+            raise UnreadableImageError(name, "not a file")  # a pipe would be waited for
         try:
             with warnings.catch_warnings(), Image.open(stream) as image:
                 warnings.simplefilter("ignore")  # of Pillow's on damaged metadata; size is checked here
@@ -170,6 +172,8 @@ def is_grey(path: Path) -> bool | None:
     """Whether a file holds a grey image, by its header; None if it cannot be told."""
     from PIL import Image
 
+    if not path.is_file():
+        return None
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")
@@ -195,6 +199,8 @@ def look(path: Path) -> Look | None:
     """A glance at a file, decoded no larger than need be; None if it cannot be read."""
     from PIL import Image
 
+    if not path.is_file():
+        return None
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")

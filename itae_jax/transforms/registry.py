@@ -75,7 +75,7 @@ def _from_module(part: str) -> Transform:
     if not isinstance(made, Transform) and callable(made):
         try:
             made = made()
-        except Exception as error:  # whatever the user's own code does
+        except (Exception, SystemExit) as error:  # whatever the user's own code does
             raise RequestError(f"{where}: {attribute}() fails: {type(error).__name__}: {error}") from error
     if not isinstance(made, Transform):
         raise RequestError(
@@ -101,7 +101,7 @@ def _import(module_name: str, where: str):
                 f"put {module_name.replace('.', '/')}.py into the current directory or set PYTHONPATH"
             ) from None
         raise RequestError(f"{where}: importing {module_name} fails: {error}") from error
-    except Exception as error:  # whatever the user's own code does
+    except (Exception, SystemExit) as error:  # whatever the user's own code does
         raise RequestError(
             f"{where}: importing {module_name} fails: {type(error).__name__}: {error}"
         ) from error
