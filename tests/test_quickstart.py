@@ -72,4 +72,4 @@ def test_the_python_runs(tmp_path, monkeypatch):
     values = {"images": images, "new": images[:3]}
     exec(small, values)
     assert values["detector"].error_maps(values["new"]).shape == (3, 16, 16)
-    assert (tmp_path / "model" / "normal_scores.csv").is_file()
+    assert (tmp_path / "detector" / "normal_scores.csv").is_file()

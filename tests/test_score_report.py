@@ -217,7 +217,7 @@ def test_files_that_are_not_scores_are_refused_in_one_line(tmp_path, capsys, tex
         (["SCORES", "--false-alarms", "0.1"], "needs --model"),
         (["SCORES", "SCORES"], "one file of scores or one model at a time"),
         (["SCORES", "--model", "nowhere"], "nowhere: no trained model there"),
-        (["nowhere", "--model", "MODEL"], "for one file of scores or one model"),
+        (["nowhere", "--model", "MODEL"], "nowhere: no such file or directory"),
     ],
 )
 def test_a_wrong_request_gets_one_line(scores, small_model, capsys, arguments, message):
