@@ -22,7 +22,7 @@ atexit.register(_cache.cleanup)  # left to itself it warns
 jax.config.update("jax_compilation_cache_dir", _cache.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
-from itae_jax import models, transforms
+from itae_jax import method, models, transforms
 from itae_jax.config import ComputeConfig, TrainConfig
 from itae_jax.models.layers import BatchNorm, Conv
 from itae_jax.parallel import AXIS
@@ -51,7 +51,9 @@ def tiny_network():
     """Makes every experiment train a TinyNet, for tests of what surrounds the training."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "build", lambda config, channels, dtype, axis: TinyNet(channels, dtype))
+        method._kept.cache_clear()
         yield
+    method._kept.cache_clear()
 
 
 @pytest.fixture(scope="session")

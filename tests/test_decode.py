@@ -130,7 +130,7 @@ def test_masks_are_true_above_half_and_may_be_empty(save):
         (lambda path: path.write_text("not a picture"), "not an image"),
         (lambda path: path.write_bytes(b""), "not an image"),
         (lambda path: None, "no such file"),
-        (lambda path: path.mkdir(), "directory"),
+        (lambda path: path.mkdir(), "not a file"),
         (lambda path: truncate(path), "truncated"),
         (lambda path: Image.new("F", (4, 4)).save(path, "TIFF"), "floating-point pixels"),
         (lambda path: Image.new("L", (60, 4)).save(path), "60x4 pixels, more than data.max_side=50"),

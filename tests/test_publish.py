@@ -58,8 +58,8 @@ def write(directory, *rows, columns=results.COLUMNS):
 
 
 def write_run(directory, *rows):
-    results.create(directory, Experiment())
-    results.write_csv(directory / "results.csv", rows, results.COLUMNS)
+    with results.begun(directory, Experiment()):
+        results.write_csv(directory / "results.csv", rows, results.COLUMNS)
 
 
 def averages(publish):
