@@ -30,4 +30,4 @@ def lines(directory: Path) -> list[str]:
             "| --- | --: |",
             *(f"| {_WORDS[name]} | {count} |" for name, count in counts.items()),
         ]
-    return found
+    return found or ["No complete run of it has been recorded yet."]
