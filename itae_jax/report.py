@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from itae_jax import finished, paper, tables
+from itae_jax import finished, pages, paper, tables
 from itae_jax.config import Experiment, flatten
 from itae_jax.finished import RunResults
 from itae_jax.results import write_text
@@ -72,19 +72,10 @@ def write(directories: Sequence[Path]) -> Path:
     The page has everything it shows inside it. The pictures of each run also go into its own directory,
     those that compare runs into the first, as PDF too, under figures/.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("itae_jax"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     results, out = read(directories), directories[0]
     groups = [_comparison(of_dataset, out) for of_dataset in tables.columns(results)]
     runs = [_section(found) for found in results]
-    page = environment.get_template("report.html").render(groups=groups, runs=runs)
+    page = pages.render("report.html", groups=groups, runs=runs)
     write_text(out / "report.md", markdown(results))
     write_text(out / "report.csv", tables.as_csv(results))
     write_text(out / "report.html", page)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from itae_jax import config, evaluate, figures, measures, score, trained
+from itae_jax import config, evaluate, figures, measures, pages, score, trained
 from itae_jax.config import Experiment
 from itae_jax.data import ArrayImages
 from itae_jax.data.images import UnreadableImageError
@@ -286,15 +286,6 @@ def _png(figure) -> str:
 
 
 def _write(path: Path, page: dict) -> Path:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("itae_jax"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     with writing(path):
-        write_text(path, environment.get_template("scores.html").render(**page))
+        write_text(path, pages.render("scores.html", **page))
     return path
