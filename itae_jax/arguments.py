@@ -62,6 +62,15 @@ def build() -> argparse.ArgumentParser:
     run.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="override config fields"
     )
+    together = run.add_argument_group(
+        "several processes", "train as one; each is given the same command, and the first writes"
+    )
+    together.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 can be reached")
+    together.add_argument("--num-processes", type=int, metavar="N", help="how many there are")
+    together.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
+    together.add_argument(
+        "--distributed", action="store_true", help="instead of the three: ask Slurm, the TPU pod or the cluster"
+    )
     run.set_defaults(call="run")
 
     report = commands.add_parser(

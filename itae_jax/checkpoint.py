@@ -32,15 +32,13 @@ def save(directory: Path, tree, facts: dict | None = None) -> None:
     Raises:
       OSError: no space, or no right to write there.
     """
-    import orbax.checkpoint as ocp
-
     arrays = {name: np.asarray(array) for name, array in _named(tree).items()}
     partial = directory.with_name(directory.name + _PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         _check_room(partial, sum(array.nbytes for array in arrays.values()))
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _orbax() as checkpointer:
             checkpointer.save((partial / _ARRAYS).absolute(), arrays)
         shapes = {name: [list(array.shape), array.dtype.name] for name, array in arrays.items()}
         about = {
@@ -67,8 +65,6 @@ def restore(directory: Path, like, fact_types: dict[str, type]) -> tuple[object,
       DamagedError: a file is missing, cut short or changed, or a fact not of its type.
       RequestError: intact, but of other names, shapes or types than `like`.
     """
-    import orbax.checkpoint as ocp
-
     about = _read_about(directory)
     for fact, kind in fact_types.items():
         if not isinstance(about["facts"].get(fact), kind):
@@ -80,11 +76,24 @@ def restore(directory: Path, like, fact_types: dict[str, type]) -> tuple[object,
             raise RequestError(
                 f"{directory}: is of another network; {name} is {_words(there)} there, expected {_words(here)}"
             )
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _orbax() as checkpointer:
         names = {name: np.zeros(shape, dtype) for name, (shape, dtype) in wanted.items()}
         arrays = checkpointer.restore((directory / _ARRAYS).absolute(), names)
     leaves = [arrays[name] for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(like), leaves), about["facts"]
+
+
+def _orbax():
+    """Orbax's checkpointer, of this process alone: it waits for no other."""
+    import orbax.checkpoint as ocp
+
+    if jax.process_count() == 1:
+        return ocp.StandardCheckpointer()
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 class Checkpoints:

@@ -5,12 +5,15 @@ Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of t
 """
 
 import argparse
+import contextlib
 import errno
 import shlex
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from itae_jax import interrupt
+from itae_jax import interrupt, watch
 from itae_jax.arguments import build as build_parser
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
 
@@ -19,6 +22,12 @@ _RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    code = _main(arguments)
+    watch.leave(code)
+    return code
+
+
+def _main(arguments: list[str] | None) -> int:
     parsed = argparse.Namespace(command="")
     try:
         with interrupt.as_exception():
@@ -58,34 +67,59 @@ def _run(arguments) -> int:
     if not all(0 <= seed < 2**32 for seed in arguments.seeds or ()):
         raise RequestError("--seeds: expected whole numbers from 0 to 4294967295")
     out = arguments.out or Path("runs") / next(iter(experiments.values())).name
-    directories = variants.directories(out, experiments)
     parallel.use_cpu_cores()
     if any(experiment.compute.deterministic == "yes" for experiment in experiments.values()):
         parallel.use_deterministic_operations()
-    from itae_jax import report
+    with _own_files(arguments, out) as out:
+        return _run_variants(experiments, out, arguments)
 
+
+def _run_variants(experiments: dict, out: Path, arguments) -> int:
+    from itae_jax import parallel, report, variants
+
+    directories = variants.directories(out, experiments)
     failed = 0
     for variant, experiment in experiments.items():
-        if variant:
+        if variant and parallel.is_leader():
             print(f"variant {variant}", flush=True)
         try:
             failed += _run_variant(experiment, directories[variant], arguments)
         finally:
             variants.remember(out, experiments)
-    print(report.text_tables(report.read([out])), flush=True)
-    print(f"report: {report.write([out])}")
+    if parallel.is_leader():
+        print(report.text_tables(report.read([out])), flush=True)
+        print(f"report: {report.write([out])}")
     if failed:
         print(f"itae: {failed} trainings failed; see above", file=sys.stderr)
     return 1 if failed else 0
 
 
+@contextlib.contextmanager
+def _own_files(arguments, out: Path) -> Iterator[Path]:
+    """Where this process writes: of several, all but the first write to what is thrown away."""
+    from itae_jax import parallel
+
+    processes = arguments.coordinator, arguments.num_processes, arguments.process_id
+    if not arguments.distributed and processes == (None, None, None):
+        yield out
+        return
+    parallel.check_address(*processes)
+    watch.start("this process" if arguments.process_id is None else f"process {arguments.process_id}")
+    parallel.join_processes(*processes)
+    if parallel.is_leader():
+        yield out
+    else:
+        with tempfile.TemporaryDirectory(prefix="itae_") as scratch:
+            yield Path(scratch)
+
+
 def _run_variant(experiment, out: Path, arguments) -> int:
     """Runs one experiment; returns how many of its trainings failed."""
-    from itae_jax import progress
+    from itae_jax import parallel, progress
     from itae_jax import run as sweep
     from itae_jax.results import FAILED
 
-    with progress.SweepProgress() as bar:
+    with progress.SweepProgress(quiet=not parallel.is_leader()) as bar:
         rows, new = sweep.run(
             experiment,
             out,
@@ -94,7 +128,7 @@ def _run_variant(experiment, out: Path, arguments) -> int:
             bar,
             paper_file=_paper_file(arguments.experiment, experiment.paper_table),
         )
-    if not new:
+    if not new and parallel.is_leader():
         print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")
     return sum(row["note"].startswith(FAILED) for row in rows)
 

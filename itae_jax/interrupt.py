@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -28,7 +29,7 @@ def deferred(wanted: bool = True) -> Iterator[Stop]:
 
     def handle(number, frame):
         stop.requested = True
-        os.write(2, b"stopping as soon as all is saved; once more to leave at once\n")
+        os.write(sys.stderr.fileno(), b"stopping as soon as all is saved; once more to leave at once\n")
         for each in _STOP:
             signal.signal(each, signal.SIG_DFL)
 

@@ -99,19 +99,30 @@ class ITAE:
           DamagedError: a file is missing or changed.
           RequestError: it is of another network.
         """
+        return self.fitted(*self.read(directory))
+
+    def read(self, directory: Path) -> tuple[dict, dict]:
+        """The arrays and facts of which `fitted` makes what `load` gives; raises what it does."""
+        facts = {"num_train": int, "train_seconds": float}
+        return checkpoint.restore(directory, self.fitted_shapes(), facts)
+
+    def fitted_shapes(self) -> dict:
+        """The shapes and types of the arrays that `read` gives."""
         shapes = self.trainer.state_shapes()
-        like = {
+        return {
             "params": shapes.params,
             "batch_stats": shapes.batch_stats,
             "normal_errors": {
                 kind: jax.ShapeDtypeStruct((self.transform.count,), np.float64) for kind in evaluate.ERRORS
             },
         }
-        tree, facts = checkpoint.restore(directory, like, {"num_train": int, "train_seconds": float})
+
+    def fitted(self, arrays: dict, facts: dict) -> "FittedITAE":
+        """A fitted method of what `read` gives."""
         variables = {
-            key: parallel.replicate(tree[key], self.trainer.devices) for key in ("params", "batch_stats")
+            key: parallel.replicate(arrays[key], self.trainer.devices) for key in ("params", "batch_stats")
         }
-        return FittedITAE(self, variables, tree["normal_errors"], facts["num_train"], facts["train_seconds"])
+        return FittedITAE(self, variables, arrays["normal_errors"], facts["num_train"], facts["train_seconds"])
 
     def errors(self, variables: dict, images: Images) -> dict[str, np.ndarray]:
         """Restoration errors N x T of each kind; NaN for what cannot be read.

@@ -1,10 +1,16 @@
-"""Many devices as one: the only file that names pmap.
+"""Many devices as one, of one process or of several: the only file that names pmap and jax.distributed.
 
 A function written for a slice of a batch is mapped over the devices. Inside it `mean` averages over
 all slices and `example_indices` tells each image its place in the whole batch, so that random
 draws, and with them the result, do not depend on how many devices share the work.
+
+Processes take the same steps on the same batches, each on its own devices' slices of them. What has
+to be decided by one of them, the first decides: `from_leader`.
 """
 
+import functools
+import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 
@@ -43,14 +49,22 @@ def cpu_cores() -> int:
 
 
 def choose_devices(batch_size: int, requested: int = 0) -> list[jax.Device]:
-    """The local devices that share a batch.
+    """The devices that share a batch: of all processes, or else the local ones.
 
-    With `requested` 0 all of them; on the CPU backend the most whose number divides the batch.
+    With `requested` 0 all of them; on the CPU backend of one process the most whose number divides
+    the batch.
 
     Raises:
-      RequestError: more devices requested than there are, or a batch that they cannot share evenly.
+      RequestError: more devices requested than there are, fewer than all of several processes, or a
+        batch that they cannot share evenly.
     """
-    devices = jax.local_devices()
+    devices = jax.devices()
+    if jax.process_count() > 1:
+        if requested not in (0, len(devices)):
+            raise RequestError(
+                f"compute.devices={requested}: the processes have {len(devices)} in all; leave it 0"
+            )
+        requested = len(devices)
     if requested > len(devices):
         raise RequestError(f"compute.devices={requested}: this machine has {len(devices)}")
     count = requested or len(devices)
@@ -65,9 +79,17 @@ def choose_devices(batch_size: int, requested: int = 0) -> list[jax.Device]:
 
 
 def replicate(tree, devices: Sequence[jax.Device]):
-    """The tree with every leaf on every device, as `split_batch` functions hand it back."""
-    mesh = Mesh(np.asarray(devices), (AXIS,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """The tree with every leaf on every local device, as `split_batch` functions hand it back."""
+    return jax.device_put(tree, _sharding(tuple(devices), PartitionSpec()))
+
+
+@functools.cache
+def _sharding(devices: tuple[jax.Device, ...], spec: PartitionSpec) -> NamedSharding:
+    return NamedSharding(Mesh(np.asarray(_local(devices)), (AXIS,)), spec)
+
+
+def _local(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    return [device for device in devices if device.process_index == jax.process_index()]
 
 
 def split_batch(
@@ -90,14 +112,22 @@ def split_batch(
       donate: whether the memory of the first of them may be reused for the result.
 
     Returns:
-      (whole arguments..., batch, axis=0) -> result; `axis` is the batch's axis of images. Its
-      attribute `memory_bytes` takes the same and tells what the program takes on each device.
+      (whole arguments..., batch, axis=0) -> result, on the local devices; every process hands in the
+      whole batch, a NumPy array whose axis of images is `axis`. Its attribute `memory_bytes` takes
+      the same and tells what the program takes on each device.
     """
+    devices = tuple(devices)
+    own = [place for place, device in enumerate(devices) if device.process_index == jax.process_index()]
+    gathered = not replicated_result and len(own) < len(devices)
+
+    def all_rows(*arguments):
+        return lax.all_gather(function(*arguments), AXIS)
+
     mapped = jax.pmap(
-        function,
+        all_rows if gathered else function,
         axis_name=AXIS,
         in_axes=(*[None] * whole, 0),
-        out_axes=None if replicated_result else 0,
+        out_axes=None if replicated_result or gathered else 0,
         devices=devices,
         donate_argnums=(0,) if donate else (),
     )
@@ -106,10 +136,15 @@ def split_batch(
         *shared, batch = arguments
         shape = batch.shape
         slices = batch.reshape(*shape[:axis], len(devices), -1, *shape[axis + 1 :])
-        return *shared, np.moveaxis(slices, axis, 0)
+        slices = np.moveaxis(slices, axis, 0)[own[0] : own[-1] + 1]
+        # Said, not left to the call: `jax.transfer_guard` shows that nothing else is copied.
+        shared[1:] = replicate(shared[1:], devices)
+        return *shared, jax.device_put(slices, _sharding(devices, PartitionSpec(AXIS)))
 
     def call(*arguments, axis: int = 0):
         result = mapped(*on_devices(arguments, axis))
+        if gathered and devices[0].platform == "cpu":
+            jax.block_until_ready(result)  # exchanges that queue can wait for each other's threads
         if replicated_result:
             return result
         return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), result)
@@ -137,3 +172,119 @@ def mean(tree):
 def example_indices(slice_size: int) -> jax.Array:
     """The places of this device's images in the whole batch; inside a mapped function only."""
     return lax.axis_index(AXIS) * slice_size + jax.numpy.arange(slice_size, dtype="int32")
+
+
+def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Makes this process one of several that train together; has to come before JAX computes anything.
+
+    All None: found out from Slurm, a TPU pod or another cluster that JAX knows.
+
+    Raises:
+      RequestError: the others cannot be found.
+    """
+    check_address(coordinator, num_processes, process_id)
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=_SECONDS_TO_MEET,
+            heartbeat_timeout_seconds=_SECONDS_OF_SILENCE,
+        )
+    except (ValueError, RuntimeError) as error:
+        where = f"--coordinator {coordinator}" if coordinator else "--distributed"
+        raise RequestError(
+            f"{where}: the processes do not find each other ({str(error).splitlines()[0]}); start all of them "
+            "within minutes of each other, with the address of process 0"
+        ) from None
+
+
+# How long processes wait for each other at the start, and until one that is silent counts as lost.
+_SECONDS_TO_MEET = 120
+_SECONDS_OF_SILENCE = 20
+
+
+def check_address(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Raises RequestError for what can be no address of processes."""
+    given = [value is not None for value in (coordinator, num_processes, process_id)]
+    if any(given) and not all(given):
+        raise RequestError("--coordinator, --num-processes and --process-id: give all three, or --distributed")
+    if all(given):
+        host, _, port = coordinator.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise RequestError(f"--coordinator {coordinator}: expected HOST:PORT of process 0")
+        if not 0 <= process_id < num_processes:
+            raise RequestError(
+                f"--process-id {process_id} --num-processes {num_processes}: expected an id from 0 to "
+                f"{num_processes - 1}"
+            )
+
+
+def is_leader() -> bool:
+    """Whether this is the process that decides and writes: the first."""
+    return jax.process_index() == 0
+
+
+def from_leader(value):
+    """The first process's value, which JSON can hold, in all of them."""
+    if jax.process_count() == 1:
+        return value
+    return json.loads(_bytes_from_leader(json.dumps(value).encode()))
+
+
+def arrays_from_leader(find: Callable[[], tuple | None], like) -> tuple | None:
+    """What `find` finds in the first process, in all of them: (tree, facts that JSON can hold) or None.
+
+    Args:
+      like: a tree of the same arrays or shapes.
+    """
+    if jax.process_count() == 1:
+        return find()
+    found = find() if is_leader() else None
+    facts = from_leader(found and found[1])
+    if facts is None:
+        return None
+    leaves, structure = jax.tree.flatten(like)
+    mine = [np.asarray(leaf) for leaf in jax.tree.leaves(found[0])] if found else []
+    data = _bytes_from_leader(b"".join(leaf.tobytes() for leaf in mine))
+    arrays = []
+    for leaf in leaves:
+        size = int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize
+        arrays.append(np.frombuffer(data[:size], leaf.dtype).reshape(leaf.shape))
+        data = data[size:]
+    return jax.tree.unflatten(structure, arrays), facts
+
+
+def check_same(**values: str) -> None:
+    """Raises RequestError in all processes unless each of the values is the same in all of them."""
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    digests = [np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8) for value in values.values()]
+    everywhere = multihost_utils.process_allgather(np.stack(digests))
+    for place, name in enumerate(values):
+        if (everywhere[:, place] != everywhere[0, place]).any():
+            raise RequestError(f"the processes do not have the same {name}; give all the same command and data")
+
+
+def asked_anywhere(asked: bool, devices: Sequence[jax.Device]) -> jax.Array:
+    """Whether any process asked; every process has to call this, and none waits before it reads the answer."""
+    devices = tuple(devices)
+    flags = np.full(len(_local(devices)), asked)
+    return _any(devices)(jax.device_put(flags, _sharding(devices, PartitionSpec(AXIS))))
+
+
+@functools.cache
+def _any(devices: tuple[jax.Device, ...]) -> Callable:
+    return jax.pmap(
+        lambda flag: lax.pmax(flag.astype("int32"), AXIS), axis_name=AXIS, out_axes=None, devices=devices
+    )
+
+
+def _bytes_from_leader(data: bytes) -> bytes:
+    from jax.experimental import multihost_utils
+
+    size = int(multihost_utils.broadcast_one_to_all(np.array(len(data), np.int32)))
+    mine = data if is_leader() else bytes(size)
+    return multihost_utils.broadcast_one_to_all(np.frombuffer(mine, np.uint8)).tobytes()

@@ -20,10 +20,10 @@ def training_bar(console):
 
 
 class _Progress:
-    def __init__(self):
+    def __init__(self, quiet: bool = False):
         from rich.console import Console
 
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, quiet=quiet)
 
     def __enter__(self):
         self._bar.start()
@@ -72,8 +72,8 @@ def _minutes(seconds: float) -> str:
 class SweepProgress(_Progress):
     """Of several trainings; elsewhere than on a terminal a line for every tenth of one."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, quiet: bool = False):
+        super().__init__(quiet)
         self._bar = training_bar(self._console)
 
     def start(self, jobs: int, epochs: int) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from itae_jax import config, data, measures, results
+from itae_jax import config, data, measures, parallel, results
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
 from itae_jax.data import Images
@@ -71,14 +71,17 @@ def run(
                 f"--out {out}: holds results of other data ({row['data_copy']}; now {dataset.source}); "
                 "name another directory"
             )
+    sizes = {str(k): (len(split.train_images), len(split.test_images)) for k, split in splits.items()}
+    parallel.check_same(
+        config=config.to_json(experiment), classes_and_seeds=repr(jobs), data=f"{dataset.source} {sizes}"
+    )
     method = ITAE(experiment, dataset.image_shape)
     paper = _paper_rows(experiment, dataset, paper_file)
 
-    if all(job in results.read_results(out) for job in jobs):
+    if not _todo(jobs, out):
         return _rows_of(jobs, out), 0
     with results.begun(out, experiment):
-        finished = results.read_results(out)
-        todo = [job for job in jobs if job not in finished]
+        todo = _todo(jobs, out)
         if paper:
             results.write_csv(out / "paper.csv", paper)
         progress.start(len(todo), experiment.train.epochs)
@@ -90,9 +93,16 @@ def run(
     return _rows_of(jobs, out), len(todo)
 
 
+def _todo(jobs, out: Path) -> list[tuple[int, int]]:
+    """The jobs that are not finished, as the first process finds them."""
+    finished = results.read_results(out)
+    return [tuple(job) for job in parallel.from_leader([job for job in jobs if job not in finished])]
+
+
 def _rows_of(jobs, out: Path) -> list[dict[str, str]]:
+    """The rows of the jobs; processes but the first know of the new ones alone."""
     rows = results.read_results(out)
-    return [rows[job] for job in jobs]
+    return [rows[job] for job in jobs if job in rows]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,11 +163,9 @@ class _Job:
     def _fit(self, train_images: Images, test_images: Images) -> FittedITAE:
         """The method as an earlier run fitted it, if it came as far as that, or trained now."""
         state, settings = self.directory / "state", self.experiment.train
-        if state.exists():
-            try:
-                return self.method.load(state)
-            except DamagedError as error:
-                self.progress.say(f"{error}; training again")
+        found = parallel.arrays_from_leader(lambda: self._read(state), self.method.fitted_shapes())
+        if found is not None:
+            return self.method.fitted(*found)
         checkpoints = Checkpoints(
             self.directory / "checkpoints",
             settings.checkpoint_minutes,
@@ -175,9 +183,17 @@ class _Job:
             metrics.add(entry)
 
         fitted = self.method.fit(train_images, (self.seed, self.normal_class), on_report, checkpoints)
-        fitted.save(state)
-        checkpoints.remove()
+        if parallel.is_leader():
+            fitted.save(state)
+            checkpoints.remove()
         return fitted
+
+    def _read(self, state: Path) -> tuple | None:
+        try:
+            return self.method.read(state) if state.exists() else None
+        except DamagedError as error:
+            self.progress.say(f"{error}; training again")
+            return None
 
     def _measured(self, fitted: FittedITAE, test_images: Images) -> dict:
         """Scores the test images, writes what there is to look at, and returns the columns on it."""

@@ -95,7 +95,7 @@ class Trainer:
         self.steps_per_call = compute.steps_per_call or _STEPS_PER_CALL.get(
             self.devices[0].platform, _STEPS_PER_CALL_ELSEWHERE
         )
-        self._calls_in_flight = _CALLS_IN_FLIGHT.get(self.devices[0].platform, _CALLS_IN_FLIGHT_ELSEWHERE)
+        self.calls_in_flight = _CALLS_IN_FLIGHT.get(self.devices[0].platform, _CALLS_IN_FLIGHT_ELSEWHERE)
         self._under_way: collections.deque[jax.Array] = collections.deque()
         step = make_train_step(model, transform, train, self.dtype)
 
@@ -141,7 +141,7 @@ class Trainer:
         """
         state, loss_K = self._steps(state, rates_K, images_KxBxHxWxC, axis=1)
         self._under_way.append(loss_K)
-        if len(self._under_way) == self._calls_in_flight:
+        if len(self._under_way) == self.calls_in_flight:
             jax.block_until_ready(self._under_way.popleft())
         return state, loss_K
 
@@ -211,6 +211,7 @@ class _Training:
         self._losses: list[jax.Array] = []  # of the last calls, not waited for yet
         self._step, self._state = 0, None
         self._saved = -1  # the step of the newest checkpoint
+        self._asked: collections.deque[jax.Array] = collections.deque()  # whether any process is to stop
         if checkpoints is not None:
             self._restore()
         if self._state is None:
@@ -252,11 +253,18 @@ class _Training:
         self._epoch, self._used = batches[-1].epoch, batches[-1].used
         if self._checkpoints is None:
             return
-        if self._stop.requested:
+        if self._is_to_stop():
             self._save()
             raise KeyboardInterrupt
         if self._checkpoints.due():
             self._save()
+
+    def _is_to_stop(self) -> bool:
+        """Whether a signal came; of several processes, to any, and then all stop after the same step."""
+        if jax.process_count() == 1:
+            return self._stop.requested
+        self._asked.append(parallel.asked_anywhere(self._stop.requested, self._trainer.devices))
+        return len(self._asked) == self._trainer.calls_in_flight and bool(self._asked.popleft())
 
     def _add_losses(self) -> None:
         """Waits for the losses of all steps so far.
@@ -302,7 +310,7 @@ class _Training:
 
     def _save(self) -> None:
         self._add_losses()
-        if self._step == self._saved:
+        if self._step == self._saved or not parallel.is_leader():
             return
         facts = {
             "epoch": self._epoch,
@@ -318,7 +326,7 @@ class _Training:
 
     def _restore(self) -> None:
         shapes = jax.eval_shape(self._trainer.pack, self._trainer.state_shapes())
-        found = self._checkpoints.restore(shapes, _FACTS)
+        found = parallel.arrays_from_leader(lambda: self._checkpoints.restore(shapes, _FACTS), shapes)
         if found is None:
             return
         arrays, facts = found

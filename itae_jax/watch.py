@@ -1,0 +1,65 @@
+"""What is left to say when a process of several is lost.
+
+XLA ends the others at once, by an abort with its stack trace, which leaves Python no say. So what it
+prints goes to a file, and a watcher, a process that does nothing but wait, tells in a line what happened.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_WATCHER = "import sys; sys.stdin.buffer.read(1) or sys.stderr.write(sys.argv[1])"
+_watched = None
+
+
+class _Watched:
+    """This process, watched."""
+
+    def __init__(self, name: str):
+        file, path = tempfile.mkstemp(prefix="itae_", suffix=".log")
+        self.log = Path(path)
+        line = (
+            f"itae: {name}: another process of this run was lost, or this one was killed; start all of "
+            f"them again alike, and the run goes on from its last checkpoint (XLA's words: {path})\n"
+        )
+        self._watcher = subprocess.Popen(
+            [sys.executable, "-Sc", _WATCHER, line], stdin=subprocess.PIPE, start_new_session=True
+        )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        ours = os.dup(1), os.dup(2)
+        for native in (1, 2):
+            os.dup2(file, native)
+        os.close(file)
+        sys.stdout, sys.stderr = (
+            os.fdopen(descriptor, "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
+            for descriptor, stream in zip(ours, (sys.stdout, sys.stderr), strict=True)
+        )
+
+    def release(self) -> None:
+        with contextlib.suppress(OSError):
+            self._watcher.communicate(b".")
+        self.log.unlink(missing_ok=True)
+
+
+def start(name: str) -> None:
+    """From now on the end of this process without `leave` is told, by its name."""
+    global _watched
+    _watched = _Watched(name)
+
+
+def leave(code: int) -> None:
+    """Ends a watched process; does nothing in others.
+
+    One that failed does not wait for the others, which may wait for it.
+    """
+    if _watched is None:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _watched.release()
+    if code:
+        os._exit(code)

@@ -1,0 +1,150 @@
+"""Several processes, each with its own devices, give what one gives, and end together."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from itae_jax import cli
+
+HERE = Path(__file__).parent
+RUN = ["run", str(HERE.parent / "experiments" / "digits.py"), "--classes", "6"]
+# 20 steps: 4 in each of 5 epochs.
+SETTINGS = ["compute.dtype=float64", "train.epochs=5", "data.limit_test=100"]
+
+
+def start(devices, *arguments):
+    """A process with so many devices that runs `itae` with these arguments."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    return subprocess.Popen(
+        [sys.executable, str(HERE / "process.py"), str(devices), *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_two(devices, *arguments, second=()):
+    """Two processes that train together; `second` is what the second is told besides."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    together = [*arguments, "--coordinator", address, "--num-processes", 2, "--process-id"]
+    return [start(devices, *together, 0), start(devices, *together, 1, *second)]
+
+
+def finish(*processes, seconds=120):
+    """(exit code, stdout, stderr) of each."""
+    try:
+        outputs = [process.communicate(timeout=seconds) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+
+
+def losses(out):
+    return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def scores(out):
+    with (out / "class_6" / "seed_0" / "scores.csv").open() as file:
+        return [float(row["score"]) for row in csv.DictReader(file)]
+
+
+def result(out):
+    with (out / "results.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    return row
+
+
+def test_eight_devices_and_two_processes_give_what_one_device_gives(tmp_path):
+    one, eight, two = (tmp_path / name for name in ("one", "eight", "two"))
+    for out, devices in ((one, 1), (eight, 8)):
+        ((code, _, errors),) = finish(start(devices, *RUN, "--out", out, "--set", *SETTINGS))
+        assert code == 0, errors
+    leader, follower = finish(*start_two(2, *RUN, "--out", two, "--set", *SETTINGS))
+    assert leader[0] == follower[0] == 0, leader[2] + follower[2]
+    assert "AUROC" in leader[1]
+    assert follower[1:] == ("", "")
+    for out in (eight, two):
+        np.testing.assert_allclose(losses(out), losses(one), rtol=1e-9)
+        np.testing.assert_allclose(scores(out), scores(one), rtol=1e-6)
+        assert float(result(out)["auroc"]) == pytest.approx(float(result(one)["auroc"]), abs=1e-3)
+
+
+def until(condition, *processes, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end and all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+
+
+def newest_checkpoint(out):
+    steps = [int(path.name) for path in out.glob("class_6/seed_0/checkpoints/*") if path.name.isdecimal()]
+    return max(steps, default=0)
+
+
+def test_processes_stop_together_and_one_that_is_lost_ends_the_others(tmp_path):
+    out = tmp_path / "out"
+    endless = ["--set", "train.epochs=100000", "train.checkpoint_minutes=0.01", "data.limit_test=100"]
+    command = [*RUN, "--out", out, *endless]
+
+    # One is asked to stop: all save, and leave after the same step.
+    both = start_two(1, *command)
+    until(lambda: newest_checkpoint(out), *both)
+    both[1].send_signal(signal.SIGTERM)
+    leader, follower = finish(*both)
+    assert leader[0] == follower[0] == 130, leader[2] + follower[2]
+    assert "interrupted; all that was done is saved" in leader[2]
+
+    # They go on; one is lost: the other says so, and ends.
+    before = newest_checkpoint(out)
+    both = start_two(1, *command)
+    until(lambda: newest_checkpoint(out) > before, *both)
+    both[1].kill()
+    start_of_loss = time.monotonic()
+    leader, _ = finish(*both)
+    assert time.monotonic() - start_of_loss < 60
+    assert leader[0] not in (0, 2)
+    assert f"going on from {out / 'class_6' / 'seed_0' / 'checkpoints' / str(before)}" in leader[1]
+    assert leader[2].startswith("itae: process 0: another process of this run was lost")
+    assert len(leader[2].splitlines()) == 1
+
+    # One process with both devices goes on from there.
+    before = newest_checkpoint(out)
+    alone = start(2, *command)
+    until(lambda: newest_checkpoint(out) > before, alone)
+    alone.send_signal(signal.SIGINT)
+    ((code, _, _),) = finish(alone)
+    assert code == 130
+
+
+def test_processes_with_another_command_are_refused_together(tmp_path):
+    both = start_two(1, *RUN, "--out", tmp_path, "--set", *SETTINGS, second=["--set", "train.loss=l1"])
+    for code, _, errors in finish(*both):
+        assert code == 2
+        assert errors == "itae: the processes do not have the same config; give all the same command and data\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--process-id", "0"], "give all three, or --distributed"),
+        (["--coordinator", "host", "--num-processes", "2", "--process-id", "0"], "expected HOST:PORT"),
+        (["--coordinator", "host:1", "--num-processes", "2", "--process-id", "2"], "an id from 0 to 1"),
+    ],
+)
+def test_what_can_be_no_address_is_refused(arguments, told, tmp_path, capsys):
+    assert cli.main([*RUN, "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
