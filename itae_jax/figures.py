@@ -2,8 +2,10 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 NORMAL, ANOMALOUS = "#0072b2", "#d55e00"  # told apart by colour-blind readers too
+OUTLINE = "#00e5ff"  # of a defect; no shade of a heat map is like it
 
 
 def _grid(count: int, columns: int = 5, side: float = 2.1) -> tuple[Figure, list]:
@@ -120,16 +122,24 @@ def threshold_histogram(
         ax.axvline(threshold, color="0.2", linewidth=1.2, linestyle="--")
     ax.set_xlabel("anomaly score", fontsize=10)
     ax.set_ylabel("images", fontsize=10)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def loss_curve(entries: list[dict]) -> Figure:
-    """The loss of each report of a training."""
+    """The loss of each report of a training; on a logarithmic axis if it falls to a tenth or below."""
     figure = Figure(figsize=(5, 3), layout="constrained")
     ax = figure.subplots()
-    ax.plot([entry["epoch"] for entry in entries], [entry["loss"] for entry in entries], color=NORMAL)
-    ax.set_yscale("log")
+    losses = np.array([entry["loss"] for entry in entries], float)
+    mark = "." if len(entries) == 1 else None
+    ax.plot([entry["epoch"] for entry in entries], losses, color=NORMAL, marker=mark)
+    if 0 < 10 * np.nanmin(losses) <= np.nanmax(losses):
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set_xlabel("epoch", fontsize=10)
     ax.set_ylabel("loss", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)

@@ -35,8 +35,9 @@ def text_tables(results: Sequence[RunResults]) -> str:
 
 def heading(of_dataset: Sequence[Column]) -> str:
     """What a table is about: the experiments and the data set."""
-    names = dict.fromkeys(column.found.experiment.name for column in of_dataset)
-    return f"{', '.join(names)}: {of_dataset[0].found.dataset}"
+    names = ", ".join(dict.fromkeys(column.found.experiment.name for column in of_dataset))
+    dataset = of_dataset[0].found.dataset
+    return dataset if names == dataset else f"{names}: {dataset}"
 
 
 def notes(of_dataset: Sequence[Column]) -> list[str]:

@@ -224,6 +224,12 @@ def test_several_methods_stand_side_by_side_by_data_set():
     assert [column.found for column in second] == [other]
 
 
+def test_a_heading_names_the_data_set_once():
+    for name, expected in (("digits", "digits"), ("sweep", "sweep: digits")):
+        found = make_results([(0, 0, 0.9)], experiment=from_flat({"name": name}), dataset="digits")
+        assert report.heading(tables.columns([found])[0]) == expected
+
+
 def test_text_and_markdown_hold_the_same_cells():
     found = make_results([(0, 0, 0.95)], printed("table1"))
     text = report.text_tables([found]).splitlines()
