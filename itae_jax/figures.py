@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 NORMAL, ANOMALOUS = "#0072b2", "#d55e00"  # told apart by colour-blind readers too
+SCALE = "1 = mean of the training normals"
 OUTLINE = "#00e5ff"  # of a defect; no shade of a heat map is like it
 
 
@@ -18,8 +19,12 @@ def _grid(count: int, columns: int = 5, side: float = 2.1) -> tuple[Figure, list
     return figure, axes[:count]
 
 
-def score_histograms(panels: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
-    """Scores of normal and of anomalous test images, a panel for each (title, is_anomaly, scores)."""
+def score_histograms(panels: list[tuple[str, np.ndarray, np.ndarray]], scale: str = SCALE) -> Figure:
+    """Scores of normal and of anomalous test images, a panel for each (title, is_anomaly, scores).
+
+    Args:
+      scale: what the numbers mean.
+    """
     figure, axes = _grid(len(panels))
     for ax, (title, is_anomaly, scores) in zip(axes, panels, strict=True):
         bins = np.linspace(scores.min(), np.quantile(scores, 0.995) + 1e-9, 31)
@@ -29,7 +34,7 @@ def score_histograms(panels: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure
         ax.set_title(title, fontsize=9)
         ax.set_yticks([])
         ax.tick_params(labelsize=7)
-    figure.supxlabel("anomaly score (1 = mean of the training normals)", fontsize=9)
+    figure.supxlabel(f"anomaly score, {scale}", fontsize=9)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=8)
     return figure
 

@@ -13,6 +13,9 @@ from itae_jax.tables import Column
 REDUCED = f"reduced: less than the paper's training (width {paper.WIDTH}, {paper.EPOCHS} epochs, all images)"
 
 
+DIFFERENT_CLASSES = "The averages are over different classes and do not compare; compare class by class."
+
+
 def read(directories: Sequence[Path]) -> list[RunResults]:
     """What the run directories hold, joined where they hold parts of one experiment.
 
@@ -41,11 +44,14 @@ def heading(of_dataset: Sequence[Column]) -> str:
 
 
 def notes(of_dataset: Sequence[Column]) -> list[str]:
-    """A line for each training without an AUROC."""
+    """A line for each training without an AUROC, and one if averages do not compare."""
     several = len({id(column.found) for column in of_dataset}) > 1
     lines = [
         f"{column.title}, {note}" if several else note for column in of_dataset for note in column.found.notes
     ]
+    told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
+    if tables.averages_differ(told):
+        lines.insert(0, DIFFERENT_CLASSES)
     return list(dict.fromkeys(lines))
 
 
@@ -88,6 +94,7 @@ def markdown(results: Sequence[RunResults]) -> str:
     parts = []
     for of_dataset in tables.columns(results):
         parts += [f"## {heading(of_dataset)}", "", *tables.as_markdown(tables.grid(of_dataset)), ""]
+        parts += [DIFFERENT_CLASSES, ""] if DIFFERENT_CLASSES in notes(of_dataset) else []
         if len(of_dataset) == 1 and not of_dataset[0].cells:
             parts += ["The paper has no number for this.", ""]
         for column in of_dataset:
@@ -149,6 +156,7 @@ def _section(found: RunResults) -> dict:
         restored.append((title, row["auroc"], _save(figure, root / "figures" / name)))
     flat, defaults = flatten(found.experiment), flatten(Experiment())
     pictured = found.roots[0] / "figures"
+    scale = "from 0 to 1 within each video (Eq. 4)" if finished.is_video(found.rows[0]) else figures.SCALE
     return {
         "name": " ".join(filter(None, (found.experiment.name, found.experiment.variant))),
         "directories": [str(root) for root in found.roots],
@@ -157,7 +165,7 @@ def _section(found: RunResults) -> dict:
         "notes": found.notes,
         "measures": tables.measures_grid(found) if found.measured else None,
         "settings": {key: value for key, value in flat.items() if value != defaults[key] and key != "name"},
-        "histograms": panels and _save(figures.score_histograms(panels), pictured / "histograms.png"),
+        "histograms": panels and _save(figures.score_histograms(panels, scale), pictured / "histograms.png"),
         "roc": panels and _save(figures.roc_curves(panels), pictured / "roc.png"),
         "pictures": restored,
     }
