@@ -47,7 +47,7 @@ def bars_by_class(groups: Sequence[str], methods: Sequence[Bars]) -> Figure:
         if printed.any():
             ax.plot(x[printed], np.compress(printed, bars.papers), "D", label=label, **_PAPER_MARK)
     ax.axhline(50, color="0.5", linewidth=0.8, linestyle=":")
-    ax.margins(x=0.01)
+    ax.set_xlim(-0.5, len(groups) - 0.5)
     ax.set_ylim(0, 102)
     ax.set_ylabel("AUROC, %", fontsize=9)
     if sum(map(len, groups)) > 9 * inches:

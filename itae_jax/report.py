@@ -1,6 +1,5 @@
 """Finished runs as tables beside the paper's numbers: Markdown, CSV, and one self-contained HTML page."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -175,4 +174,4 @@ def _save(figure, path: Path) -> str:
     """Writes the figure as PNG and returns it as a data URL."""
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=120)
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return pages.data_url(path.read_bytes(), "png")

@@ -74,31 +74,35 @@ def of_pixels(model: TrainedModel, paths: Sequence[str], is_defect_N: np.ndarray
     has the size of the model's images, and no more than 2^24 pixels are in memory: of more images, some
     are drawn.
     """
-    height, width, _ = model.image_shape
     files = [mask_file(path) if defect else None for path, defect in zip(paths, is_defect_N, strict=True)]
     marked = np.array([i for i, file in enumerate(files) if file], int)
+    if not len(marked):
+        return None
     normal = np.flatnonzero(~is_defect_N)
+    height, width, _ = model.image_shape
     most = max(2, _MOST_PIXELS // (height * width))
     drawn = marked[sample(len(marked), most // 2)]
     kept = np.concatenate([drawn, normal[sample(len(normal), most - len(drawn))]])
-    if not len(marked):
-        return None
-    keys = tuple(Path(paths[i]) for i in kept)
-    images = LazyImages(score.read_of_shape(model), keys, model.image_shape)
-    masks, maps, num_marked = [], [], 0
+    images = LazyImages(score.read_of_shape(model), tuple(Path(paths[i]) for i in kept), model.image_shape)
+    masks, maps = [], []
     for positions, _, maps_BxHxW in model.fitted.batch_maps(images):
         for position, map_HxW in zip(positions, maps_BxHxW, strict=True):
             mask = _mask_at(model, files[kept[position]], map_HxW.shape)
             if mask is not None:
                 masks.append(mask)
-                maps.append(model.reader.without_bars(map_HxW, keys[position]))
-                num_marked += bool(mask.any())
+                maps.append(model.reader.without_bars(map_HxW, images.keys[position]))
     found = measures.of_pixels(masks, maps)
     if not found:
         return None
-    counts = {"marked": num_marked, "normal": len(masks) - num_marked, "left_out": len(marked) + len(normal)}
-    counts["left_out"] -= len(masks)
-    return found | counts | {"height": height, "width": width, "limit": measures.AUPRO_LIMIT}
+    num_marked = sum(bool(mask.any()) for mask in masks)
+    return found | {
+        "marked": num_marked,
+        "normal": len(masks) - num_marked,
+        "left_out": len(marked) + len(normal) - len(masks),
+        "height": height,
+        "width": width,
+        "limit": measures.AUPRO_LIMIT,
+    }
 
 
 def _mask_at(model: TrainedModel, file: Path | None, shape: tuple[int, int]) -> np.ndarray | None:

@@ -1,9 +1,7 @@
 """Scores as one self-contained HTML page: histogram, the oddest images, a table that can be sorted."""
 
-import base64
 import csv
 import dataclasses
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +18,6 @@ from itae_jax.trained import NormalScores, TrainedModel
 
 _ODDEST = 12
 _MOST_ROWS = 2000  # of the table; a page of a hundred thousand rows helps nobody
-_PICTURE_SIDE = 320
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,10 +116,10 @@ def write_for_model(directory: Path, false_alarms: float | None, transform: str 
         "measured": None,
         "why_not_measured": "",
         "about_training": "",
-        "histogram": _png(figures.threshold_histogram(normal.scores_N, None, threshold)),
+        "histogram": pages.png(figures.threshold_histogram(normal.scores_N, None, threshold)),
     }
     if (directory / "metrics.jsonl").is_file():
-        page["loss"] = _png(figures.loss_curve(read_metrics(directory / "metrics.jsonl")))
+        page["loss"] = pages.png(figures.loss_curve(read_metrics(directory / "metrics.jsonl")))
     return _write(directory / "report.html", page)
 
 
@@ -170,38 +167,38 @@ def _entry(images: ScoredImages, i: int, names: Sequence[str]) -> dict:
 def _measures(images: ScoredImages, threshold: float | None, model: TrainedModel | None) -> dict:
     """What the page tells by the labels, but for the images that the model was trained on; or why nothing."""
     labels, why = score_measures.labels_of(images.paths)
-    seen, about_training = np.zeros(len(images.paths), bool), ""
+    seen_N, about_training = np.zeros(len(images.paths), bool), ""
     if model:
-        seen, about_training = training_files.trained_on(model, images.paths)
+        seen_N, about_training = training_files.trained_on(model, images.paths)
     elif labels:
         about_training = "Without --model it is not known whether the model was trained on some of these."
-    labels_N = np.array([_printable(label) for label in labels or [""] * len(seen)])
-    is_defect_N = measured = None
+    new = np.flatnonzero(~seen_N)
+    is_defect, measured = None, None
     if labels:
-        is_defect = np.array([not score_measures.is_normal(label) for label in labels])
-        if is_defect[~seen].all() or not is_defect[~seen].any():
-            kind = "normal" if is_defect[~seen].all() else "other"
-            why = f"the model was trained on all of the {kind} images"
+        is_defect = np.array([not score_measures.is_normal(labels[i]) for i in new], bool)
+        if is_defect.all() or not is_defect.any():
+            why = f"the model was trained on all of the {'normal' if is_defect.all() else 'other'} images"
+            new, is_defect = np.arange(len(seen_N)), None
         else:
-            is_defect_N = is_defect[~seen]
-            paths = [path for path, was_seen in zip(images.paths, seen, strict=True) if not was_seen]
-            scores_N = images.scores_N[~seen]
-            measured = score_measures.of_images(labels_N[~seen], scores_N, images.is_anomaly_N[~seen])
-            roc = figures.roc_curves([("AUROC in %", is_defect_N, scores_N)])
-            roc.set_size_inches(5, 3)
-            has_masks = any(score_measures.mask_file(path) for path in images.paths)
-            measured |= {
-                "roc": _png(roc),
-                "has_masks": has_masks,
-                "pixels": score_measures.of_pixels(model, paths, is_defect_N) if model and has_masks else None,
-            }
-    shown_N = images.scores_N if measured is None else images.scores_N[~seen]
+            measured = _measured(images, labels, new, is_defect, model)
     return {
-        "labels": labels_N.tolist(),
+        "labels": [_printable(label) for label in labels or ()],
         "measured": measured,
         "why_not_measured": _printable(why),
         "about_training": _printable(about_training),
-        "histogram": _png(figures.threshold_histogram(shown_N, is_defect_N, threshold)),
+        "histogram": pages.png(figures.threshold_histogram(images.scores_N[new], is_defect, threshold)),
+    }
+
+
+def _measured(images: ScoredImages, labels: list[str], new: np.ndarray, is_defect: np.ndarray, model) -> dict:
+    scores, paths = images.scores_N[new], [images.paths[i] for i in new]
+    names = np.array([_printable(labels[i]) for i in new])
+    roc = figures.roc_curves([("AUROC in %", is_defect, scores)])
+    roc.set_size_inches(5, 3)
+    return score_measures.of_images(names, scores, images.is_anomaly_N[new]) | {
+        "roc": pages.png(roc),
+        "has_masks": any(score_measures.mask_file(path) for path in paths),
+        "pixels": score_measures.of_pixels(model, paths, is_defect) if model else None,
     }
 
 
@@ -214,7 +211,7 @@ def _oddest(images: ScoredImages, order: np.ndarray, names: Sequence[str], model
     for i in order:
         entry = _entry(images, i, names)
         try:
-            entry["picture"] = _jpeg(whole.read(Path(images.paths[i])))
+            entry["picture"] = pages.jpeg(whole.read(Path(images.paths[i])))
             if model:
                 entry["pixels"] = score.read_of_shape(model)(Path(images.paths[i]))
         except UnreadableImageError as error:
@@ -234,14 +231,15 @@ def _add_restorations(entries: list[dict], images: ScoredImages, model: TrainedM
     for positions, _, maps_BxHxW in model.fitted.batch_maps(ArrayImages(pixels_NxHxWxC)):
         for position, map_HxW in zip(positions, maps_BxHxW, strict=True):
             path = Path(images.paths[entries[position]["index"]])
-            mask = _mask_of(path)
-            entries[position]["heatmap"] = _jpeg(score.draw(model, path, map_HxW), mask)
+            mask, heatmap = _mask_of(path), pages.thumbnail(score.draw(model, path, map_HxW))
+            heatmap = heatmap if mask is None else heatmaps.outline(heatmap, mask)
+            entries[position]["heatmap"] = pages.jpeg(heatmap)
             entries[position]["has_mask"] = mask is not None
     views = model.fitted.illustrate(pixels_NxHxWxC)
     for position, entry in enumerate(entries):
         errors_T = images.errors_NxT[entry["index"]]
         entry["restored"] = [
-            {"title": title, "given": _tile(given), "made": _tile(made), "error": float(error)}
+            {"title": title, "given": pages.tile(given), "made": pages.tile(made), "error": float(error)}
             for title, given, made, error in zip(
                 titles, views["inputs"][:, position], views["outputs"][:, position], errors_T, strict=True
             )
@@ -271,34 +269,6 @@ def _short(paths: Sequence[str]) -> list[str]:
 def _printable(text: str) -> str:
     """The text with whatever is not UTF-8 in a file's name replaced."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _jpeg(image_HxWxC: np.ndarray, mask_HxW: np.ndarray | None = None) -> str:
-    from PIL import Image
-
-    picture = Image.fromarray(image_HxWxC)
-    picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
-    if mask_HxW is not None:
-        picture = Image.fromarray(heatmaps.outline(np.asarray(picture), mask_HxW))
-    return _data_url(picture, "JPEG", quality=88)
-
-
-def _tile(image_HxWxC: np.ndarray) -> str:
-    from PIL import Image
-
-    return _data_url(Image.fromarray(image_HxWxC[..., 0] if image_HxWxC.shape[2] == 1 else image_HxWxC), "PNG")
-
-
-def _data_url(picture, kind: str, **options) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _png(figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=160)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _write(path: Path, page: dict) -> Path:

@@ -41,17 +41,27 @@ def trained_on(model: TrainedModel, paths: Sequence[str]) -> tuple[np.ndarray, s
     if not root.is_dir():
         return nothing, f"Whether the model was trained on some of these is not known: {root} is not there."
     real = [os.path.realpath(path) for path in paths]
-    files = folders.find_images(root)
-    if digest(root, files) != model.details.get("files"):
+    trained = _files(model, root)
+    if trained is None:
         inside = sum(Path(path).is_relative_to(os.path.realpath(root)) for path in real)
-        changed = (
-            f"{inside} of these lie in {root}, where the model was trained; its files have changed since, so "
+        told = (
+            f"{inside} of these lie in {root}, where the model was trained; its files have changed since, and "
         )
-        return nothing, f"{changed}which of them it was trained on is not known." if inside else ""
-    _, training = divided(len(files), model.details["holdout"], model.experiment.seed)
-    known = {os.path.realpath(files[position]) for position in training}
-    seen = np.array([path in known for path in real], bool)
+        return nothing, f"{told}which of them it was trained on is not known." if inside else ""
+    seen = np.array([path in trained for path in real], bool)
     told = (
-        f"The model was trained on {seen.sum()} of these; they score lower than new ones, and measure nothing."
+        f"The model was trained on {seen.sum()} of these; they score lower than new ones and are not counted."
     )
     return seen, told if seen.any() else ""
+
+
+def _files(model: TrainedModel, root: Path) -> set[str] | None:
+    """The real paths of the files that were trained on; None if those below the root are others now."""
+    files, holdout = folders.find_images(root), model.details.get("holdout")
+    try:
+        if not isinstance(holdout, float) or digest(root, files) != model.details.get("files"):
+            return None
+    except OSError:  # a link that leads nowhere
+        return None
+    _, training = divided(len(files), holdout, model.experiment.seed)
+    return {os.path.realpath(files[position]) for position in training}

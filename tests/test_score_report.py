@@ -294,7 +294,7 @@ def test_images_that_the_model_was_trained_on_are_told_and_do_not_measure(tmp_pa
     model, good = tmp_path / "model", tmp_path / "all" / "good"
     assert cli.main(["fit", str(good), "--out", str(model), *SMALL_FIT]) == 0
     page = score_and_report(model, tmp_path / "all", tmp_path / "scores.csv")
-    assert "The model was trained on 16 of these; they score lower than new ones, and measure nothing." in page
+    assert "The model was trained on 16 of these; they score lower than new ones and are not counted." in page
     held_out = {str(good / Path(name).name): 0 for name in trained.load(model).normal.ids}
     rows = readable(tmp_path / "scores.csv")
     kept = [row for row in rows if row["path"] in held_out or "/flat/" in row["path"]]
