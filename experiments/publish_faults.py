@@ -1,7 +1,10 @@
 """What the fault tests found, experiments/results/faults*.json, as text."""
 
+import ast
 import json
 from pathlib import Path
+
+_BAD_INPUT = Path(__file__).parent.parent / "tests" / "test_bad_input.py"
 
 _WORDS = {
     "SIGKILL": "killed by SIGKILL at a random moment",
@@ -30,4 +33,19 @@ def lines(directory: Path) -> list[str]:
             "| --- | --: |",
             *(f"| {_WORDS[name]} | {count} |" for name, count in counts.items()),
         ]
-    return found or ["No complete run of it has been recorded yet."]
+    found = found or ["No complete run of it has been recorded yet."]
+    return [
+        *found,
+        "",
+        f"The table of wrong requests has {count_cases(_BAD_INPUT)} cases (`tests/{_BAD_INPUT.name}`).",
+    ]
+
+
+def count_cases(path: Path) -> int:
+    """How many rows the tables in capitals of a test file have, all in all; the file is not run."""
+    tables = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
+    return sum(
+        len(node.value.elts)
+        for node in tables
+        if isinstance(node.value, ast.List) and node.targets[0].id != "CASES"
+    )
