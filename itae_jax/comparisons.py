@@ -8,11 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from itae_jax.figures import ANOMALOUS, NORMAL
+from itae_jax.figures import ANOMALOUS, NORMAL, OUTLINE
 
 # Told apart by colour-blind readers too (Okabe and Ito).
 COLOURS = (NORMAL, ANOMALOUS, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
-_OUTLINE = "#00e5ff"
 _PAPER_MARK = {"color": "black", "markerfacecolor": "white", "markersize": 4}
 
 
@@ -48,7 +47,7 @@ def bars_by_class(groups: Sequence[str], methods: Sequence[Bars]) -> Figure:
         if printed.any():
             ax.plot(x[printed], np.compress(printed, bars.papers), "D", label=label, **_PAPER_MARK)
     ax.axhline(50, color="0.5", linewidth=0.8, linestyle=":")
-    ax.margins(x=0.01)
+    ax.set_xlim(-0.5, len(groups) - 0.5)
     ax.set_ylim(0, 102)
     ax.set_ylabel("AUROC, %", fontsize=9)
     if sum(map(len, groups)) > 9 * inches:
@@ -180,7 +179,7 @@ def error_maps(
             ax.imshow(maps[row], cmap="inferno", vmin=0, vmax=limit, alpha=0.75)
         for ax in axes[row]:
             if masks[row].any():
-                ax.contour(masks[row], levels=[0.5], colors=_OUTLINE, linewidths=1.2)
+                ax.contour(masks[row], levels=[0.5], colors=OUTLINE, linewidths=1.2)
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
     for ax, title in zip(axes[0], ["image", *(title for title, _ in methods)], strict=True):

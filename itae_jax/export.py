@@ -144,6 +144,9 @@ def _write_jax(fitted: FittedITAE, path: Path, about: dict) -> None:
 
 def _write_onnx(fitted: FittedITAE, path: Path, about: dict) -> None:
     """Converts, runs what came out, and compares: some operations are converted to something else."""
+    dtype = fitted.method.experiment.compute.dtype
+    if dtype == "bfloat16":
+        raise RequestError(f"compute.dtype={dtype}: ONNX runtimes do not compute in it; export it as jax")
     try:
         import jax2onnx
         import onnxruntime

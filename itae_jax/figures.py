@@ -2,8 +2,11 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 NORMAL, ANOMALOUS = "#0072b2", "#d55e00"  # told apart by colour-blind readers too
+SCALE = "1 = mean of the training normals"
+OUTLINE = "#00e5ff"  # of a defect; no shade of a heat map is like it
 
 
 def _grid(count: int, columns: int = 5, side: float = 2.1) -> tuple[Figure, list]:
@@ -16,8 +19,12 @@ def _grid(count: int, columns: int = 5, side: float = 2.1) -> tuple[Figure, list
     return figure, axes[:count]
 
 
-def score_histograms(panels: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
-    """Scores of normal and of anomalous test images, a panel for each (title, is_anomaly, scores)."""
+def score_histograms(panels: list[tuple[str, np.ndarray, np.ndarray]], scale: str = SCALE) -> Figure:
+    """Scores of normal and of anomalous test images, a panel for each (title, is_anomaly, scores).
+
+    Args:
+      scale: what the numbers mean.
+    """
     figure, axes = _grid(len(panels))
     for ax, (title, is_anomaly, scores) in zip(axes, panels, strict=True):
         bins = np.linspace(scores.min(), np.quantile(scores, 0.995) + 1e-9, 31)
@@ -27,7 +34,7 @@ def score_histograms(panels: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure
         ax.set_title(title, fontsize=9)
         ax.set_yticks([])
         ax.tick_params(labelsize=7)
-    figure.supxlabel("anomaly score (1 = mean of the training normals)", fontsize=9)
+    figure.supxlabel(f"anomaly score, {scale}", fontsize=9)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=8)
     return figure
 
@@ -120,16 +127,24 @@ def threshold_histogram(
         ax.axvline(threshold, color="0.2", linewidth=1.2, linestyle="--")
     ax.set_xlabel("anomaly score", fontsize=10)
     ax.set_ylabel("images", fontsize=10)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def loss_curve(entries: list[dict]) -> Figure:
-    """The loss of each report of a training."""
+    """The loss of each report of a training; on a logarithmic axis if it falls to a tenth or below."""
     figure = Figure(figsize=(5, 3), layout="constrained")
     ax = figure.subplots()
-    ax.plot([entry["epoch"] for entry in entries], [entry["loss"] for entry in entries], color=NORMAL)
-    ax.set_yscale("log")
+    losses = np.array([entry["loss"] for entry in entries], float)
+    mark = "." if len(entries) == 1 else None
+    ax.plot([entry["epoch"] for entry in entries], losses, color=NORMAL, marker=mark)
+    if 0 < 10 * np.nanmin(losses) <= np.nanmax(losses):
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set_xlabel("epoch", fontsize=10)
     ax.set_ylabel("loss", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)

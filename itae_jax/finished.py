@@ -8,7 +8,7 @@ from itae_jax import config, experiment_files, results, variants
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
-_NOT_IN_VIDEO = ("shanghaitech",)  # whose scores.csv does not say which frames go together
+_VIDEO = ("shanghaitech",)  # whose frames have ids `<video>/<frame>`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,20 +141,33 @@ def _join(first: RunResults, second: RunResults) -> RunResults:
     )
 
 
+def is_video(row: dict[str, str]) -> bool:
+    """Whether a result is of frames, which are scored within each video (Eq. 4)."""
+    return row["dataset"] in _VIDEO
+
+
 def read_scores(directory: Path, row: dict[str, str]):
-    """(is anomaly, score) of every test image of a training, from its scores.csv.
+    """(is anomaly, score) of every test image of a training, from its scores.csv; of video by Eq. 4.
+
+    So these are the scores that the measures in results.csv are computed from.
 
     Raises:
       RequestError: it is damaged.
     """
     import numpy as np
 
+    from itae_jax import evaluate
+
     try:
         scores = results.read_csv(directory / "scores.csv")
         if not scores or any(None in score.values() for score in scores):
             raise ValueError("scores.csv is cut short")
         is_anomaly = np.array([score["label"] != row["normal_label"] for score in scores])
-        return is_anomaly, np.array([float(score["score"]) for score in scores])
+        values = np.array([float(score["score"]) for score in scores])
+        if is_video(row):
+            videos = np.array([score["id"].rpartition("/")[0] for score in scores])
+            values = 1 - evaluate.frame_normality(values, videos)
+        return is_anomaly, values
     except (OSError, ValueError, KeyError) as error:
         raise damaged(directory, error) from None
 
@@ -168,7 +181,7 @@ def damaged(directory: Path, error: Exception) -> RequestError:
 
 def _complete(row: dict[str, str], directory: Path) -> None:
     """Fills in the measures of images that rows of older versions lack."""
-    if row["average_precision"] or not row["auroc"] or row["dataset"] in _NOT_IN_VIDEO:
+    if row["average_precision"] or not row["auroc"]:
         return
     from itae_jax import measures
 

@@ -1,7 +1,6 @@
 """`itae fit`: a folder of normal images to a trained model, with settings chosen by looking at them."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from itae_jax import checkpoint, config, method, results, trained
+from itae_jax import checkpoint, config, method, results, trained, training_files
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment, TrainConfig
 from itae_jax.data import decode, folders, images
@@ -20,7 +19,6 @@ from itae_jax.trained import NormalScores, TrainedModel
 
 HOLDOUT = 0.2
 _LEAST_IMAGES = 8
-_LEAST_HELD_OUT, _MOST_HELD_OUT = 2, 2000
 _LOOKED_AT = 200
 _SQUARE = 1.1  # up to here a crop to the middle loses less than a tenth of an image
 # Affordable on the machine at hand; the paper's network and training where there is an accelerator.
@@ -159,15 +157,12 @@ def fit(
     if not looks:
         raise RequestError(f"{source}: none of the {len(paths)} images there can be read")
     asked = _asked(assignments)
-    count = min(max(round(holdout * len(paths)), _LEAST_HELD_OUT), _MOST_HELD_OUT)
-    seed = asked.get("seed", 0)
-    order = np.random.default_rng(seed).permutation(len(paths))
-    held_out, training = np.sort(order[:count]), np.sort(order[count:])
+    held_out, training = training_files.divided(len(paths), holdout, asked.get("seed", 0))
     choices = choose(looks, asked, len(training), jax.default_backend() == "cpu")
     basis = {"name": "fit", "data.name": "folder", "data.root": str(source.resolve())}
     experiment = config.from_flat(basis | {choice.field: choice.value for choice in choices} | asked)
     experiment = method.fitting(experiment, len(training))
-    details = {"num_images": len(paths), "holdout": holdout, "files": _digest(source, paths)}
+    details = {"num_images": len(paths), "holdout": holdout, "files": training_files.digest(source, paths)}
     if out.is_dir() and trained.is_model(out):
         _check_same(out, experiment, details)
         return False
@@ -182,7 +177,7 @@ def fit(
     unreadable: dict[str, str] = {}
     everything = images.files(paths, reader, shape, **folders.lazy_options(data, unreadable))
 
-    for line in _told(source, paths, looks, choices, asked, count):
+    for line in _told(source, paths, looks, choices, asked, len(held_out)):
         progress.say(line)
     work = trained.partial_of(out)
     there = {path.name for path in work.iterdir()} if work.is_dir() else set()
@@ -201,15 +196,6 @@ def fit(
         listed = out / "unreadable.csv"
         progress.say(f"{len(unreadable)} images left out because they cannot be read, listed in {listed}")
     return True
-
-
-def _digest(source: Path, paths: Sequence[Path]) -> str:
-    """Which files they are: of their paths below the folder, and their sizes."""
-    files = hashlib.sha256()
-    for path in paths:
-        name = f"{path.relative_to(source)}\0{path.stat().st_size}\0"
-        files.update(name.encode(errors="surrogateescape"))
-    return files.hexdigest()
 
 
 def _is_done(work: Path, experiment: Experiment, details: dict, progress: Progress) -> bool:

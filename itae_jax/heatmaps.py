@@ -15,6 +15,20 @@ def smooth(map_HxW: np.ndarray) -> np.ndarray:
     return gaussian_filter(map_HxW, _BLUR * max(map_HxW.shape), mode="nearest")
 
 
+def outline(picture_HxWx3: np.ndarray, mask_HxW: np.ndarray) -> np.ndarray:
+    """The picture with a line around the mask, which may have another size."""
+    from PIL import Image, ImageColor
+    from scipy import ndimage
+
+    from itae_jax.figures import OUTLINE
+
+    height, width, _ = picture_HxWx3.shape
+    shares = Image.fromarray(np.float32(mask_HxW)).resize((width, height), Image.Resampling.BOX)
+    inside = np.asarray(shares) > 0  # the smallest defect has a line, too
+    around = ndimage.binary_dilation(inside, iterations=max(1, round(max(height, width) / 160)))
+    return np.where((around & ~inside)[..., None], np.uint8(ImageColor.getrgb(OUTLINE)), picture_HxWx3)
+
+
 def overlay(image_HxWxC: np.ndarray, map_HxW: np.ndarray, full: float) -> np.ndarray:
     """The image in grey with the map over it.
 

@@ -33,10 +33,13 @@ def best_f1(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
 def pixel_auroc(masks_NxHxW: np.ndarray, maps_NxHxW: np.ndarray) -> float:
     """AUROC of the pixels of all images together, those in a mask being anomalous.
 
+    Pixels whose map is NaN do not count.
+
     Raises:
       ValueError: no pixel is in a mask, or all are.
     """
-    return evaluate.auroc(np.ravel(masks_NxHxW), np.ravel(maps_NxHxW))
+    seen = ~np.isnan(maps_NxHxW)
+    return evaluate.auroc(np.asarray(masks_NxHxW)[seen], np.asarray(maps_NxHxW)[seen])
 
 
 def aupro(masks_NxHxW: np.ndarray, maps_NxHxW: np.ndarray, limit: float = AUPRO_LIMIT) -> float:
@@ -45,21 +48,23 @@ def aupro(masks_NxHxW: np.ndarray, maps_NxHxW: np.ndarray, limit: float = AUPRO_
     At a threshold the overlap of a region is the share of its pixels above it; regions are the
     connected parts of the masks (diagonal neighbours connect), and all count alike whatever their size.
     So it is the ROC curve in which each region's pixels weigh one together. Exact: every value of a
-    map is a threshold.
+    map is a threshold. Pixels whose map is NaN do not count.
 
     Raises:
       ValueError: no pixel is in a mask, or all are.
     """
     from sklearn.metrics import roc_curve
 
-    masks_NxHxW = np.asarray(masks_NxHxW, bool)
-    if masks_NxHxW.all() or not masks_NxHxW.any():
+    seen_NxHxW = ~np.isnan(maps_NxHxW)
+    masks_NxHxW = masks_NxHxW & seen_NxHxW
+    if not masks_NxHxW.any() or np.array_equal(masks_NxHxW, seen_NxHxW):
         raise ValueError("AUPRO needs pixels inside and outside of masks")
     weights = np.ones(masks_NxHxW.shape, np.float64)
     for mask, weight in zip(masks_NxHxW, weights, strict=True):
         regions = _regions(mask)
         weight[mask] = 1 / np.bincount(regions.ravel())[regions[mask]]
-    false_rate, overlap, _ = roc_curve(masks_NxHxW.ravel(), np.ravel(maps_NxHxW), sample_weight=weights.ravel())
+    of_pixels = masks_NxHxW[seen_NxHxW], np.asarray(maps_NxHxW)[seen_NxHxW]
+    false_rate, overlap, _ = roc_curve(*of_pixels, sample_weight=weights[seen_NxHxW])
     inside = false_rate < limit
     x = np.append(false_rate[inside], limit)
     y = np.append(overlap[inside], np.interp(limit, false_rate, overlap))
@@ -80,12 +85,12 @@ def of_images(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> dict[str, float
 
 
 def of_pixels(masks: Sequence[np.ndarray | None], maps: Sequence[np.ndarray]) -> dict[str, float]:
-    """The measures of pixels by their column in results.csv; empty without any defect's mask.
+    """The measures of pixels by their column in results.csv; empty unless there are pixels in and beside masks.
 
     An image of which it is not known where its defect is, for want of a mask (None), is left out.
     """
     known = [i for i, mask in enumerate(masks) if mask is not None]
-    if not any(masks[i].any() for i in known):
+    if not any(masks[i].any() for i in known) or all(masks[i].all() for i in known):
         return {}
     arrays = np.stack([masks[i] for i in known]), np.stack([maps[i] for i in known])
     return dict(zip(PIXEL_COLUMNS, (pixel_auroc(*arrays), aupro(*arrays)), strict=True))

@@ -18,6 +18,8 @@ def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
     names = {line.key: line.name for of_column in told for line in of_column if line.key != "SD"}
     if len(names) == 2:
         del names["avg"]  # of one class
+    if tables.averages_differ(told):
+        names.pop("avg", None)
     if len(names) > 1 or (names and len(of_dataset) > 1):
         order = sorted(names, key=lambda key: (key == "avg", key.zfill(9)))
         bars = [

@@ -1,6 +1,5 @@
 """Finished runs as tables beside the paper's numbers: Markdown, CSV, and one self-contained HTML page."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,9 @@ from itae_jax.results import write_text
 from itae_jax.tables import Column
 
 REDUCED = f"reduced: less than the paper's training (width {paper.WIDTH}, {paper.EPOCHS} epochs, all images)"
+
+
+DIFFERENT_CLASSES = "The averages are over different classes and do not compare; compare class by class."
 
 
 def read(directories: Sequence[Path]) -> list[RunResults]:
@@ -35,16 +37,20 @@ def text_tables(results: Sequence[RunResults]) -> str:
 
 def heading(of_dataset: Sequence[Column]) -> str:
     """What a table is about: the experiments and the data set."""
-    names = dict.fromkeys(column.found.experiment.name for column in of_dataset)
-    return f"{', '.join(names)}: {of_dataset[0].found.dataset}"
+    names = ", ".join(dict.fromkeys(column.found.experiment.name for column in of_dataset))
+    dataset = of_dataset[0].found.dataset
+    return dataset if names == dataset else f"{names}: {dataset}"
 
 
 def notes(of_dataset: Sequence[Column]) -> list[str]:
-    """A line for each training without an AUROC."""
+    """A line for each training without an AUROC, and one if averages do not compare."""
     several = len({id(column.found) for column in of_dataset}) > 1
     lines = [
         f"{column.title}, {note}" if several else note for column in of_dataset for note in column.found.notes
     ]
+    told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
+    if tables.averages_differ(told):
+        lines.insert(0, DIFFERENT_CLASSES)
     return list(dict.fromkeys(lines))
 
 
@@ -87,6 +93,7 @@ def markdown(results: Sequence[RunResults]) -> str:
     parts = []
     for of_dataset in tables.columns(results):
         parts += [f"## {heading(of_dataset)}", "", *tables.as_markdown(tables.grid(of_dataset)), ""]
+        parts += [DIFFERENT_CLASSES, ""] if DIFFERENT_CLASSES in notes(of_dataset) else []
         if len(of_dataset) == 1 and not of_dataset[0].cells:
             parts += ["The paper has no number for this.", ""]
         for column in of_dataset:
@@ -148,6 +155,7 @@ def _section(found: RunResults) -> dict:
         restored.append((title, row["auroc"], _save(figure, root / "figures" / name)))
     flat, defaults = flatten(found.experiment), flatten(Experiment())
     pictured = found.roots[0] / "figures"
+    scale = "from 0 to 1 within each video (Eq. 4)" if finished.is_video(found.rows[0]) else figures.SCALE
     return {
         "name": " ".join(filter(None, (found.experiment.name, found.experiment.variant))),
         "directories": [str(root) for root in found.roots],
@@ -156,7 +164,7 @@ def _section(found: RunResults) -> dict:
         "notes": found.notes,
         "measures": tables.measures_grid(found) if found.measured else None,
         "settings": {key: value for key, value in flat.items() if value != defaults[key] and key != "name"},
-        "histograms": panels and _save(figures.score_histograms(panels), pictured / "histograms.png"),
+        "histograms": panels and _save(figures.score_histograms(panels, scale), pictured / "histograms.png"),
         "roc": panels and _save(figures.roc_curves(panels), pictured / "roc.png"),
         "pictures": restored,
     }
@@ -166,4 +174,4 @@ def _save(figure, path: Path) -> str:
     """Writes the figure as PNG and returns it as a data URL."""
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=120)
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return pages.data_url(path.read_bytes(), "png")

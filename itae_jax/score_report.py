@@ -1,16 +1,14 @@
 """Scores as one self-contained HTML page: histogram, the oddest images, a table that can be sorted."""
 
-import base64
 import csv
 import dataclasses
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from itae_jax import config, evaluate, figures, measures, pages, score, trained
+from itae_jax import config, figures, heatmaps, pages, pictures, score, score_measures, trained, training_files
 from itae_jax.config import Experiment
 from itae_jax.data import ArrayImages
 from itae_jax.data.images import UnreadableImageError
@@ -20,8 +18,6 @@ from itae_jax.trained import NormalScores, TrainedModel
 
 _ODDEST = 12
 _MOST_ROWS = 2000  # of the table; a page of a hundred thousand rows helps nobody
-_PICTURE_SIDE = 320
-_NORMAL_NAMES = ("good", "normal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,16 +68,6 @@ def read_scores(path: Path) -> ScoredImages:
     )
 
 
-def labels_of(paths: Sequence[str]) -> list[str] | None:
-    """The folder of each image below the one that holds them all; None unless one is good or normal."""
-    parents = [os.path.dirname(os.path.abspath(path)) for path in paths]
-    root = os.path.commonpath(parents)
-    labels = [os.path.relpath(parent, root).split(os.sep)[0] for parent in parents]
-    if "." in labels or not any(label.lower() in _NORMAL_NAMES for label in labels):
-        return None
-    return labels
-
-
 def write_for_scores(scores: Path, model: Path | None, false_alarms: float | None, transform: str = "") -> Path:
     """Writes the page of a file of scores beside it, with the ending .html.
 
@@ -105,7 +91,7 @@ def write_for_scores(scores: Path, model: Path | None, false_alarms: float | Non
         images = dataclasses.replace(images, is_anomaly_N=images.scores_N > threshold)
     else:
         threshold = _threshold_of(images, loaded and loaded.normal)
-    page = _page(images, threshold, loaded, labels_of(images.paths))
+    page = _page(images, threshold, loaded) | _measures(images, threshold, loaded)
     page |= {"title": _printable(scores.name), "what": "images", "settings": {}}
     return _write(scores.with_suffix(".html"), page)
 
@@ -120,16 +106,20 @@ def write_for_model(directory: Path, false_alarms: float | None, transform: str 
     threshold = model.normal.threshold(0.05 if false_alarms is None else false_alarms)
     normal = model.normal
     images = ScoredImages(list(normal.ids), normal.scores_N, normal.scores_N > threshold, normal.errors_NxT, [])
-    page = _page(images, threshold, model, None)
+    page = _page(images, threshold, model)
     flat, defaults = config.flatten(model.experiment), config.flatten(Experiment())
     settings = {key: value for key, value in flat.items() if value != defaults[key] and key != "name"}
     page |= {
         "title": _printable(directory.absolute().name),
         "what": "normal images that were held out",
         "settings": settings,
+        "measured": None,
+        "why_not_measured": "",
+        "about_training": "",
+        "histogram": pages.png(figures.threshold_histogram(normal.scores_N, None, threshold)),
     }
     if (directory / "metrics.jsonl").is_file():
-        page["loss"] = _png(figures.loss_curve(read_metrics(directory / "metrics.jsonl")))
+        page["loss"] = pages.png(figures.loss_curve(read_metrics(directory / "metrics.jsonl")))
     return _write(directory / "report.html", page)
 
 
@@ -147,77 +137,81 @@ def _threshold_of(images: ScoredImages, normal: NormalScores | None) -> float | 
     return float(least + most) / 2 if len(below) and len(above) else None
 
 
-def _page(images: ScoredImages, threshold: float | None, model: TrainedModel | None, labels) -> dict:
+def _page(images: ScoredImages, threshold: float | None, model: TrainedModel | None) -> dict:
     order = np.argsort(-images.scores_N, kind="stable")
     names = _short(images.paths)
-    rows = [
-        {
-            "name": names[i],
-            "label": labels[i] if labels else "",
-            "score": images.scores_N[i],
-            "is_anomaly": bool(images.is_anomaly_N[i]),
-            "errors": images.errors_NxT[i].tolist(),
-        }
-        for i in order[:_MOST_ROWS]
-    ]
-    page = {
+    return {
         "count": len(images.paths),
         "num_anomalies": int(images.is_anomaly_N.sum()),
         "threshold": threshold,
         "unreadable": [(_printable(path), reason) for path, reason in images.unreadable],
-        "rows": rows,
+        "rows": [
+            _entry(images, i, names) | {"errors": images.errors_NxT[i].tolist()} for i in order[:_MOST_ROWS]
+        ],
         "num_errors": images.errors_NxT.shape[1],
-        "oddest": _oddest(images, order[:_ODDEST], names, labels, model),
+        "oddest": _oddest(images, order[:_ODDEST], names, model),
         "has_model": model is not None,
-        "measured": None,
         "loss": None,
     }
-    is_defect = None
-    if labels:
-        is_defect = np.array([label.lower() not in _NORMAL_NAMES for label in labels])
-        page["measured"] = _measured(images, np.asarray(labels), is_defect) if is_defect.any() else None
-    page["histogram"] = _png(figures.threshold_histogram(images.scores_N, is_defect, threshold))
-    return page
 
 
-def _measured(images: ScoredImages, labels_N: np.ndarray, is_defect_N: np.ndarray) -> dict:
-    """What the labels say of the scores; nothing is chosen by it."""
-    roc = figures.roc_curves([("AUROC in %", is_defect_N, images.scores_N)])
-    roc.set_size_inches(5, 3)
-    kinds = []
-    for label in sorted(set(labels_N), key=lambda label: (label.lower() not in _NORMAL_NAMES, label)):
-        inside = labels_N == label
-        kind = {"label": label, "count": int(inside.sum()), "above": float(images.is_anomaly_N[inside].mean())}
-        if is_defect_N[inside].all():
-            compared = inside | ~is_defect_N
-            kind["auroc"] = evaluate.auroc(is_defect_N[compared], images.scores_N[compared])
-        kinds.append(kind)
+def _entry(images: ScoredImages, i: int, names: Sequence[str]) -> dict:
     return {
-        "auroc": evaluate.auroc(is_defect_N, images.scores_N),
-        "ap": measures.average_precision(is_defect_N, images.scores_N),
-        "share": float(is_defect_N.mean()),
-        "f1": measures.best_f1(is_defect_N, images.scores_N),
-        "kinds": kinds,
-        "roc": _png(roc),
+        "name": names[i],
+        "index": i,
+        "score": images.scores_N[i],
+        "is_anomaly": bool(images.is_anomaly_N[i]),
     }
 
 
-def _oddest(images: ScoredImages, order: np.ndarray, names, labels, model) -> list[dict]:
+def _measures(images: ScoredImages, threshold: float | None, model: TrainedModel | None) -> dict:
+    """What the page tells by the labels, but for the images that the model was trained on; or why nothing."""
+    labels, why = score_measures.labels_of(images.paths)
+    seen_N, about_training = np.zeros(len(images.paths), bool), ""
+    if model:
+        seen_N, about_training = training_files.trained_on(model, images.paths)
+    elif labels:
+        about_training = "Without --model it is not known whether the model was trained on some of these."
+    new = np.flatnonzero(~seen_N)
+    is_defect, measured = None, None
+    if labels:
+        is_defect = np.array([not score_measures.is_normal(labels[i]) for i in new], bool)
+        if is_defect.all() or not is_defect.any():
+            why = f"the model was trained on all of the {'normal' if is_defect.all() else 'other'} images"
+            new, is_defect = np.arange(len(seen_N)), None
+        else:
+            measured = _measured(images, labels, new, is_defect, model)
+    return {
+        "labels": [_printable(label) for label in labels or ()],
+        "measured": measured,
+        "why_not_measured": _printable(why),
+        "about_training": _printable(about_training),
+        "histogram": pages.png(figures.threshold_histogram(images.scores_N[new], is_defect, threshold)),
+    }
+
+
+def _measured(images: ScoredImages, labels: list[str], new: np.ndarray, is_defect: np.ndarray, model) -> dict:
+    scores, paths = images.scores_N[new], [images.paths[i] for i in new]
+    names = np.array([_printable(labels[i]) for i in new])
+    roc = figures.roc_curves([("AUROC in %", is_defect, scores)])
+    roc.set_size_inches(5, 3)
+    return score_measures.of_images(names, scores, images.is_anomaly_N[new]) | {
+        "roc": pages.png(roc),
+        "has_masks": any(score_measures.mask_file(path) for path in paths),
+        "pixels": score_measures.of_pixels(model, paths, is_defect) if model else None,
+    }
+
+
+def _oddest(images: ScoredImages, order: np.ndarray, names: Sequence[str], model) -> list[dict]:
     """Pictures of the images with the highest scores; of those that are where they were."""
     from itae_jax.data import decode
 
     shown = []
     whole = decode.Reader(channels=3)
     for i in order:
-        entry = {
-            "name": names[i],
-            "label": labels[i] if labels else "",
-            "score": images.scores_N[i],
-            "is_anomaly": bool(images.is_anomaly_N[i]),
-            "index": i,
-        }
+        entry = _entry(images, i, names)
         try:
-            entry["picture"] = _jpeg(whole.read(Path(images.paths[i])))
+            entry["picture"] = pages.jpeg(whole.read(Path(images.paths[i])))
             if model:
                 entry["pixels"] = score.read_of_shape(model)(Path(images.paths[i]))
         except UnreadableImageError as error:
@@ -231,19 +225,37 @@ def _oddest(images: ScoredImages, order: np.ndarray, names, labels, model) -> li
 
 def _add_restorations(entries: list[dict], images: ScoredImages, model: TrainedModel) -> None:
     pixels_NxHxWxC = np.stack([entry.pop("pixels") for entry in entries])
+    name, count = model.experiment.transform.name, images.errors_NxT.shape[1]
+    titles = [title or name for title in pictures.member_titles(name, count)]
+    titles = [f"{name} {title}" if title.isdecimal() else title for title in titles]
     for positions, _, maps_BxHxW in model.fitted.batch_maps(ArrayImages(pixels_NxHxWxC)):
         for position, map_HxW in zip(positions, maps_BxHxW, strict=True):
             path = Path(images.paths[entries[position]["index"]])
-            entries[position]["heatmap"] = _jpeg(score.draw(model, path, map_HxW))
+            mask, heatmap = _mask_of(path), pages.thumbnail(score.draw(model, path, map_HxW))
+            heatmap = heatmap if mask is None else heatmaps.outline(heatmap, mask)
+            entries[position]["heatmap"] = pages.jpeg(heatmap)
+            entries[position]["has_mask"] = mask is not None
     views = model.fitted.illustrate(pixels_NxHxWxC)
     for position, entry in enumerate(entries):
         errors_T = images.errors_NxT[entry["index"]]
         entry["restored"] = [
-            {"given": _tile(given), "made": _tile(made), "error": float(error)}
-            for given, made, error in zip(
-                views["inputs"][:, position], views["outputs"][:, position], errors_T, strict=True
+            {"title": title, "given": pages.tile(given), "made": pages.tile(made), "error": float(error)}
+            for title, given, made, error in zip(
+                titles, views["inputs"][:, position], views["outputs"][:, position], errors_T, strict=True
             )
         ]
+
+
+def _mask_of(path: Path) -> np.ndarray | None:
+    """The mask at its file's size, if the image has one that marks anything."""
+    from itae_jax.data import decode
+
+    file = score_measures.mask_file(str(path))
+    try:
+        mask = None if file is None else decode.Reader().read_mask(file)
+    except UnreadableImageError:
+        return None
+    return None if mask is None or not mask.any() else mask
 
 
 def _short(paths: Sequence[str]) -> list[str]:
@@ -257,32 +269,6 @@ def _short(paths: Sequence[str]) -> list[str]:
 def _printable(text: str) -> str:
     """The text with whatever is not UTF-8 in a file's name replaced."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _jpeg(image_HxWxC: np.ndarray) -> str:
-    from PIL import Image
-
-    picture = Image.fromarray(image_HxWxC)
-    picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
-    return _data_url(picture, "JPEG", quality=88)
-
-
-def _tile(image_HxWxC: np.ndarray) -> str:
-    from PIL import Image
-
-    return _data_url(Image.fromarray(image_HxWxC[..., 0] if image_HxWxC.shape[2] == 1 else image_HxWxC), "PNG")
-
-
-def _data_url(picture, kind: str, **options) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _png(figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=160)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _write(path: Path, page: dict) -> Path:

@@ -127,11 +127,30 @@ def lines(
 
 
 def columns(results: Sequence[RunResults]) -> list[list[Column]]:
-    """What can stand side by side: the columns of each data set."""
+    """What can stand side by side: the columns of each data set.
+
+    Where they were trained for different numbers of epochs, the titles say so.
+    """
     of_dataset: dict[str, list[Column]] = {}
     for found, title in zip(results, _titles(results), strict=True):
         of_dataset.setdefault(found.dataset, []).extend(_views(found, title))
-    return list(of_dataset.values())
+    return [_with_epochs(side_by_side) for side_by_side in of_dataset.values()]
+
+
+def _with_epochs(side_by_side: list[Column]) -> list[Column]:
+    epochs = [column.found.rows[0]["epochs"] for column in side_by_side]
+    if len(set(epochs)) == 1:
+        return side_by_side
+    return [
+        dataclasses.replace(column, title=f"{column.title}, {count} epoch{'s' * (count != '1')}")
+        for column, count in zip(side_by_side, epochs, strict=True)
+    ]
+
+
+def averages_differ(told: Sequence[Sequence[Line]]) -> bool:
+    """Whether the averages of several columns are over different classes."""
+    classes = [{line.key for line in of_column if line.key.isdecimal()} for of_column in told]
+    return len({frozenset(of_column) for of_column in classes if of_column}) > 1
 
 
 def _views(found: RunResults, title: str) -> list[Column]:
@@ -173,7 +192,10 @@ class Grid:
 
 
 def grid(of_dataset: Sequence[Column]) -> Grid:
-    """AUROC by class: one column with the difference to the paper's, or several, each before its paper's."""
+    """AUROC by class: one column with the difference to the paper's, or several, each before its paper's.
+
+    Averages over different classes say over how many.
+    """
     told = [lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
     single = len(told) == 1
     header, keys = ["normal class"], {}
@@ -185,12 +207,15 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
             header += ["paper", f"ours {MINUS} paper"] if single else ["paper"]
     classes = sorted((key for key in keys if key.isdecimal()), key=int)
     order = [*classes, *(key for key in ("avg", "SD") if key in keys)]
+    differ = averages_differ(told)
     rows = []
     for key in order:
         row = [keys[key]]
         for of_column in told:
             line = next((line for line in of_column if line.key == key), None)
-            row.append(line.ours_text if line else "")
+            count = sum(line.key.isdecimal() for line in of_column)
+            mark = f" ({count} class{'es' * (count != 1)})" if differ and key == "avg" and line else ""
+            row.append(line.ours_text + mark if line else "")
             if any(line.cell for line in of_column):
                 row += [line.paper_text if line else ""]
                 row += [line.difference_text if line else ""] if single else []

@@ -11,10 +11,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from itae_jax import ITAEDetector, cli, data, evaluate, export, method, models
-from itae_jax.config import DataConfig, Experiment, ModelConfig, TransformConfig
-from itae_jax.data import ArrayImages
+from itae_jax.config import ComputeConfig, DataConfig, Experiment, ModelConfig, TransformConfig
+from itae_jax.data import ArrayImages, decode
 from itae_jax.errors import RequestError
 from itae_jax.models.conv import conv3x3, traced_for
 
@@ -99,6 +100,23 @@ def test_the_lines_of_the_documentation_score_without_this_package(detector, exp
     np.testing.assert_allclose(printed[:2], expected.scores_N, atol=1e-4)
 
 
+def test_the_lines_on_resizing_give_the_images_that_the_model_sees(tmp_path):
+    text = (ROOT / "docs" / "export.md").read_text()
+    (lines,) = re.findall(r"```py\n(.*?)```", text, re.DOTALL)
+    *common, crop, letterbox = lines.strip().split("\n")
+    rows, columns = np.mgrid[0:300, 0:400]
+    pixels = np.stack([rows % 256, columns % 256, (rows + columns) // 3], -1).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a camera held upright
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for path in (tmp_path / "a.jpg", tmp_path / "a.png"):
+        for fit, line in (("crop", crop), ("letterbox", letterbox)):
+            names = {"path": path, "side": 32}
+            exec("\n".join([*common, line]), names)
+            np.testing.assert_array_equal(names["image"], decode.Reader(32, 3, fit).read(path))
+
+
 def test_what_stands_beside_the_file_says_what_it_takes(exported):
     about = json.loads((exported.parent / "model.jaxexport.json").read_text())
     assert about["image"] == {"height": 16, "width": 16, "channels": 1, "dtype": "uint8", "fit": "letterbox"}
@@ -145,6 +163,37 @@ def test_other_transforms_and_colour_agree_too(name, rng):
     with traced_for(*export.PLATFORMS):
         result = jax.jit(export.scoring_function(fitted))(images)
     np.testing.assert_allclose(result["score"], fitted.score(ArrayImages(images)).scores_N, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def half():
+    """A model with activations in bfloat16 and random weights."""
+    experiment = Experiment(
+        transform=TransformConfig("gray+rotate"),
+        model=ModelConfig(width=4),
+        compute=ComputeConfig(dtype="bfloat16"),
+    )
+    itae = method.ITAE(experiment, (16, 16, 3))
+    network = models.build(experiment.model, 3, "bfloat16")
+    variables = jax.jit(network.init)(jax.random.key(0), np.zeros((1, 16, 16, 1), np.float32))
+    normal_errors = {kind: np.linspace(0.5, 1, 4) for kind in evaluate.ERRORS}
+    return method.FittedITAE(itae, dict(variables), normal_errors, 0)
+
+
+def test_a_model_of_bfloat16_scores_the_same_to_its_precision(half, rng, tmp_path):
+    export.export(half, tmp_path / "half.jaxexport")
+    images = np.uint8(rng.random((20, 16, 16, 3)) * np.linspace(5, 255, 20)[:, None, None, None])
+    scores, errors = export.load(tmp_path / "half.jaxexport").score(images)
+    expected = half.score(ArrayImages(images))
+    np.testing.assert_allclose(scores, expected.scores_N, rtol=2**-8)
+    assert np.ptp(expected.scores_N) > 0.1  # so that this tells images apart
+    np.testing.assert_allclose(errors[:, 0], expected.details["error_0"], rtol=2**-8)
+
+
+def test_bfloat16_is_refused_as_onnx_in_one_line(half, tmp_path):
+    with pytest.raises(RequestError, match=r"compute\.dtype=bfloat16: .* export it as jax"):
+        export.export(half, tmp_path / "half.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_go_into_safetensors_and_back_to_the_same_bits(detector, directory, tmp_path):

@@ -32,6 +32,27 @@ def test_a_map_of_the_pixels_themselves_lies_over_the_image(tmp_path, fit, size)
     np.testing.assert_allclose(over[seen & inner], image[seen & inner], atol=4)
 
 
+@pytest.mark.parametrize("fit", decode.FITS)
+@pytest.mark.parametrize("size", [(64, 64), (90, 60), (61, 97), (33, 32), (31, 200)])
+def test_a_map_without_bars_is_known_where_the_image_is_and_nowhere_else(tmp_path, fit, size):
+    Image.new("L", size, 255).save(tmp_path / "white.png")
+    reader = decode.Reader(size=64, channels=1, fit=fit)
+    white = reader.read(tmp_path / "white.png")[..., 0]
+    cut = reader.without_bars(np.float32(white), tmp_path / "white.png")
+    np.testing.assert_array_equal(np.isnan(cut), white == 0)
+    np.testing.assert_array_equal(cut[white > 0], 255)
+
+
+def test_an_outline_goes_around_the_mask_and_not_over_it():
+    picture = np.zeros((20, 30, 3), np.uint8)
+    mask = np.zeros((40, 60), bool)
+    mask[11, 21] = True  # the smallest there is, of a file twice as large
+    drawn = heatmaps.outline(picture, mask).any(axis=2)
+    expected = np.zeros_like(drawn)
+    expected[[4, 6, 5, 5], [10, 10, 9, 11]] = True
+    np.testing.assert_array_equal(drawn, expected)
+
+
 def test_an_image_that_keeps_its_size_keeps_its_map(rng):
     map_HxW = rng.random((20, 30), np.float32)
     np.testing.assert_array_equal(decode.Reader(size=0).lay_over(map_HxW, 30, 20), map_HxW)

@@ -104,6 +104,17 @@ def test_touching_corners_are_one_region():
     assert measures.aupro(diagonal, maps) == pytest.approx(1)
 
 
+def test_pixels_outside_of_the_image_do_not_count():
+    rng = np.random.default_rng(0)
+    masks, maps = rng.random((3, 8, 8)) < 0.3, rng.random((3, 8, 8))
+    wider = (
+        np.pad(masks, ((0, 0), (2, 2), (0, 0))),
+        np.pad(maps, ((0, 0), (2, 2), (0, 0)), constant_values=np.nan),
+    )
+    assert measures.aupro(*wider) == measures.aupro(masks, maps)
+    assert measures.pixel_auroc(*wider) == measures.pixel_auroc(masks, maps)
+
+
 def test_images_without_a_known_mask_are_left_out():
     rng = np.random.default_rng(0)
     maps = rng.random((3, 8, 8))

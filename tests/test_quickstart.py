@@ -11,7 +11,8 @@ import pytest
 from conftest import SMALL_FIT
 from PIL import Image
 
-from itae_jax import cli
+from itae_jax import arguments, cli, config, transforms
+from itae_jax.config import Experiment
 
 PAGE = (Path(__file__).parent.parent / "docs" / "quickstart.md").read_text()
 COMMANDS = [
@@ -51,6 +52,30 @@ def test_the_commands_run_one_after_the_other(directory, monkeypatch):
     made = {"model/normal_scores.csv", "model/report.html", "scores.csv", "scores.html", "heatmaps/0.png.png"}
     assert made <= {path.relative_to(directory).as_posix() for path in directory.rglob("*")}
     assert {command.split("itae ")[1].split()[0] for command in COMMANDS} == {"fit", "score", "report"}
+
+
+def test_the_questions_name_options_fields_and_transforms_that_there_are():
+    page = (Path(__file__).parent.parent / "docs" / "faq.md").read_text()
+    lines = [
+        line
+        for block in re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+        for line in block.splitlines()
+    ]
+    assert len(lines) == 4
+    for line in lines:
+        program, *words = shlex.split(line)
+        asked = arguments.build().parse_args(words)
+        assert program == "itae"
+        transforms.get(config.override(Experiment(), getattr(asked, "set", [])).transform.name)
+    for field in re.findall(r"--set\s+([\w.]+=\w+)", page):
+        config.override(Experiment(), [field])
+    for option in set(re.findall(r"`(--[a-z-]+)", page)):
+        helps = [
+            parser.format_help() for parser in arguments.build()._subparsers._group_actions[0].choices.values()
+        ]
+        assert any(option in text for text in helps), option
+    for link in re.findall(r"\]\(([\w.]+)\)", page):
+        assert (Path(__file__).parent.parent / "docs" / link).is_file()
 
 
 def test_each_command_names_the_next(directory, tmp_path, monkeypatch, capsys):

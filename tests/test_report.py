@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itae_jax import finished, paper, pictures, report, results, tables
+from itae_jax import figures, finished, paper, pictures, report, results, tables
 from itae_jax.config import Experiment, from_flat, to_json
 from itae_jax.data.mvtec_ad import CATEGORIES
 from itae_jax.errors import RequestError
 from itae_jax.tables import MINUS
 
+EPOCHS = [("gray+rotate", "500"), ("identity", "1"), ("rotate", "500")]
 PAPER = Path(__file__).parent.parent / "experiments" / "paper"
 
 
@@ -218,10 +219,56 @@ def test_several_methods_stand_side_by_side_by_data_set():
     assert grid.rows == [
         ["class 0", "90.0", "60.0"],
         ["class 1", "80.0", ""],
-        ["average", "85.0", "60.0"],
+        ["average", "85.0 (2 classes)", "60.0 (1 class)"],
         ["SD over classes", "7.1", ""],
     ]
     assert [column.found for column in second] == [other]
+
+
+def test_averages_over_different_classes_are_marked_and_told():
+    one, other = make_results([(0, 0, 0.9), (1, 0, 0.8)]), make_results([(0, 0, 0.6)], transform="identity")
+    (of_dataset,) = tables.columns([one, other])
+    for text in (report.text_tables([one, other]), report.markdown([one, other])):
+        assert text.count("averages are over different classes") == 1
+    kind, bars, _ = next(pictures.comparing(of_dataset))
+    assert (kind, [label.get_text() for label in bars.axes[0].get_xticklabels()]) == (
+        "bars",
+        ["class 0", "class 1"],
+    )
+
+    other = make_results([(0, 0, 0.6), (1, 0, 0.7)], transform="identity")
+    (of_dataset,) = tables.columns([one, other])
+    assert tables.grid(of_dataset).rows[2] == ["average", "85.0", "65.0"]
+    assert "different classes" not in report.text_tables([one, other]) + report.markdown([one, other])
+    _, bars, _ = next(pictures.comparing(of_dataset))
+    assert [label.get_text() for label in bars.axes[0].get_xticklabels()][-1] == "average"
+
+
+def test_columns_of_other_numbers_of_epochs_say_so():
+    runs = [make_results([(0, 0, 0.9)], transform=name, epochs=epochs) for name, epochs in EPOCHS]
+    (of_dataset,) = tables.columns(runs[:2])
+    assert tables.grid(of_dataset).header == ["normal class", "ITAE, 500 epochs", "AE, 1 epoch"]
+    (of_dataset,) = tables.columns(runs[::2])
+    assert tables.grid(of_dataset).header == ["normal class", "ITAE", "rotate"]
+
+
+def test_scores_of_video_are_those_within_each_video(tmp_path):
+    frames = [("a/0", "normal", 1.0), ("a/1", "anomalous", 3.0), ("b/0", "normal", 5.0), ("b/1", "normal", 4.0)]
+    scores = [dict(zip(("id", "label", "score"), frame, strict=True)) for frame in frames]
+    results.write_csv(tmp_path / "scores.csv", scores)
+    row = make_row(0, 0, 0.75, dataset="shanghaitech", normal_label="normal")
+    is_anomaly, values = finished.read_scores(tmp_path, row)
+    np.testing.assert_array_equal(values, [0, 1, 1, 0])
+    figure = figures.roc_curves([("all", is_anomaly, values)])
+    assert figure.axes[0].get_title() == f"all: {100 * (2 / 3 + 0.5 / 3):.1f}"
+    _, plain = finished.read_scores(tmp_path, row | {"dataset": "mnist"})
+    np.testing.assert_array_equal(plain, [1, 3, 5, 4])
+
+
+def test_a_heading_names_the_data_set_once():
+    for name, expected in (("digits", "digits"), ("sweep", "sweep: digits")):
+        found = make_results([(0, 0, 0.9)], experiment=from_flat({"name": name}), dataset="digits")
+        assert report.heading(tables.columns([found])[0]) == expected
 
 
 def test_text_and_markdown_hold_the_same_cells():

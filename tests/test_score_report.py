@@ -1,19 +1,23 @@
 """The page of scores: what it measures, what it shows, and that it works in a browser."""
 
+import base64
 import csv
 import html
+import io
 import json
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SMALL_FIT
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from itae_jax import ITAEDetector, cli, score_report, trained
+from itae_jax import ITAEDetector, cli, figures, measures, score_measures, score_report, trained
 
 ODD_NAME = "<script>alert(1)</script>&.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -120,6 +124,8 @@ def test_with_the_model_come_heat_maps_restorations_and_another_rate(page, score
     assert plain.count("Heat map of") == 0
     assert page.count("Heat map of") == 12
     assert page.count('alt="Restored"') == 12 * 4
+    for angle in ("0°", "90°", "180°", "270°"):
+        assert page.count(f"<div>{angle}<img") == 12
     counts = []
     for rate in ("0.2", "0.9"):
         assert cli.main(["report", copy, "--model", str(small_model), "--false-alarms", rate]) == 0
@@ -155,7 +161,7 @@ def test_images_that_are_gone_leave_a_page_without_their_pictures(scores, tmp_pa
     assert cli.main(["report", str(tmp_path / "scores.csv")]) == 0
     page = (tmp_path / "scores.html").read_text()
     assert page.count("(no picture: no such file)") == 12
-    assert "AUROC" not in page
+    assert "No AUROC: the images do not lie in folders by kind" in page and "ROC curve" not in page
 
 
 def test_the_page_of_a_model_shows_what_was_held_out_and_the_settings(small_model, tmp_path):
@@ -168,6 +174,18 @@ def test_the_page_of_a_model_shows_what_was_held_out_and_the_settings(small_mode
     trained.load(model)
 
 
+@pytest.mark.parametrize("losses", [[0.031, 0.024, 0.022], [0.9, 0.2, 0.004], [0.02]])
+def test_a_loss_plot_has_ticks_at_whole_epochs_and_several_losses(losses):
+    entries = [{"epoch": epoch, "loss": loss} for epoch, loss in enumerate(losses, 1)]
+    figure = figures.loss_curve(entries)
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    low, high = ax.get_ylim()
+    shown = [label.get_text() for label in ax.get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert len(shown) >= 3 and all(shown)
+    assert all(tick == int(tick) for tick in ax.get_xticks())
+
+
 def test_the_page_of_a_detector_fitted_on_arrays_has_no_pictures(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (12, 16, 16), np.uint8)
     parameters = {"transform": "rotate", "width": 2, "epochs": 1, "batch_size": 8}
@@ -178,17 +196,135 @@ def test_the_page_of_a_detector_fitted_on_arrays_has_no_pictures(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("paths", "labels"),
+    ("paths", "labels", "why"),
     [
-        (["d/good/1.png", "d/crack/1.png"], ["good", "crack"]),
-        (["d/Normal/a/1.png", "d/odd/b/2.png"], ["Normal", "odd"]),
-        (["d/a/1.png", "d/b/1.png"], None),
-        (["d/good/1.png", "d/2.png"], None),
-        (["1.png"], None),
+        (["d/good/1.png", "d/crack/1.png"], ["good", "crack"], ""),
+        (["d/Normal/a/1.png", "d/odd/b/2.png"], ["Normal", "odd"], ""),
+        (["d/a/1.png", "d/b/1.png"], None, "no folder is called good or normal: a, b"),
+        (["d/good/1.png", "d/normal/1.png"], None, "all folders are of normal images: good, normal"),
+        (["d/good/1.png", "d/2.png"], None, "the images do not lie in folders by kind"),
+        (["1.png"], None, "the images do not lie in folders by kind"),
     ],
 )
-def test_labels_are_folders_of_which_one_is_normal(paths, labels):
-    assert score_report.labels_of(paths) == labels
+def test_labels_are_folders_of_which_some_are_normal(paths, labels, why):
+    found, reason = score_measures.labels_of(paths)
+    assert found == labels
+    assert reason.startswith(why) and bool(reason) == (labels is None)
+
+
+def score_and_report(model, images, out):
+    assert cli.main(["score", str(model), str(images), "--out", str(out)]) == 0
+    assert cli.main(["report", str(out), "--model", str(model)]) == 0
+    return out.with_suffix(".html").read_text()
+
+
+def test_folders_without_a_normal_one_have_no_roc_and_the_page_says_why(images, small_model, tmp_path):
+    shutil.copytree(images, tmp_path / "images")
+    (tmp_path / "images" / "good").rename(tmp_path / "images" / "bright")
+    page = score_and_report(small_model, tmp_path / "images", tmp_path / "scores.csv")
+    assert "No AUROC: no folder is called good or normal: bright, dark, flat." in page
+    assert "ROC curve" not in page and "By folder" not in page
+
+
+@pytest.fixture(scope="module")
+def inspected(tmp_path_factory):
+    """Test images laid out as MVTec AD's: 5 good ones, 4 of spots with masks and one without."""
+    root, rng = tmp_path_factory.mktemp("inspected") / "nut", np.random.default_rng(2)
+    (root / "ground_truth" / "spot").mkdir(parents=True)
+    for label, count in (("good", 5), ("spot", 5)):
+        (root / "test" / label).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 256, (20, 20), np.uint8)
+            mask = np.zeros_like(pixels)
+            mask[3 : 9 + number, 4:10] = 255
+            if label == "spot":
+                pixels[mask > 0] = 128
+            Image.fromarray(pixels).save(root / "test" / label / f"{number}.png")
+            if label == "spot" and number < 4:
+                Image.fromarray(mask).save(root / "ground_truth" / label / f"{number}_mask.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def masked_page(inspected, small_model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("masked") / "scores.csv"
+    return score_and_report(small_model, inspected / "test", out)
+
+
+def test_masks_give_pixel_measures_of_the_models_error_maps(masked_page, inspected, small_model):
+    model, masks, maps = trained.load(small_model), [], []
+    for path in sorted((inspected / "test").glob("*/*.png")):
+        mask = inspected / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
+        if path.parent.name == "good" or mask.exists():
+            maps.append(model.fitted.error_maps(model.reader.read(path)[None])[0])
+            masks.append(model.reader.read_mask(mask) if mask.exists() else np.zeros((16, 16), bool))
+    masks, maps = np.array(masks), np.array(maps)
+    numbers = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", masked_page))
+    assert numbers["pixel AUROC, %"] == f"{100 * roc_auc_score(masks.ravel(), maps.ravel()):.1f}"
+    assert numbers["AUPRO to 0.3, %"] == f"{100 * measures.aupro(masks, maps):.1f}"
+    text = " ".join(Page(masked_page).text.split())
+    assert "error maps of 16 x 16, the size of the model's images, of 4 images with a mask and 5 normal" in text
+
+
+def test_of_many_images_some_are_drawn_for_the_pixels(inspected, small_model, monkeypatch):
+    paths = [str(path) for path in sorted((inspected / "test").glob("*/*.png"))]
+    is_defect = np.array(["/spot/" in path for path in paths])
+    monkeypatch.setattr(score_measures, "_MOST_PIXELS", 6 * 16 * 16)
+    found = score_measures.of_pixels(trained.load(small_model), paths, is_defect)
+    assert (found["marked"], found["normal"], found["left_out"]) == (3, 3, 3)
+
+
+def test_the_outline_of_a_mask_lies_over_the_heat_map(masked_page, small_model, inspected):
+    outlined = re.findall(r'<img src="data:image/jpeg;base64,([^"]*)" alt="Heat map of (\S*) with', masked_page)
+    assert sorted(name for _, name in outlined) == [f"spot/{number}.png" for number in range(4)]
+    assert masked_page.count("Heat map of") == 10
+    for data, _ in outlined:
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
+        blue = picture[..., 2] - picture[..., 0]
+        assert blue[2, 4:10].min() > 60 > blue[14:18, 14:18].max()
+
+
+def test_images_that_the_model_was_trained_on_are_told_and_do_not_measure(tmp_path):
+    rng = np.random.default_rng(3)
+    for label, count, high in (("good", 20, 256), ("flat", 3, 2)):
+        (tmp_path / "all" / label).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, high, (20, 20), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "all" / label / f"{number}.png")
+    model, good = tmp_path / "model", tmp_path / "all" / "good"
+    assert cli.main(["fit", str(good), "--out", str(model), *SMALL_FIT]) == 0
+    page = score_and_report(model, tmp_path / "all", tmp_path / "scores.csv")
+    assert "The model was trained on 16 of these; they score lower than new ones and are not counted." in page
+    held_out = {str(good / Path(name).name): 0 for name in trained.load(model).normal.ids}
+    rows = readable(tmp_path / "scores.csv")
+    kept = [row for row in rows if row["path"] in held_out or "/flat/" in row["path"]]
+    assert len(kept) == 7
+    auroc = roc_auc_score(["/flat/" in row["path"] for row in kept], [float(row["score"]) for row in kept])
+    assert f"<dt>AUROC, %</dt><dd>{100 * auroc:.1f}</dd>" in page
+    assert {line[0]: line[1] for line in Page(page).cells if len(line) == 4} == {"good": "4", "flat": "3"}
+
+    for name in held_out:
+        Path(name).rename(tmp_path / Path(name).name)
+    page = score_and_report(model, tmp_path / "all", tmp_path / "scores.csv")
+    assert f"16 of these lie in {good}, where the model was trained; its files have changed since" in page
+    good.rename(tmp_path / "all" / "normal")
+    page = score_and_report(model, tmp_path / "all", tmp_path / "scores.csv")
+    assert f"is not known: {good} is not there." in page
+
+
+def test_where_all_normal_images_were_trained_on_there_is_no_auroc(small_model, tmp_path):
+    good, held_out = small_model.parent / "good", trained.load(small_model).normal.ids
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "normal").symlink_to(good)
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "bad" / "0.png")
+    names = {path.name for path in good.iterdir()} - {Path(name).name for name in held_out}
+    paths = [*(f"{tmp_path}/normal/{name}" for name in names), f"{tmp_path}/bad/0.png"]
+    header = "path,score,is_anomaly,error_0,error_1,error_2,error_3,reason"
+    lines = [header, *(f"{path},1,0,1,1,1,1," for path in paths)]
+    (tmp_path / "scores.csv").write_text("\n".join(lines) + "\n")
+    assert cli.main(["report", str(tmp_path / "scores.csv"), "--model", str(small_model)]) == 0
+    page = (tmp_path / "scores.html").read_text()
+    assert "No AUROC: the model was trained on all of the normal images." in page
 
 
 @pytest.mark.parametrize(
@@ -251,7 +387,9 @@ async function look(width) {
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
-def test_in_a_browser_it_sorts_shows_its_pictures_and_fits_the_screen(page, tmp_path):
+@pytest.mark.parametrize("name", ["page", "masked_page"])
+def test_in_a_browser_it_sorts_shows_its_pictures_and_fits_the_screen(name, request, tmp_path):
+    page = request.getfixturevalue(name)
     (tmp_path / "driver.html").write_text(DRIVER.replace("PAGE", json.dumps(page).replace("<", "\\u003c")))
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]

@@ -87,6 +87,16 @@ class Reader:
         over[top:bottom, left:right] = np.asarray(part)
         return over
 
+    def without_bars(self, map_HxW: np.ndarray, path: Path) -> np.ndarray:
+        """A map of what `read` gives of a file; NaN where that is the black around the image."""
+        inside, _ = self._placement(*_size_of(path)) if self.fit in ("letterbox", "pad") else (None, None)
+        if inside is None:
+            return map_HxW
+        left, top, right, bottom = inside
+        result = np.full_like(map_HxW, np.nan)
+        result[top:bottom, left:right] = map_HxW[top:bottom, left:right]
+        return result
+
     def _placement(self, width: int, height: int) -> tuple[tuple, tuple[int, int, int, int]]:
         """Which box of the result shows which box of the image: both (left, top, right, bottom).
 
@@ -195,6 +205,20 @@ _TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange width and h
 _GREY_TOLERANCE = 8  # of 255: what colour compression makes of equal channels
 
 
+def _size_of(path: Path) -> tuple[int, int]:
+    """(width, height) of an image file that can be read, as it is to be seen."""
+    from PIL import Image
+
+    with warnings.catch_warnings(), Image.open(path) as image:
+        warnings.simplefilter("ignore")
+        return _upright_size(image)
+
+
+def _upright_size(image) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if image.getexif().get(0x0112) in _TURNED else (width, height)
+
+
 def look(path: Path) -> Look | None:
     """A glance at a file, decoded no larger than need be; None if it cannot be read."""
     from PIL import Image
@@ -204,9 +228,7 @@ def look(path: Path) -> Look | None:
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")
-            width, height = image.size
-            if image.getexif().get(0x0112) in _TURNED:
-                width, height = height, width
+            width, height = _upright_size(image)
             grey = image.mode in _GREY_MODES
             if not grey:
                 image.draft(None, (64, 64))

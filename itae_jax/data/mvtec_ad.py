@@ -69,7 +69,7 @@ def load(config: DataConfig) -> InspectionDataset:
             test_labels=labels,
             test_ids=tuple(path.relative_to(root).as_posix() for path in test),
             normal_label="good",
-            test_masks=tuple(_mask_of(folder, path) for path in test),
+            test_masks=tuple(mask_of(folder, path) for path in test),
             read_mask=read_mask,
         )
 
@@ -83,7 +83,8 @@ def load(config: DataConfig) -> InspectionDataset:
     )
 
 
-def _mask_of(category: Path, image: Path) -> Path | None:
+def mask_of(category: Path, image: Path) -> Path | None:
+    """The file that marks the defect of a test image, if there is one."""
     relative = image.relative_to(category / "test")
     mask = category / "ground_truth" / relative.parent / f"{image.stem}_mask.png"
     return mask if mask.is_file() else None
