@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate
 
-from itae_jax.models.conv import conv3x3
+from itae_jax.models.conv import conv3x3, halve
 from itae_jax.models.layers import double_bilinear
 
 SIDES = st.integers(1, 7)
 
 
 @settings(max_examples=12, deadline=None)
-@given(height=SIDES, width=SIDES, channels=st.integers(1, 3), seed=st.integers(0, 99))
+@given(height=SIDES, width=SIDES, channels=st.sampled_from([1, 3, 5]), seed=st.integers(0, 99))
 def test_conv3x3_is_zero_padded_cross_correlation(height, width, channels, seed):
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(2, height, width, channels)).astype(np.float32)
@@ -28,14 +28,14 @@ def test_conv3x3_is_zero_padded_cross_correlation(height, width, channels, seed)
     np.testing.assert_allclose(result, np.moveaxis(expected, 1, -1), atol=1e-4)
 
 
-@settings(max_examples=8, deadline=None)
-@given(height=SIDES, width=SIDES, features=st.sampled_from([2, 40]))
-def test_gradients_of_conv3x3_are_its_transpose(height, width, features):
+@settings(max_examples=16, deadline=None)
+@given(height=SIDES, width=SIDES, channels=st.sampled_from([3, 8, 40]), features=st.sampled_from([2, 8, 40]))
+def test_gradients_of_conv3x3_are_its_transpose(height, width, channels, features):
     """<conv(x, k), y> is linear in x and in k, so each gradient gives it back."""
     rng = np.random.default_rng(0)
     x, kernel, y = (
         jnp.asarray(rng.normal(size=shape), jnp.float32)
-        for shape in ((2, height, width, 3), (3, 3, 3, features), (2, height, width, features))
+        for shape in ((2, height, width, channels), (3, 3, channels, features), (2, height, width, features))
     )
     product = jnp.vdot(conv3x3(x, kernel), y)
     dx, dkernel = jax.grad(lambda x, k: jnp.vdot(conv3x3(x, k), y), argnums=(0, 1))(x, kernel)
@@ -47,6 +47,29 @@ def test_gradients_of_conv3x3_are_its_transpose(height, width, features):
         (jnp.vdot(conv3x3(x, other_kernel), y), jnp.vdot(dkernel, other_kernel)),
     ):
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
+
+
+@settings(max_examples=12, deadline=None)
+@given(height=st.integers(2, 7), width=st.integers(2, 7), levels=st.sampled_from([2, 1000]))
+def test_halving_takes_maxima_and_gives_gradients_to_the_first_of_them(height, width, levels):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, levels, (2, height, width, 3)).astype(np.float32)  # few levels: many ties
+    windows = [
+        (b, slice(y, y + 2), slice(x, x + 2), c)
+        for b in range(2)
+        for y in range(0, height - 1, 2)
+        for x in range(0, width - 1, 2)
+        for c in range(3)
+    ]
+    shape = (2, height // 2, width // 2, 3)
+    assert (halve(jnp.asarray(image)) == np.array([image[w].max() for w in windows]).reshape(shape)).all()
+    weights = rng.normal(size=shape).astype(np.float32)
+    gradient = jax.grad(lambda x: jnp.vdot(halve(x), weights))(jnp.asarray(image))
+    expected = np.zeros_like(image)
+    for window, weight in zip(windows, weights.ravel(), strict=True):
+        row, column = np.unravel_index(image[window].argmax(), (2, 2))
+        expected[window][row, column] = weight
+    np.testing.assert_array_equal(gradient, expected)
 
 
 @settings(max_examples=12, deadline=None)

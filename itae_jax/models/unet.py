@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from itae_jax.models.conv import halve
 from itae_jax.models.layers import BatchNorm, Conv, double_bilinear, parameter_dtype
 
 
@@ -64,7 +65,7 @@ class UNet(nn.Module):
         skips = []
         for factor in (2, 4, 8, 8):
             skips.append(x)
-            x = block(factor, nn.max_pool(x, window_shape=(2, 2), strides=(2, 2)))
+            x = block(factor, halve(x))
         for factor in (4, 2, 1, 1):
             x = block(factor, join(skips.pop(), x))
         x = Conv(self.out_channels, dtype=self.dtype)(x)
