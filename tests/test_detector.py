@@ -12,7 +12,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from itae_jax import ITAEDetector, RequestError, auroc, trained
 
@@ -23,12 +22,6 @@ SMALL = {
     "transform": "rotate",
     "settings": {"evaluate.batch_size": 8},
 }
-
-
-# Those that count anomalies among the training rows suppose that the threshold comes from these.
-@parametrize_with_checks([ITAEDetector(image_shape="square", holdout=0, **SMALL)])
-def test_scikit_learns_own_checks(estimator, check):
-    check(estimator)
 
 
 @pytest.fixture(scope="module")
