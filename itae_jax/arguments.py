@@ -62,6 +62,9 @@ def build() -> argparse.ArgumentParser:
     run.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="override config fields"
     )
+    run.add_argument(
+        "--profile", type=_path, metavar="DIR", help="record some steps for TensorBoard and Perfetto"
+    )
     together = run.add_argument_group(
         "several processes", "train as one; each is given the same command, and the first writes"
     )
@@ -171,7 +174,9 @@ def build() -> argparse.ArgumentParser:
         default=5,
         help="alternations of all contenders, or passes over the files; default 5",
     )
+    bench.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the activations")
     bench.add_argument("--json", type=Path, help="file to write the figures to")
+    bench.add_argument("--plot", type=Path, metavar="FILE.png", help="of the network: picture to draw")
     bench.set_defaults(call="bench")
 
     data = commands.add_parser(

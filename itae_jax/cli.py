@@ -71,24 +71,34 @@ def _run(arguments) -> int:
     if any(experiment.compute.deterministic == "yes" for experiment in experiments.values()):
         parallel.use_deterministic_operations()
     with _own_files(arguments, out) as out:
+        parallel.keep_programs()
         return _run_variants(experiments, out, arguments)
 
 
 def _run_variants(experiments: dict, out: Path, arguments) -> int:
-    from itae_jax import parallel, report, variants
+    from itae_jax import parallel, profiling, report, variants
 
     directories = variants.directories(out, experiments)
+    profile = arguments.profile and profiling.Profile(arguments.profile)
     failed = 0
     for variant, experiment in experiments.items():
         if variant and parallel.is_leader():
             print(f"variant {variant}", flush=True)
         try:
-            failed += _run_variant(experiment, directories[variant], arguments)
+            failed += _run_variant(experiment, directories[variant], arguments, profile)
         finally:
+            if profile:
+                profile.stop()
             variants.remember(out, experiments)
     if parallel.is_leader():
         print(report.text_tables(report.read([out])), flush=True)
         print(f"report: {report.write([out])}")
+        if profile:
+            print(
+                f"profile: {arguments.profile}"
+                if profile.is_written
+                else "profile: too few steps, none written"
+            )
     if failed:
         print(f"itae: {failed} trainings failed; see above", file=sys.stderr)
     return 1 if failed else 0
@@ -113,7 +123,7 @@ def _own_files(arguments, out: Path) -> Iterator[Path]:
             yield Path(scratch)
 
 
-def _run_variant(experiment, out: Path, arguments) -> int:
+def _run_variant(experiment, out: Path, arguments, profile) -> int:
     """Runs one experiment; returns how many of its trainings failed."""
     from itae_jax import parallel, progress
     from itae_jax import run as sweep
@@ -126,7 +136,8 @@ def _run_variant(experiment, out: Path, arguments) -> int:
             arguments.classes or (experiment.classes.split(",") if experiment.classes else None),
             arguments.seeds or range(experiment.seed, experiment.seed + experiment.runs),
             bar,
-            paper_file=_paper_file(arguments.experiment, experiment.paper_table),
+            _paper_file(arguments.experiment, experiment.paper_table),
+            profile,
         )
     if not new and parallel.is_leader():
         print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")
@@ -153,6 +164,7 @@ def _fit(arguments) -> int:
         if value is not None:
             assignments.append(f"{field}={value}")
     parallel.use_cpu_cores()
+    parallel.keep_programs()
     from itae_jax import fit, progress
 
     with progress.FitProgress() as bar:
@@ -169,6 +181,7 @@ def _score(arguments) -> int:
     from itae_jax import parallel
 
     parallel.use_cpu_cores()
+    parallel.keep_programs()
     from itae_jax import progress, score
 
     with progress.ScoreProgress() as bar:
@@ -241,14 +254,17 @@ def _bench(arguments) -> int:
     def say(line):
         print(line, flush=True)
 
-    if arguments.json:
-        bench.check_writable(arguments.json)
+    for option, path in (("--json", arguments.json), ("--plot", arguments.plot)):
+        if path:
+            bench.check_writable(path, option)
     if arguments.what == "data":
         result = bench_data.measure(arguments.count, arguments.rounds, say)
         print(bench_data.table(result))
     else:
-        result = bench.measure(arguments.widths, arguments.rounds, say)
+        result = bench.measure(arguments.widths, arguments.rounds, say, arguments.dtype)
         print(bench.table(result))
+        if arguments.plot:
+            bench.plot(result, arguments.plot)
     if arguments.json:
         bench.write(result, arguments.json)
     return 0

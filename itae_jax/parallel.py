@@ -35,6 +35,17 @@ def use_cpu_cores() -> None:
         jax.config.update("jax_num_cpu_devices", cpu_cores())
 
 
+def keep_programs() -> None:
+    """Keeps what is compiled for an accelerator on disk, for the next process.
+
+    A directory already given in JAX_COMPILATION_CACHE_DIR is left alone. For the CPU nothing is kept
+    unasked: its programs may not run on the next machine that shares the directory.
+    """
+    if not jax.config.jax_compilation_cache_dir and jax.default_backend() != "cpu":
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "itae_jax"))
+
+
 def use_deterministic_operations() -> None:
     """Leaves XLA's GPU backend only operations that give the same bits every time.
 

@@ -14,6 +14,7 @@ from itae_jax.config import Experiment
 from itae_jax.data import Images
 from itae_jax.errors import DamagedError, DivergedError, RequestError, UntrainableError
 from itae_jax.method import ITAE, FittedITAE
+from itae_jax.profiling import Profile
 
 _ILLUSTRATED = 11
 
@@ -44,12 +45,14 @@ def run(
     seeds: Sequence[int],
     progress: Progress,
     paper_file: Path | None = None,
+    profile: Profile | None = None,
 ) -> tuple[list[dict[str, str]], int]:
     """Runs what is not finished yet of classes x seeds.
 
     Args:
       classes: indices or names; all if None.
       paper_file: CSV file of the paper's numbers, copied into the run directory.
+      profile: records some of the steps.
 
     Returns:
       All rows of results.csv that were asked for, and how many of them are new.
@@ -76,6 +79,7 @@ def run(
         config=config.to_json(experiment), classes_and_seeds=repr(jobs), data=f"{dataset.source} {sizes}"
     )
     method = ITAE(experiment, dataset.image_shape)
+    method.trainer.after_call = profile and profile.after_call
     paper = _paper_rows(experiment, dataset, paper_file)
 
     if not _todo(jobs, out):

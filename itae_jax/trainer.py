@@ -96,6 +96,7 @@ class Trainer:
             self.devices[0].platform, _STEPS_PER_CALL_ELSEWHERE
         )
         self.calls_in_flight = _CALLS_IN_FLIGHT.get(self.devices[0].platform, _CALLS_IN_FLIGHT_ELSEWHERE)
+        self.after_call: Callable[[jax.Array], None] | None = None  # told the losses of each call
         self._under_way: collections.deque[jax.Array] = collections.deque()
         step = make_train_step(model, transform, train, self.dtype)
 
@@ -143,7 +144,13 @@ class Trainer:
         self._under_way.append(loss_K)
         if len(self._under_way) == self.calls_in_flight:
             jax.block_until_ready(self._under_way.popleft())
+        if self.after_call is not None:
+            self.after_call(loss_K)
         return state, loss_K
+
+    def memory_bytes(self, state, rates_K, images_KxBxHxWxC) -> int | None:
+        """What `run_steps` of these takes on each device by XLA's account; None if it does not tell."""
+        return self._steps.memory_bytes(state, rates_K, images_KxBxHxWxC, axis=1)
 
     def train(
         self,

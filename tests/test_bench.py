@@ -7,10 +7,11 @@ import pytest
 from itae_jax import bench, bench_data
 
 
-def test_our_contenders_do_what_is_timed(monkeypatch):
+def test_our_contenders_do_what_is_timed(monkeypatch, tmp_path):
     monkeypatch.setattr(bench.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(bench, "_SECONDS_PER_TURN", 0.0)
     said = []
+    monkeypatch.setitem(bench._LARGE, "cpu", 64)
     result = bench.measure([2], 2, said.append)
     assert said[0].startswith("PyTorch is not installed: no comparison")
     assert [(timing["task"], timing["contender"]) for timing in result["timings"]] == [
@@ -22,14 +23,33 @@ def test_our_contenders_do_what_is_timed(monkeypatch):
         assert timing["images_per_second"] == pytest.approx(32 / timing["seconds"])
     assert bench.ratios(result) == {}
     assert json.loads(json.dumps(result)) == result
-    assert "training" in bench.table(result)
+    assert "training, width 2: " in bench.table(result)
+    assert all(timing["memory_mib"] > 0 for timing in result["timings"])
+    for floor, timing in zip(result["floors"], result["timings"], strict=True):
+        assert floor["seconds"] == pytest.approx(floor["operations"] / floor["peak"])
+        share = bench.shares(result)[timing["task"], 2]
+        assert share == pytest.approx(floor["seconds"] / timing["seconds"])
+    bench.plot(result, tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_operations_are_those_of_the_convolutions_and_little_more():
+    # Table 10, side and channels in and out of each convolution, in units of the width 8.
+    maps = [(32, 1 / 8, 1), (32, 1, 1), (16, 1, 2), (16, 2, 2), (8, 2, 4), (8, 4, 4), (4, 4, 8), (4, 8, 8)]
+    maps += [(2, 8, 8), (2, 8, 8), (4, 16, 4), (4, 4, 4), (8, 8, 2), (8, 2, 2), (16, 4, 1), (16, 1, 1)]
+    maps += [(32, 2, 1), (32, 1, 1), (32, 1, 3 / 8)]
+    inside = sum(
+        (3 * side - 2) ** 2 * c * 8 * f * 8 for side, c, f in maps
+    )  # zeros of the padding are not counted
+    assert 1 < bench.operations("scoring", 8) / (2 * 4 * inside) < 1.1
+    assert 2.5 < bench.operations("training", 8) / (2 * inside) < 3.3
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # torch.compile's own
 def test_pytorch_eager_contenders_run():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     for make in (bench._torch_training, bench._torch_scoring):
-        for contender in make(2):
+        for contender in make(2, "float32"):
             if "compile" not in contender.name:  # takes a minute and a C++ compiler
                 contender.call(1)
     assert torch.get_num_threads() >= 1

@@ -1,6 +1,7 @@
 """The `itae` command end to end, on the digits with a small network."""
 
 import csv
+import gzip
 import json
 import shutil
 import subprocess
@@ -294,3 +295,17 @@ def test_help_needs_none_of_the_heavy_libraries():
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_profile_of_some_steps_is_recorded(tmp_path, tiny_network, capsys):
+    arguments = ["run", DIGITS, "--classes", "6", "--set", "train.epochs=4", "data.limit_test=50"]
+    profile = tmp_path / "profile"
+    assert cli.main([*arguments, "--out", str(tmp_path / "out"), "--profile", str(profile)]) == 0
+    assert f"profile: {profile}" in capsys.readouterr().out
+    (trace,) = profile.glob("plugins/profile/*/perfetto_trace.json.gz")
+    assert b"traceEvents" in gzip.decompress(trace.read_bytes())
+    assert list(trace.parent.glob("*.xplane.pb"))
+    file = tmp_path / "file"
+    file.touch()
+    assert cli.main([*arguments, "--out", str(tmp_path / "other"), "--profile", str(file)]) == 2
+    assert f"--profile {file}: is a file; name a directory" in capsys.readouterr().err

@@ -5,13 +5,16 @@ import signal
 import jax
 import numpy as np
 import pytest
+from conftest import TinyNet
+from jax.tree_util import Partial
 
-from itae_jax import checkpoint
+from itae_jax import checkpoint, evaluate
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.data import as_images
 from itae_jax.data.images import LazyImages, UnreadableImageError
 from itae_jax.errors import DivergedError, RequestError, UntrainableError
 from itae_jax.trainer import epoch_batches
+from itae_jax.transforms import get
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,23 @@ def test_steps_copy_nothing_but_their_batches_and_wait_for_nothing(make_trainer,
         for _ in range(3):
             state, losses = trainer.run_steps(state, rates, batches)
     assert np.isfinite(losses).all()
+
+
+def test_the_same_parameters_in_bfloat16_rank_alike(make_trainer, images, rng):
+    fields = {"epochs": 20, "learning_rate": 0.02}
+    _, state = losses_of(make_trainer("rotate", **fields), images, report_every=20)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    noise = rng.normal(size=images.shape) * np.linspace(0, 40, 40).reshape(-1, 1, 1, 1)  # hardly any to much
+    tested = np.concatenate([images, np.clip(images + noise, 0, 255).astype(np.uint8)])
+
+    def auroc(dtype):
+        restore = Partial(TinyNet(1, dtype).apply, variables)
+        scores = [evaluate.restoration_errors(restore, part, get("rotate")) for part in (images, tested)]
+        normal = evaluate.normal_errors(scores[0])
+        return evaluate.auroc(np.arange(len(tested)) >= 40, evaluate.anomaly_scores(scores[1], normal))
+
+    assert 0.05 < auroc("float32") < 0.95
+    assert auroc("bfloat16") == pytest.approx(auroc("float32"), abs=0.002)
 
 
 def test_one_compilation_serves_every_training(make_trainer, images):
