@@ -102,7 +102,8 @@ def test_the_same_parameters_in_bfloat16_rank_alike(make_trainer, images, rng):
     tested = np.concatenate([images, np.clip(images + noise, 0, 255).astype(np.uint8)])
 
     def auroc(dtype):
-        restore = Partial(TinyNet(1, dtype).apply, variables)
+        network = TinyNet(1, dtype)
+        restore = Partial(lambda kept, x: network.apply(kept, x).astype("float32"), variables)
         scores = [evaluate.restoration_errors(restore, part, get("rotate")) for part in (images, tested)]
         normal = evaluate.normal_errors(scores[0])
         return evaluate.auroc(np.arange(len(tested)) >= 40, evaluate.anomaly_scores(scores[1], normal))
