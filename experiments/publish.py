@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import publish_faults
+import publish_scaling
 import publish_speed
 
 from itae_jax import config, experiment_files, finished, paper, tables, variants
@@ -158,22 +159,31 @@ def results_page() -> str:
     return "\n".join([*lines, *publish_speed.sections(RESULTS)])
 
 
-def between(path: Path, name: str, lines: list[str]) -> str:
-    """The text of a file with these lines between its marks of that name."""
+def between(text: str, name: str, lines: list[str]) -> str:
+    """The text with these lines between its marks of that name."""
     begin, end = f"<!-- {name}: begin, written by make results -->", f"<!-- {name}: end -->"
-    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     return before + "\n".join([begin, *lines, end]) + after
 
 
 def pages() -> dict[Path, str]:
     """Everything that is written from the results."""
-    readme, reliability = ROOT / "README.md", ROOT / "docs" / "reliability.md"
-    return {
-        ROOT / "docs" / "results.md": results_page(),
-        readme: between(readme, "results", [*summary_table(), *publish_speed.speed_line(RESULTS)]),
-        reliability: between(reliability, "faults", publish_faults.lines(RESULTS)),
+    blocks = {
+        ROOT / "README.md": {"results": [*summary_table(), *publish_speed.speed_line(RESULTS)]},
+        ROOT / "docs" / "reliability.md": {"faults": publish_faults.lines(RESULTS)},
+        ROOT / "docs" / "scaling.md": {
+            "scaling": publish_scaling.lines(RESULTS),
+            "plan": publish_scaling.plan_lines(RESULTS),
+        },
     }
+    written = {ROOT / "docs" / "results.md": results_page()}
+    for path, named in blocks.items():
+        text = path.read_text(encoding="utf-8")
+        for name, lines in named.items():
+            text = between(text, name, lines)
+        written[path] = text
+    return written
 
 
 def main() -> int:

@@ -5,6 +5,17 @@ from pathlib import Path
 
 from itae_jax import bench, bench_data
 
+# Of XLA's CPU backend; measurements of what is kept stand in itae_jax/models/conv.py.
+_CPU_LIMITS = """\
+What keeps the CPU from PyTorch's time: on one core alone the network takes nearly as long as PyTorch's,
+and most of its convolutions run at the speed of a matrix product. Two virtual devices at once are slowed
+down more than PyTorch's two threads, as XLA passes more memory between its operations, and by 36
+exchanges of batch statistics a step. Kept: small maps, images' few channels and weight gradients as
+matrix products, gradients of maxima by comparing, one exchange for all gradients, one device a core.
+Tried without gain: convolutions as patches, rows or shifted products on all other maps, the four
+transforms one after the other, XLA's convolutions with one thread each, larger pages and thresholds of
+the C allocator, Winograd's convolution, channels first, XLA's oneDNN, fast-math and YNN options."""
+
 
 def speed_line(directory: Path) -> list[str]:
     """How the newest benchmark compares with PyTorch, in a sentence a file."""
@@ -32,19 +43,30 @@ def bench_lines(path: Path) -> list[str]:
         f"{settings['batch_size']} images of {height}x{width}x{channels}, {settings['transform']}, "
         f"{settings['dtype']}. Median of the rounds; from `experiments/results/{path.name}`.",
         "",
-        "| task | width | contender | seconds a batch | images/s |",
-        "| --- | --- | --- | --- | --- |",
+        "| task | width | contender | seconds a batch | images/s | MiB on each device |",
+        "| --- | --: | --- | --: | --: | --: |",
     ]
     for timing in result["timings"]:
+        memory = timing.get("memory_mib")
         lines.append(
             f"| {timing['task']} | {timing['width']} | {timing['contender']} | {timing['seconds']:.4f} | "
-            f"{timing['images_per_second']:.0f} |"
+            f"{timing['images_per_second']:.0f} | {'' if memory is None else round(memory)} |"
         )
-    ratios = bench.ratios(result)
-    if ratios:
-        lines += ["", "| our time over PyTorch's best | width | ratio |", "| --- | --- | --- |"]
-        lines += [f"| {task} | {width} | {ratio:.2f} |" for (task, width), ratio in ratios.items()]
-    return lines
+    ratios, shares = bench.ratios(result), bench.shares(result)
+    if ratios or shares:
+        lines += [
+            "",
+            "| ours | width | time over PyTorch's best | share of the speed of a large matrix product, % |",
+            "| --- | --: | --: | --: |",
+        ]
+    for task, width in dict.fromkeys([*ratios, *shares]):
+        ratio = format(ratios[task, width], ".2f") if (task, width) in ratios else ""
+        share = format(100 * shares[task, width], ".0f") if (task, width) in shares else ""
+        lines.append(f"| {task} | {width} | {ratio} | {share} |")
+    paper = (
+        f"The paper scores {bench.PAPER['ITAE']} images/s at width 64 and GeoTrans {bench.PAPER['GeoTrans']}"
+    )
+    return [*lines, "", f"{paper}, on another card, a GTX 1080 Ti, in 2019."]
 
 
 def data_lines(path: Path) -> list[str]:
@@ -66,9 +88,14 @@ def data_lines(path: Path) -> list[str]:
 
 def sections(directory: Path) -> list[str]:
     """The part of docs/results.md on speed."""
-    lines = ["## Speed", ""]
+    lines, accelerator = ["## Speed", ""], False
     for path in sorted(directory.glob("bench_network*.json")):
         lines += [*bench_lines(path), ""]
+        if "cpu" in path.stem:
+            lines += [_CPU_LIMITS, ""]
+        accelerator |= "cpu" not in path.stem
+    if not accelerator:
+        lines += ["On a GPU or TPU nothing has been measured yet.", ""]
     lines += ["## Reading image files", ""]
     for path in sorted(directory.glob("bench_data*.json")):
         lines += [*data_lines(path), ""]

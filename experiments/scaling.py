@@ -1,0 +1,131 @@
+"""How time and memory of training grow with image size, width, devices and data: docs/scaling.md.
+
+python experiments/scaling.py --json experiments/results/scaling_cpu.json     about ten minutes on two cores
+
+Devices beyond the cores are virtual: they share the cores, so their time shows what dividing the work
+costs, not what it gains. Memory on each device is by XLA's account of the compiled step.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+SIDES = (32, 64, 128, 256, 480)
+WIDTHS = (8, 16, 32, 64)
+DEVICES = (1, 2, 4, 8)
+FILES = (1000, 4000, 16000)
+BATCH, WIDTH, SIDE, TRANSFORM = 32, 8, 32, "gray+rotate"
+
+
+def step(side: int, width: int, devices: int, rounds: int) -> dict:
+    """Seconds of a training step of 32 images, bytes on each device, operations for each image."""
+    import jax
+    import numpy as np
+
+    from itae_jax import bench, models, parallel, transforms
+    from itae_jax.config import ComputeConfig, ModelConfig, TrainConfig
+    from itae_jax.trainer import Trainer
+
+    model = models.build(ModelConfig(width=width), 3, "float32", parallel.AXIS)
+    compute = ComputeConfig(devices=devices, steps_per_call=1)
+    trainer = Trainer(model, transforms.get(TRANSFORM), (side, side, 3), TrainConfig(batch_size=BATCH), compute)
+    state, rates = trainer.initial_state((0,)), np.full(1, 0.1, np.float32)
+    images = np.random.default_rng(0).integers(0, 256, (1, BATCH, side, side, 3), np.uint8)
+    memory = trainer.memory_bytes(state, rates, images)
+    seconds = []
+    for number in range(rounds + 1):
+        start = time.perf_counter()
+        state, loss = trainer.run_steps(state, rates, images)
+        jax.block_until_ready((state, loss))
+        if number:  # the first one compiles
+            seconds.append(time.perf_counter() - start)
+    return {
+        "side": side,
+        "width": width,
+        "devices": devices,
+        "seconds": statistics.median(seconds),
+        "mib_a_device": None if memory is None else memory / 2**20,
+        "operations_an_image": bench.operations("training", width, side),
+    }
+
+
+def resident_mib(count: int) -> float:
+    """Resident memory of a process that has read so many small JPEG files once, as training does."""
+    result = subprocess.run(
+        [sys.executable, __file__, "--read", str(count)], stdout=subprocess.PIPE, check=True
+    )
+    return float(result.stdout)
+
+
+def read(count: int) -> float:
+    """Reads generated files of 32x32 once in batches; the resident memory after it."""
+    import numpy as np
+    from PIL import Image
+
+    from itae_jax import bench_data, config, data
+    from itae_jax.trainer import epoch_batches
+
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as directory:
+        for folder, files in (("train/normal", count), ("test/normal", 1), ("test/other", 1)):
+            (Path(directory) / folder).mkdir(parents=True)
+            for number in range(files):
+                pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(Path(directory) / folder / f"{number}.jpg")
+        settings = ["data.name=folder", f"data.root={directory}", "data.image_size=32", "data.memory_gib=0"]
+        images = data.load(config.override(config.Experiment(), settings).data).split(0, 0, 0).train_images
+        for _ in epoch_batches(images, BATCH, (0,), 1):
+            pass
+        return bench_data._resident_mib()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--rounds", type=int, default=5, help="steps that are timed; default 5")
+    parser.add_argument("--read", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.read:
+        print(read(arguments.read))
+        return 0
+    from itae_jax import bench, parallel
+    from itae_jax.results import describe_environment
+
+    cores = min(parallel.cpu_cores(), 8)
+    cases = [(side, WIDTH, cores) for side in SIDES]
+    cases += [(SIDE, width, cores) for width in WIDTHS]
+    cases += [(SIDE, WIDTH, devices) for devices in DEVICES]
+    steps = []
+    for case in dict.fromkeys(cases):
+        steps.append(step(*case, arguments.rounds))
+        print(steps[-1], flush=True)
+    files = []
+    for count in FILES:
+        files.append({"files": count, "resident_mib": resident_mib(count)})
+        print(files[-1], flush=True)
+    environment = describe_environment() | {"cores": parallel.cpu_cores()}
+    settings = {"batch_size": BATCH, "transform": TRANSFORM, "dtype": "float32", "seed": 0}
+    imagenet = {"side": 128, "width": 64, "operations_an_image": bench.operations("training", 64, 128)}
+    result = {
+        "environment": environment,
+        "settings": settings,
+        "steps": steps,
+        "files": files,
+        "imagenet": imagenet,
+    }
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
