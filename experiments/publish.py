@@ -1,6 +1,7 @@
 """Measured results: collects finished runs into experiments/results/ and writes the tables from there.
 
 python experiments/publish.py runs/digits ...   adds the rows of finished runs, then writes
+python experiments/publish.py --fitted NAME MODEL SCORES.csv   adds what a fitted model scored, a folder by kind
 python experiments/publish.py                   writes docs/results.md, and parts of README.md and others
 python experiments/publish.py --check           only says whether they are up to date
 """
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import publish_faults
+import publish_fitted
 import publish_scaling
 import publish_speed
 
@@ -46,6 +48,11 @@ def add(directory: Path) -> None:
     rows = finished.read(directory).measured
     if not rows:
         raise RequestError(f"{directory}: none of its trainings has an AUROC")
+    add_rows(rows, directory)
+
+
+def add_rows(rows: list[dict[str, str]], directory: Path) -> None:
+    """Adds rows of one experiment, which come from a directory."""
     for row in rows:
         if not row["commit"] or row["commit"].endswith("+"):
             raise RequestError(
@@ -189,12 +196,15 @@ def pages() -> dict[Path, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, help="directories of finished runs")
+    parser.add_argument("--fitted", nargs=3, action="append", default=[], metavar=("NAME", "MODEL", "SCORES"))
     parser.add_argument("--check", action="store_true", help="exit 1 if a page is not up to date")
     arguments = parser.parse_args()
     try:
         for directory in arguments.runs:
             for run in variants.expand(directory):
                 add(run)
+        for name, model, scores in arguments.fitted:
+            add_rows([publish_fitted.row(Path(model), Path(scores), name)], Path(model))
     except RequestError as error:
         print(f"publish: {error}", file=sys.stderr)
         return 2
