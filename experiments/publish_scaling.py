@@ -25,7 +25,7 @@ def lines(directory: Path) -> list[str]:
             f"{settings['batch_size']} images, {settings['transform']}, {settings['dtype']}; "
             f"from `experiments/results/{path.name}`.",
             "",
-            *_steps(result["steps"], environment["cores"]),
+            *_steps(result["steps"], settings["devices"]),
             "",
             "| files read once | resident memory, MiB |",
             "| --: | --: |",
@@ -34,11 +34,11 @@ def lines(directory: Path) -> list[str]:
     return found
 
 
-def _steps(steps: list[dict], cores: int) -> list[str]:
+def _steps(steps: list[dict], devices: int) -> list[str]:
     least = min(step["width"] for step in steps), min(step["side"] for step in steps)
     tables = {
-        "image side": ("side", lambda s: s["width"] == least[0] and s["devices"] == cores),
-        "width": ("width", lambda s: s["side"] == least[1] and s["devices"] == cores),
+        "image side": ("side", lambda s: s["width"] == least[0] and s["devices"] == devices),
+        "width": ("width", lambda s: s["side"] == least[1] and s["devices"] == devices),
         "devices": ("devices", lambda s: (s["width"], s["side"]) == least),
     }
     found = []

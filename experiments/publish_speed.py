@@ -18,7 +18,7 @@ the C allocator, Winograd's convolution, channels first, XLA's oneDNN, fast-math
 
 
 def speed_line(directory: Path) -> list[str]:
-    """How the newest benchmark compares with PyTorch, in a sentence a file."""
+    """How our time compares with PyTorch's, in a sentence a file."""
     lines = []
     for path in sorted(directory.glob("bench_network*.json")):
         result = json.loads(path.read_text())
@@ -27,7 +27,9 @@ def speed_line(directory: Path) -> list[str]:
             f"{task} " + ", ".join(f"{r:.2f} at width {width}" for (t, width), r in ratios.items() if t == task)
             for task in dict.fromkeys(task for task, _ in ratios)
         )
-        lines += ["", f"Speed on {result['environment']['device']}, our time over PyTorch's best: {told}."]
+        if told:
+            on = f"{result['environment']['device']}, {result['settings']['dtype']}"
+            lines += ["", f"Speed on {on}, our time over PyTorch's best: {told}."]
     return lines
 
 

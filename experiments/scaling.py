@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 SIDES = (32, 64, 128, 256, 480)
@@ -100,9 +100,9 @@ def main() -> int:
     from itae_jax import bench, parallel
     from itae_jax.results import describe_environment
 
-    cores = min(parallel.cpu_cores(), 8)
-    cases = [(side, WIDTH, cores) for side in SIDES]
-    cases += [(SIDE, width, cores) for width in WIDTHS]
+    usual = max(count for count in DEVICES if count <= parallel.cpu_cores())
+    cases = [(side, WIDTH, usual) for side in SIDES]
+    cases += [(SIDE, width, usual) for width in WIDTHS]
     cases += [(SIDE, WIDTH, devices) for devices in DEVICES]
     steps = []
     for case in dict.fromkeys(cases):
@@ -113,7 +113,7 @@ def main() -> int:
         files.append({"files": count, "resident_mib": resident_mib(count)})
         print(files[-1], flush=True)
     environment = describe_environment() | {"cores": parallel.cpu_cores()}
-    settings = {"batch_size": BATCH, "transform": TRANSFORM, "dtype": "float32", "seed": 0}
+    settings = {"devices": usual, "batch_size": BATCH, "transform": TRANSFORM, "dtype": "float32", "seed": 0}
     imagenet = {"side": 128, "width": 64, "operations_an_image": bench.operations("training", 64, 128)}
     result = {
         "environment": environment,

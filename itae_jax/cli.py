@@ -10,6 +10,8 @@ import errno
 import shlex
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +19,19 @@ from itae_jax import interrupt, watch
 from itae_jax.arguments import build as build_parser
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
 
+_SECONDS_TO_TELL = 2
 _RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    code = _main(arguments)
+    try:
+        code = _main(arguments)
+    except BaseException:
+        if watch.is_watched():  # which would wait for the others now, as they for it
+            traceback.print_exc()
+            watch.leave(1)
+        raise
     watch.leave(code)
     return code
 
@@ -79,7 +88,9 @@ def _run_variants(experiments: dict, out: Path, arguments) -> int:
     from itae_jax import parallel, profiling, report, variants
 
     directories = variants.directories(out, experiments)
-    profile = arguments.profile and profiling.Profile(arguments.profile)
+    profile = None
+    if arguments.profile and parallel.is_leader():
+        profile = profiling.Profile(arguments.profile)
     failed = 0
     for variant, experiment in experiments.items():
         if variant and parallel.is_leader():
@@ -99,7 +110,7 @@ def _run_variants(experiments: dict, out: Path, arguments) -> int:
                 if profile.is_written
                 else "profile: too few steps, none written"
             )
-    if failed:
+    if failed and parallel.is_leader():
         print(f"itae: {failed} trainings failed; see above", file=sys.stderr)
     return 1 if failed else 0
 
@@ -116,11 +127,17 @@ def _own_files(arguments, out: Path) -> Iterator[Path]:
     parallel.check_address(*processes)
     watch.start("this process" if arguments.process_id is None else f"process {arguments.process_id}")
     parallel.join_processes(*processes)
-    if parallel.is_leader():
-        yield out
-    else:
-        with tempfile.TemporaryDirectory(prefix="itae_") as scratch:
-            yield Path(scratch)
+    try:
+        with interrupt.deferred_throughout(), tempfile.TemporaryDirectory(prefix="itae_") as scratch:
+            yield out if parallel.is_leader() else Path(scratch)
+    except KeyboardInterrupt:  # all of them, after the same step
+        parallel.part_processes()
+        raise
+    except RequestError:
+        if parallel.is_leader():
+            time.sleep(_SECONDS_TO_TELL)  # its end is the end of the others, who may have the same to tell
+        raise
+    parallel.part_processes()
 
 
 def _run_variant(experiment, out: Path, arguments, profile) -> int:
@@ -141,7 +158,7 @@ def _run_variant(experiment, out: Path, arguments, profile) -> int:
         )
     if not new and parallel.is_leader():
         print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")
-    return sum(row["note"].startswith(FAILED) for row in rows)
+    return parallel.from_leader(sum(row["note"].startswith(FAILED) for row in rows))
 
 
 def _paper_file(experiment: Path, table: str) -> Path | None:

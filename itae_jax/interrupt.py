@@ -1,6 +1,7 @@
 """Signals that wait until they can do no harm: until a state is saved, until an import is done."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -18,18 +19,25 @@ class Stop:
     requested = False
 
 
+_outer: Stop | None = None
+
+
 @contextlib.contextmanager
 def deferred(wanted: bool = True) -> Iterator[Stop]:
     """Inside, the first SIGINT or SIGTERM only sets `requested`; the second one ends the process at once.
 
     At the end KeyboardInterrupt is raised if it was requested, so that none is ever lost. Python handles
-    signals in the main thread alone; in another, or if not `wanted`, nothing changes.
+    signals in the main thread alone; in another, or if not `wanted`, nothing changes. Inside of
+    `deferred_throughout` it is that which defers.
     """
+    if _outer is not None:
+        yield _outer
+        return
     stop = Stop()
 
     def handle(number, frame):
         stop.requested = True
-        os.write(sys.stderr.fileno(), b"stopping as soon as all is saved; once more to leave at once\n")
+        os.write(_terminal(), b"stopping as soon as all is saved; once more to leave at once\n")
         for each in _STOP:
             signal.signal(each, signal.SIG_DFL)
 
@@ -37,6 +45,30 @@ def deferred(wanted: bool = True) -> Iterator[Stop]:
         yield stop
     if stop.requested:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def deferred_throughout() -> Iterator[None]:
+    """As `deferred`, over all that is done inside; `requested` tells."""
+    global _outer
+    try:
+        with deferred() as stop:
+            _outer = stop
+            yield
+    finally:
+        _outer = None
+
+
+def requested() -> bool:
+    """Whether a signal waits, inside of `deferred_throughout`."""
+    return _outer is not None and _outer.requested
+
+
+def _terminal() -> int:
+    """Where our own lines go; a watched process has moved them."""
+    with contextlib.suppress(AttributeError, ValueError, io.UnsupportedOperation):
+        return sys.stderr.fileno()
+    return 2
 
 
 @contextlib.contextmanager

@@ -90,7 +90,8 @@ def of_pixels(masks: Sequence[np.ndarray | None], maps: Sequence[np.ndarray]) ->
     An image of which it is not known where its defect is, for want of a mask (None), is left out.
     """
     known = [i for i, mask in enumerate(masks) if mask is not None]
-    if not any(masks[i].any() for i in known) or all(masks[i].all() for i in known):
+    visible = [np.asarray(masks[i])[~np.isnan(maps[i])] for i in known]
+    if not any(mask.any() for mask in visible) or all(mask.all() for mask in visible):
         return {}
     arrays = np.stack([masks[i] for i in known]), np.stack([maps[i] for i in known])
     return dict(zip(PIXEL_COLUMNS, (pixel_auroc(*arrays), aupro(*arrays)), strict=True))

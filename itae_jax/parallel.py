@@ -41,7 +41,8 @@ def keep_programs() -> None:
     A directory already given in JAX_COMPILATION_CACHE_DIR is left alone. For the CPU nothing is kept
     unasked: its programs may not run on the next machine that shares the directory.
     """
-    if not jax.config.jax_compilation_cache_dir and jax.default_backend() != "cpu":
+    alone = jax.process_count() == 1  # of several one alone writes there, and the others would wait for it
+    if alone and not jax.config.jax_compilation_cache_dir and jax.default_backend() != "cpu":
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "itae_jax"))
 
@@ -82,10 +83,8 @@ def choose_devices(batch_size: int, requested: int = 0) -> list[jax.Device]:
     if batch_size % count and not requested and devices[0].platform == "cpu":
         count = max(n for n in range(1, count + 1) if batch_size % n == 0)
     if batch_size % count:
-        raise RequestError(
-            f"train.batch_size={batch_size} is not divisible by the {count} devices; "
-            "change it, or set compute.devices"
-        )
+        remedy = "change it" if jax.process_count() > 1 else "change it, or set compute.devices"
+        raise RequestError(f"train.batch_size={batch_size} is not divisible by the {count} devices; {remedy}")
     return devices[:count]
 
 
@@ -164,7 +163,8 @@ def split_batch(
         sizes = mapped.lower(*on_devices(arguments, axis)).compile().memory_analysis()
         if sizes is None:
             return None
-        return sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+        shared = sizes.alias_size_in_bytes  # donated: an argument and a result in one
+        return sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes - shared
 
     call.memory_bytes = memory_bytes
     return call
@@ -194,6 +194,7 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
       RequestError: the others cannot be found.
     """
     check_address(coordinator, num_processes, process_id)
+    jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM for itself
     try:
         jax.distributed.initialize(
             coordinator,
@@ -201,6 +202,7 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
             process_id,
             initialization_timeout=_SECONDS_TO_MEET,
             heartbeat_timeout_seconds=_SECONDS_OF_SILENCE,
+            shutdown_timeout_seconds=_SECONDS_TO_PART,
         )
     except (ValueError, RuntimeError) as error:
         where = f"--coordinator {coordinator}" if coordinator else "--distributed"
@@ -208,11 +210,19 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
             f"{where}: the processes do not find each other ({str(error).splitlines()[0]}); start all of them "
             "within minutes of each other, with the address of process 0"
         ) from None
+    if len(jax.devices()) != jax.process_count() * jax.local_device_count():
+        raise RequestError("the processes do not have the same number of devices; give each as many")
 
 
-# How long processes wait for each other at the start, and until one that is silent counts as lost.
+# How long processes wait for each other at the start and at the end, and until a silent one counts as lost.
 _SECONDS_TO_MEET = 120
+_SECONDS_TO_PART = 600
 _SECONDS_OF_SILENCE = 20
+
+
+def part_processes() -> None:
+    """Waits until all processes come to their end; from then on the end of one is no loss to the others."""
+    jax.distributed.shutdown()
 
 
 def check_address(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -243,6 +253,21 @@ def from_leader(value):
     return json.loads(_bytes_from_leader(json.dumps(value).encode()))
 
 
+def together(act: Callable):
+    """What `act` gives here; RequestError in all processes if it raises it in the first."""
+    failed, result = None, None
+    try:
+        result = act()
+    except RequestError as error:
+        failed = error
+    told = from_leader(failed and str(failed))
+    if told is not None and not is_leader():
+        raise RequestError(told)
+    if failed is not None:
+        raise failed
+    return result
+
+
 def arrays_from_leader(find: Callable[[], tuple | None], like) -> tuple | None:
     """What `find` finds in the first process, in all of them: (tree, facts that JSON can hold) or None.
 
@@ -251,7 +276,7 @@ def arrays_from_leader(find: Callable[[], tuple | None], like) -> tuple | None:
     """
     if jax.process_count() == 1:
         return find()
-    found = find() if is_leader() else None
+    found = together(lambda: find() if is_leader() else None)
     facts = from_leader(found and found[1])
     if facts is None:
         return None
@@ -279,18 +304,24 @@ def check_same(**values: str) -> None:
             raise RequestError(f"the processes do not have the same {name}; give all the same command and data")
 
 
-def asked_anywhere(asked: bool, devices: Sequence[jax.Device]) -> jax.Array:
-    """Whether any process asked; every process has to call this, and none waits before it reads the answer."""
+def any_of(flags: Sequence[bool], devices: Sequence[jax.Device]) -> jax.Array:
+    """For each flag whether it is set in any process, as 0 or 1.
+
+    Every process has to call this; none waits before it reads the answer.
+    """
     devices = tuple(devices)
-    flags = np.full(len(_local(devices)), asked)
-    return _any(devices)(jax.device_put(flags, _sharding(devices, PartitionSpec(AXIS))))
+    rows = np.tile(np.array(flags, np.int32), (len(_local(devices)), 1))
+    return _maximum(devices)(jax.device_put(rows, _sharding(devices, PartitionSpec(AXIS))))
+
+
+def is_any(flag: bool, devices: Sequence[jax.Device]) -> bool:
+    """Whether the flag is set in any process; waits for all of them."""
+    return flag if jax.process_count() == 1 else bool(np.asarray(any_of([flag], devices)).any())
 
 
 @functools.cache
-def _any(devices: tuple[jax.Device, ...]) -> Callable:
-    return jax.pmap(
-        lambda flag: lax.pmax(flag.astype("int32"), AXIS), axis_name=AXIS, out_axes=None, devices=devices
-    )
+def _maximum(devices: tuple[jax.Device, ...]) -> Callable:
+    return jax.pmap(lambda row: lax.pmax(row, AXIS), axis_name=AXIS, out_axes=None, devices=devices)
 
 
 def _bytes_from_leader(data: bytes) -> bytes:

@@ -10,7 +10,7 @@ _FROM, _CALLS = 3, 5  # the first calls compile
 
 
 class Profile:
-    """Records some calls to the devices of the first training that has enough of them.
+    """Records some of the first calls to the devices.
 
     TensorBoard opens the directory, https://ui.perfetto.dev the file perfetto_trace.json.gz in it.
     """

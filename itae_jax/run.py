@@ -1,5 +1,6 @@
 """A sweep: one experiment for several normal classes and seeds."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from itae_jax import config, data, measures, parallel, results
+from itae_jax import config, data, interrupt, measures, parallel, results
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
 from itae_jax.data import Images
@@ -60,7 +61,7 @@ def run(
     Raises:
       RequestError: before anything is written, if the request cannot be carried out.
     """
-    results.check_same_experiment(out, experiment)
+    parallel.together(lambda: results.check_same_experiment(out, experiment))
     dataset = data.load(experiment.data)
     chosen = dataset.trainable if classes is None else map(dataset.class_index, classes)
     jobs = list(dict.fromkeys((normal_class, seed) for normal_class in chosen for seed in seeds))
@@ -68,15 +69,11 @@ def run(
     splits = {normal_class: dataset.split(normal_class, *limits) for normal_class in dict(jobs)}
     for normal_class, split in splits.items():
         _check_split(split, dataset.class_names[normal_class], experiment)
-    for row in results.read_results(out).values():
-        if row["data_copy"] != dataset.source:
-            raise RequestError(
-                f"--out {out}: holds results of other data ({row['data_copy']}; now {dataset.source}); "
-                "name another directory"
-            )
-    sizes = {str(k): (len(split.train_images), len(split.test_images)) for k, split in splits.items()}
+    parallel.together(lambda: _check_same_data(out, dataset.source))
     parallel.check_same(
-        config=config.to_json(experiment), classes_and_seeds=repr(jobs), data=f"{dataset.source} {sizes}"
+        config=config.to_json(experiment),
+        classes_and_seeds=repr(jobs),
+        data=repr([dataset.source, *((k, _names_of(split)) for k, split in splits.items())]),
     )
     method = ITAE(experiment, dataset.image_shape)
     method.trainer.after_call = profile and profile.after_call
@@ -84,7 +81,8 @@ def run(
 
     if not _todo(jobs, out):
         return _rows_of(jobs, out), 0
-    with results.begun(out, experiment):
+    with contextlib.ExitStack() as held:
+        parallel.together(lambda: held.enter_context(results.begun(out, experiment)))
         todo = _todo(jobs, out)
         if paper:
             results.write_csv(out / "paper.csv", paper)
@@ -92,9 +90,26 @@ def run(
         for normal_class, seed in todo:
             _Job(experiment, out, dataset, splits[normal_class], normal_class, seed, method, progress).run()
             results.add_unreadable(out / "unreadable.csv", dataset.unreadable)
+            if parallel.is_any(interrupt.requested(), method.trainer.devices):
+                raise KeyboardInterrupt
         if dataset.unreadable:
             progress.unreadable(results.read_csv(out / "unreadable.csv"), out / "unreadable.csv")
     return _rows_of(jobs, out), len(todo)
+
+
+def _check_same_data(out: Path, source: str) -> None:
+    for row in results.read_results(out).values():
+        if row["data_copy"] != source:
+            raise RequestError(
+                f"--out {out}: holds results of other data ({row['data_copy']}; now {source}); "
+                "name another directory"
+            )
+
+
+def _names_of(split: data.OneClassSplit) -> tuple:
+    """What two processes have to find alike: how many images, and in which order which."""
+    order = [str(key) for key in getattr(split.train_images, "keys", ())]
+    return len(split.train_images), len(split.test_images), order, split.test_ids
 
 
 def _todo(jobs, out: Path) -> list[tuple[int, int]]:

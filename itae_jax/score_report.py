@@ -118,8 +118,9 @@ def write_for_model(directory: Path, false_alarms: float | None, transform: str 
         "about_training": "",
         "histogram": pages.png(figures.threshold_histogram(normal.scores_N, None, threshold)),
     }
-    if (directory / "metrics.jsonl").is_file():
-        page["loss"] = pages.png(figures.loss_curve(read_metrics(directory / "metrics.jsonl")))
+    entries = read_metrics(directory / "metrics.jsonl")
+    if entries:
+        page["loss"] = pages.png(figures.loss_curve(entries))
     return _write(directory / "report.html", page)
 
 
@@ -178,15 +179,16 @@ def _measures(images: ScoredImages, threshold: float | None, model: TrainedModel
         is_defect = np.array([not score_measures.is_normal(labels[i]) for i in new], bool)
         if is_defect.all() or not is_defect.any():
             why = f"the model was trained on all of the {'normal' if is_defect.all() else 'other'} images"
-            new, is_defect = np.arange(len(seen_N)), None
+            is_defect = None
         else:
             measured = _measured(images, labels, new, is_defect, model)
+    shown = new if len(new) else np.arange(len(seen_N))
     return {
         "labels": [_printable(label) for label in labels or ()],
         "measured": measured,
         "why_not_measured": _printable(why),
         "about_training": _printable(about_training),
-        "histogram": pages.png(figures.threshold_histogram(images.scores_N[new], is_defect, threshold)),
+        "histogram": pages.png(figures.threshold_histogram(images.scores_N[shown], is_defect, threshold)),
     }
 
 

@@ -218,7 +218,7 @@ class _Training:
         self._losses: list[jax.Array] = []  # of the last calls, not waited for yet
         self._step, self._state = 0, None
         self._saved = -1  # the step of the newest checkpoint
-        self._asked: collections.deque[jax.Array] = collections.deque()  # whether any process is to stop
+        self._questions: collections.deque[jax.Array] = collections.deque()  # to all processes, see `_asked`
         if checkpoints is not None:
             self._restore()
         if self._state is None:
@@ -242,6 +242,8 @@ class _Training:
                 self._epoch, self._used = epoch + 1, 0
         if self._checkpoints is not None:
             self._save()
+            if jax.process_count() > 1 and parallel.is_any(self._stop.requested, self._trainer.devices):
+                raise KeyboardInterrupt
         return self._state
 
     def _batches(self, epoch: int) -> Iterator[_Batch]:
@@ -260,18 +262,27 @@ class _Training:
         self._epoch, self._used = batches[-1].epoch, batches[-1].used
         if self._checkpoints is None:
             return
-        if self._is_to_stop():
+        is_to_stop, is_due = self._asked()
+        if is_to_stop or is_due:
             self._save()
+        if is_to_stop:
             raise KeyboardInterrupt
-        if self._checkpoints.due():
-            self._save()
 
-    def _is_to_stop(self) -> bool:
-        """Whether a signal came; of several processes, to any, and then all stop after the same step."""
+    def _asked(self) -> tuple[bool, bool]:
+        """(whether a signal came, whether a checkpoint is due).
+
+        Of several processes all learn the same after the same step: of a signal to any of them, and whether
+        one is due for the first, which writes it.
+        """
+        mine = self._stop.requested, self._checkpoints.due()
         if jax.process_count() == 1:
-            return self._stop.requested
-        self._asked.append(parallel.asked_anywhere(self._stop.requested, self._trainer.devices))
-        return len(self._asked) == self._trainer.calls_in_flight and bool(self._asked.popleft())
+            return mine
+        due_for_leader = mine[1] and parallel.is_leader()
+        self._questions.append(parallel.any_of((mine[0], due_for_leader), self._trainer.devices))
+        if len(self._questions) < self._trainer.calls_in_flight:
+            return False, False
+        is_to_stop, is_due = np.asarray(self._questions.popleft()).tolist()
+        return bool(is_to_stop), bool(is_due)
 
     def _add_losses(self) -> None:
         """Waits for the losses of all steps so far.

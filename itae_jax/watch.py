@@ -51,15 +51,23 @@ def start(name: str) -> None:
     _watched = _Watched(name)
 
 
+def is_watched() -> bool:
+    """Whether `start` was called and `leave` was not."""
+    return _watched is not None
+
+
 def leave(code: int) -> None:
     """Ends a watched process; does nothing in others.
 
     One that failed does not wait for the others, which may wait for it.
     """
+    global _watched
     if _watched is None:
         return
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
     _watched.release()
+    _watched = None
     if code:
         os._exit(code)

@@ -148,3 +148,22 @@ def test_what_can_be_no_address_is_refused(arguments, told, tmp_path, capsys):
     assert cli.main([*RUN, "--out", str(tmp_path / "out"), *arguments]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_the_first_process_alone_refuses_all_refuse(tmp_path):
+    (tmp_path / "results.csv").touch()
+    for code, output, errors in finish(*start_two(1, *RUN, "--out", tmp_path, "--set", *SETTINGS)):
+        assert (code, output) == (2, "")
+        assert errors == f"itae: --out {tmp_path}: has results.csv but no config.json; name another directory\n"
+
+
+def test_a_training_that_diverges_fails_in_all_and_a_sweep_goes_on(tmp_path):
+    out = tmp_path / "out"
+    classes = ["--classes", "6,8", "--set", "compute.dtype=float32", "train.learning_rate=1e38"]
+    often = ["train.checkpoint_minutes=0.0001"]
+    leader, follower = finish(*start_two(1, *RUN, "--out", out, "--set", *SETTINGS, *classes, *often))
+    assert leader[0] == follower[0] == 1
+    assert "2 trainings failed" in leader[2]
+    assert follower[1:] == ("", "")
+    with (out / "results.csv").open() as file:
+        assert [row["note"][:7] for row in csv.DictReader(file)] == ["failed:", "failed:"]

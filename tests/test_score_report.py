@@ -414,3 +414,12 @@ def test_in_a_browser_it_sorts_shows_its_pictures_and_fits_the_screen(name, requ
         assert numbers[1] == sorted(numbers[0])
         assert numbers[2] == sorted(numbers[2], reverse=True)
         assert orders[4] == sorted(orders[4], reverse=True)
+
+
+def test_images_that_were_all_trained_on_still_make_a_page(small_model, tmp_path, capsys):
+    scores = tmp_path / "scores.csv"
+    held_out = {Path(id).name for id in trained.load(small_model).normal.ids}
+    trained_on = next(p for p in sorted((small_model.parent / "good").iterdir()) if p.name not in held_out)
+    assert cli.main(["score", str(small_model), str(trained_on), "--out", str(scores)]) == 0
+    assert cli.main(["report", str(scores), "--model", str(small_model)]) == 0
+    assert "The model was trained on 1 of these" in scores.with_suffix(".html").read_text()

@@ -83,7 +83,7 @@ def test_steps_scanned_in_one_call_are_the_same_steps(make_trainer, images):
     np.testing.assert_allclose(three, one, rtol=1e-9)
 
 
-def test_steps_copy_nothing_but_their_batches_and_wait_for_nothing(make_trainer, images):
+def test_steps_copy_nothing_to_the_devices_but_their_batches(make_trainer, images):
     trainer = make_trainer("rotate", devices=2, steps_per_call=2)
     state = trainer.initial_state((0,))
     rates, batches = np.full(2, 0.1, np.float32), images[:32].reshape(2, 16, 16, 16, 1)
