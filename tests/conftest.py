@@ -34,10 +34,11 @@ class TinyNet(nn.Module):
 
     out_channels: int
     dtype: str
+    axis: str | None = AXIS
 
     @nn.compact
     def __call__(self, x, *, train=False):
-        x = nn.relu(BatchNorm(AXIS, dtype=self.dtype)(Conv(4, dtype=self.dtype)(x), train=train))
+        x = nn.relu(BatchNorm(self.axis, dtype=self.dtype)(Conv(4, dtype=self.dtype)(x), train=train))
         return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x))
 
 
@@ -50,7 +51,7 @@ def rng():
 def tiny_network():
     """Makes every experiment train a TinyNet, for tests of what surrounds the training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "build", lambda config, channels, dtype, axis: TinyNet(channels, dtype))
+        patch.setattr(models, "build", lambda config, channels, dtype, axis: TinyNet(channels, dtype, axis))
         method._kept.cache_clear()
         yield
     method._kept.cache_clear()
