@@ -68,7 +68,7 @@ def mask_file(path: str) -> Path | None:
 
 
 def of_pixels(model: TrainedModel, paths: Sequence[str], is_defect_N: np.ndarray) -> dict | None:
-    """Pixel AUROC and AUPRO of the model's error maps, as a run measures them; None without masks.
+    """Pixel AUROC and AUPRO of the model's error maps; None without masks.
 
     Normal images count as having no defect; defects without a mask do not count, nor black bars. A map
     has the size of the model's images, and no more than 2^24 pixels are in memory: of more images, some
