@@ -41,18 +41,18 @@ def _steps(steps: list[dict], devices: int) -> list[str]:
         "width": ("width", lambda s: s["side"] == least[1] and s["devices"] == devices),
         "devices": ("devices", lambda s: (s["width"], s["side"]) == least),
     }
+    columns = {
+        "seconds a step": lambda step: f"{step['seconds']:.3f}",
+        "MiB on each device": lambda step: f"{step['mib_a_device']:.0f}",
+        "GFLOP an image": lambda step: f"{step['operations_an_image'] / 1e9:.3g}",
+    }
+    if any(step["mib_a_device"] is None for step in steps):  # the backend does not tell
+        del columns["MiB on each device"]
     found = []
     for title, (key, belongs) in tables.items():
-        found += [
-            "",
-            f"| {title} | seconds a step | MiB on each device | GFLOP an image |",
-            "| --: | --: | --: | --: |",
-        ]
+        found += ["", f"| {title} | {' | '.join(columns)} |", "| --: |" + " --: |" * len(columns)]
         for step in sorted(filter(belongs, steps), key=lambda step: step[key]):
-            found.append(
-                f"| {step[key]} | {step['seconds']:.3f} | {step['mib_a_device']:.0f} | "
-                f"{step['operations_an_image'] / 1e9:.3g} |"
-            )
+            found.append(f"| {step[key]} | {' | '.join(cell(step) for cell in columns.values())} |")
     return found[1:]
 
 

@@ -12,6 +12,8 @@ from PIL import Image
 from itae_jax import cli, config, fit, progress, results, trained
 from itae_jax.data import decode
 
+pytestmark = pytest.mark.usefixtures("tiny_network")
+
 
 def rows_of(path):
     with path.open(newline="") as file:
