@@ -15,8 +15,6 @@ from sklearn.preprocessing import FunctionTransformer
 
 from itae_jax import ITAEDetector, RequestError, auroc, trained
 
-pytestmark = pytest.mark.usefixtures("tiny_network")
-
 SMALL = {
     "width": 2,
     "epochs": 1,
@@ -217,7 +215,7 @@ def remove_a_part_of_the_state(directory):
         (edit("image_shape", [16, 16, 2]), "1 or 3 channels"),
         (edit("details", []), "expected a JSON object"),
         (edit("details.detector", {"contamination": "much"}), "details are damaged"),
-        (edit("image_shape", [16, 16, 3]), "of another network"),
+        (edit("experiment.model.width", 4), "of another network"),
         (cut("normal_scores.csv", 150), "normal_scores.csv: is damaged"),
         (cut("normal_scores.csv", 0), "normal_scores.csv: is damaged"),
         (lambda directory: shutil.rmtree(directory / "state"), "is damaged"),
