@@ -291,12 +291,16 @@ def arrays_from_leader(find: Callable[[], tuple | None], like) -> tuple | None:
     return jax.tree.unflatten(structure, arrays), facts
 
 
-def check_same(**values: str) -> None:
-    """Raises RequestError in all processes unless each of the values is the same in all of them."""
+def check_same(named: Callable[[], dict[str, str]]) -> None:
+    """Raises RequestError in all processes unless each named text is the same in all of them.
+
+    One process alone does not ask for them.
+    """
     if jax.process_count() == 1:
         return
     from jax.experimental import multihost_utils
 
+    values = named()
     digests = [np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8) for value in values.values()]
     everywhere = multihost_utils.process_allgather(np.stack(digests))
     for place, name in enumerate(values):

@@ -71,9 +71,11 @@ def run(
         _check_split(split, dataset.class_names[normal_class], experiment)
     parallel.together(lambda: _check_same_data(out, dataset.source))
     parallel.check_same(
-        config=config.to_json(experiment),
-        classes_and_seeds=repr(jobs),
-        data=repr([dataset.source, *((k, _names_of(split)) for k, split in splits.items())]),
+        lambda: {
+            "config": config.to_json(experiment),
+            "classes and seeds": repr(jobs),
+            "data": repr([dataset.source, *((k, _names_of(split)) for k, split in splits.items())]),
+        }
     )
     method = ITAE(experiment, dataset.image_shape)
     method.trainer.after_call = profile and profile.after_call
