@@ -11,7 +11,6 @@ import shlex
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,10 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     try:
         code = _main(arguments)
-    except BaseException:
-        if watch.is_watched():  # which would wait for the others now, as they for it
-            traceback.print_exc()
-            watch.leave(1)
+    except BaseException as error:
+        watch.fail(error)  # left to Python it would wait for the others now, as they for it
         raise
     watch.leave(code)
     return code
@@ -263,27 +260,27 @@ def _export(arguments) -> int:
 def _bench(arguments) -> int:
     from itae_jax import parallel
 
-    if min(*arguments.widths, arguments.rounds, arguments.count) < 1:
-        raise RequestError("--widths, --rounds and --count: expected whole numbers from 1 up")
+    if min(*arguments.widths, *arguments.models, arguments.rounds, arguments.count) < 1:
+        raise RequestError("--widths, --models, --rounds and --count: expected whole numbers from 1 up")
     parallel.use_cpu_cores()
-    from itae_jax import bench, bench_data
+    from itae_jax import bench, bench_data, bench_report
 
     def say(line):
         print(line, flush=True)
 
     for option, path in (("--json", arguments.json), ("--plot", arguments.plot)):
         if path:
-            bench.check_writable(path, option)
+            bench_report.check_writable(path, option)
     if arguments.what == "data":
         result = bench_data.measure(arguments.count, arguments.rounds, say)
         print(bench_data.table(result))
     else:
-        result = bench.measure(arguments.widths, arguments.rounds, say, arguments.dtype)
-        print(bench.table(result))
+        result = bench.measure(arguments.widths, arguments.rounds, say, arguments.dtype, arguments.models)
+        print(bench_report.table(result))
         if arguments.plot:
-            bench.plot(result, arguments.plot)
+            bench_report.plot(result, arguments.plot)
     if arguments.json:
-        bench.write(result, arguments.json)
+        bench_report.write(result, arguments.json)
     return 0
 
 

@@ -1,17 +1,21 @@
 """What is left to say when a process of several is lost.
 
-XLA ends the others at once, by an abort with its stack trace, which leaves Python no say. So what it
-prints goes to a file, and a watcher, a process that does nothing but wait, tells in a line what happened.
+XLA ends the others at once, mostly by an abort with its stack trace, which leaves Python no say. So what
+it prints goes to a file, and a watcher, a process that does nothing but wait, tells in a line what happened.
 """
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 _WATCHER = "import sys; sys.stdin.buffer.read(1) or sys.stderr.write(sys.argv[1])"
+# In what is raised by an exchange with a process that is gone.
+_WORDS_OF_LOSS = re.compile("gloo|nccl|connection (reset|closed|refused)|coordination service", re.IGNORECASE)
 _watched = None
 
 
@@ -51,9 +55,18 @@ def start(name: str) -> None:
     _watched = _Watched(name)
 
 
-def is_watched() -> bool:
-    """Whether `start` was called and `leave` was not."""
-    return _watched is not None
+def fail(error: BaseException) -> None:
+    """Ends a watched process that `error` has ended; does nothing in others.
+
+    Where it tells of a lost process, the watcher's line is all that is printed.
+    """
+    if _watched is None:
+        return
+    if isinstance(error, RuntimeError) and _WORDS_OF_LOSS.search(str(error)):
+        os.write(2, "".join(traceback.format_exception(error)).encode())  # into the log
+        os._exit(1)
+    traceback.print_exception(error)
+    leave(1)
 
 
 def leave(code: int) -> None:

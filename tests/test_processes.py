@@ -170,3 +170,18 @@ def test_a_training_that_diverges_fails_in_all_and_a_sweep_goes_on(tmp_path):
     assert follower[1:] == ("", "")
     with (out / "results.csv").open() as file:
         assert [row["note"][:7] for row in csv.DictReader(file)] == ["failed:", "failed:"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("all-reduce failed: Read error: Connection reset by peer", "itae: process 0: another process of"),
+        ("out of memory", "RuntimeError: out of memory"),
+    ],
+)
+def test_an_error_that_tells_of_a_lost_process_is_told_in_a_line_and_others_as_they_are(error, told):
+    source = f"from itae_jax import watch; watch.start('process 0'); watch.fail(RuntimeError({error!r}))"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(told)
+    assert len(done.stderr.splitlines()) == 1
