@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from itae_jax import bench, bench_data
+from itae_jax import bench_data, bench_report
 
 # Of XLA's CPU backend; measurements of what is kept stand in itae_jax/models/conv.py.
 _CPU_LIMITS = """\
@@ -22,7 +22,7 @@ def speed_line(directory: Path) -> list[str]:
     lines = []
     for path in sorted(directory.glob("bench_network*.json")):
         result = json.loads(path.read_text())
-        ratios = bench.ratios(result)
+        ratios = bench_report.ratios(result)
         told = "; ".join(
             f"{task} " + ", ".join(f"{r:.2f} at width {width}" for (t, width), r in ratios.items() if t == task)
             for task in dict.fromkeys(task for task, _ in ratios)
@@ -54,7 +54,7 @@ def bench_lines(path: Path) -> list[str]:
             f"| {timing['task']} | {timing['width']} | {timing['contender']} | {timing['seconds']:.4f} | "
             f"{timing['images_per_second']:.0f} | {'' if memory is None else round(memory)} |"
         )
-    ratios, shares = bench.ratios(result), bench.shares(result)
+    ratios, shares = bench_report.ratios(result), bench_report.shares(result)
     if ratios or shares:
         lines += [
             "",
@@ -65,9 +65,8 @@ def bench_lines(path: Path) -> list[str]:
         ratio = format(ratios[task, width], ".2f") if (task, width) in ratios else ""
         share = format(100 * shares[task, width], ".0f") if (task, width) in shares else ""
         lines.append(f"| {task} | {width} | {ratio} | {share} |")
-    paper = (
-        f"The paper scores {bench.PAPER['ITAE']} images/s at width 64 and GeoTrans {bench.PAPER['GeoTrans']}"
-    )
+    itae, geotrans = bench_report.PAPER["ITAE"], bench_report.PAPER["GeoTrans"]
+    paper = f"The paper scores {itae} images/s at width 64 and GeoTrans {geotrans}"
     return [*lines, "", f"{paper}, on another card, a GTX 1080 Ti, in 2019."]
 
 

@@ -174,6 +174,13 @@ def build() -> argparse.ArgumentParser:
         default=5,
         help="alternations of all contenders, or passes over the files; default 5",
     )
+    bench.add_argument(
+        "--models",
+        type=_integers,
+        default=[],
+        metavar="N,...",
+        help="of training: time N networks at once on each device, too",
+    )
     bench.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the activations")
     bench.add_argument("--json", type=Path, help="file to write the figures to")
     bench.add_argument("--plot", type=Path, metavar="FILE.png", help="of the network: picture to draw")

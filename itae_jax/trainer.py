@@ -23,7 +23,13 @@ from itae_jax.config import ComputeConfig, TrainConfig
 from itae_jax.data.images import Images, as_images, check_shape
 from itae_jax.errors import DivergedError, RequestError, UntrainableError
 from itae_jax.models import parameter_dtype
-from itae_jax.train import TrainState, learning_rate_schedule, make_optimiser, make_train_step
+from itae_jax.train import (
+    TrainState,
+    learning_rate_schedule,
+    make_optimiser,
+    make_train_step,
+    steps_in_one_call,
+)
 from itae_jax.transforms import Transform
 
 # A while loop makes weight gradients of convolutions 20 to 30 times slower on XLA's CPU backend;
@@ -98,14 +104,7 @@ class Trainer:
         self.calls_in_flight = _CALLS_IN_FLIGHT.get(self.devices[0].platform, _CALLS_IN_FLIGHT_ELSEWHERE)
         self.after_call: Callable[[jax.Array], None] | None = None  # told the losses of each call
         self._under_way: collections.deque[jax.Array] = collections.deque()
-        step = make_train_step(model, transform, train, self.dtype)
-
-        def steps(state, rates_K, images_KxBxHxWxC):
-            if len(images_KxBxHxWxC) == 1:
-                state, loss = step(state, rates_K[0], images_KxBxHxWxC[0])
-                return state, loss[None]
-            return jax.lax.scan(lambda s, xs: step(s, *xs), state, (rates_K, images_KxBxHxWxC))
-
+        steps = steps_in_one_call(make_train_step(model, transform, train, self.dtype))
         self._steps = parallel.split_batch(steps, self.devices, replicated_result=True, whole=2, donate=True)
         # Three times faster to compile, same bits: many small random draws, run once a training.
         options = {"xla_backend_optimization_level": 1} if self.devices[0].platform == "cpu" else None

@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from itae_jax import bench, bench_data
+from itae_jax import bench, bench_data, bench_report, contenders
 
 
 def test_operations_are_those_of_the_convolutions_and_little_more():
@@ -22,7 +23,7 @@ def test_operations_are_those_of_the_convolutions_and_little_more():
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # torch.compile's own
 def test_pytorch_eager_contenders_run():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    for make in (bench._torch_training, bench._torch_scoring):
+    for make in (contenders.torch_training, contenders.torch_scoring):
         for contender in make(2, "float32"):
             if "compile" not in contender.name:  # takes a minute and a C++ compiler
                 contender.call(1)
@@ -42,7 +43,7 @@ def test_ratio_is_to_the_best_of_pytorch():
         return {"task": "training", "width": 16, "contender": contender, "seconds": seconds}
 
     times = [timing("itae_jax", 0.3), timing("torch eager", 0.4), timing("torch compile", 0.2)]
-    assert bench.ratios({"timings": times}) == {("training", 16): pytest.approx(1.5)}
+    assert bench_report.ratios({"timings": times}) == {("training", 16): pytest.approx(1.5)}
 
 
 def test_our_contenders_do_what_is_timed(monkeypatch, tmp_path, tiny_network):
@@ -50,22 +51,37 @@ def test_our_contenders_do_what_is_timed(monkeypatch, tmp_path, tiny_network):
     monkeypatch.setattr(bench, "_SECONDS_PER_TURN", 0.0)
     said = []
     monkeypatch.setitem(bench._LARGE, "cpu", 64)
-    result = bench.measure([2], 2, said.append)
+    result = bench.measure([2], 2, said.append, models_at_once=[3])
     assert said[0].startswith("PyTorch is not installed: no comparison")
     assert [(timing["task"], timing["contender"]) for timing in result["timings"]] == [
         ("training", "itae_jax"),
+        ("training", "itae_jax, 3 models"),
         ("scoring", "itae_jax"),
     ]
     for timing in result["timings"]:
         assert len(timing["rounds"]) == 2
-        assert timing["images_per_second"] == pytest.approx(32 / timing["seconds"])
-    assert bench.ratios(result) == {}
+        assert timing["images_per_second"] == pytest.approx(timing["batch"] / timing["seconds"])
+    assert bench_report.ratios(result) == {}
     assert json.loads(json.dumps(result)) == result
-    assert "training, width 2: " in bench.table(result)
+    assert "training, width 2: " in bench_report.table(result)
     assert all(timing["memory_mib"] > 0 for timing in result["timings"])
-    for floor, timing in zip(result["floors"], result["timings"], strict=True):
+    assert [timing["batch"] for timing in result["timings"]] == [32, 96, 32]
+    ours = [timing for timing in result["timings"] if timing["contender"] == "itae_jax"]
+    for floor, timing in zip(result["floors"], ours, strict=True):
         assert floor["seconds"] == pytest.approx(floor["operations"] / floor["peak"])
-        share = bench.shares(result)[timing["task"], 2]
+        share = bench_report.shares(result)[timing["task"], 2]
         assert share == pytest.approx(floor["seconds"] / timing["seconds"])
-    bench.plot(result, tmp_path / "speed.png")
+    bench_report.plot(result, tmp_path / "speed.png")
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_networks_that_train_at_once_are_trained_each_as_alone(tiny_network, rng):
+    trainer, model = contenders._trainer(2, "float32")
+    run = contenders._mapped_over_models(trainer, model)
+    images = rng.integers(0, 256, (1, 2, 32, 32, 32, 3), np.uint8)
+    rates = np.full(1, 0.1, np.float32)
+    state = contenders._stacked([trainer.initial_state((0, m)) for m in range(2)], trainer.devices)
+    _, losses_MxK = run(state, rates, images, axis=2)
+    for m, loss_K in enumerate(losses_MxK):
+        _, expected_K = trainer.run_steps(trainer.initial_state((0, m)), rates, images[:, m])
+        np.testing.assert_allclose(loss_K, expected_K, rtol=1e-5)

@@ -1,0 +1,184 @@
+"""What `itae bench` times: our training and scoring, and PyTorch's.
+
+Ours do the whole work from uint8 images on: transform, network, loss, update; PyTorch's are handed
+float inputs that are erased already. On an accelerator each side has one.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from itae_jax import evaluate, models, parallel, train, transforms
+from itae_jax.config import ComputeConfig, ModelConfig, TrainConfig
+from itae_jax.trainer import Trainer
+
+BATCH, SIDE, CHANNELS, TRANSFORM = 32, 32, 3, "gray+rotate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """Work to be timed: `call(n)` does n batches, a multiple of `unit`, and returns when they are done.
+
+    A batch is of `batch` images. `memory_bytes` is what it takes on each device by XLA's account,
+    None where that is not known.
+    """
+
+    name: str
+    call: Callable[[int], None]
+    unit: int = 1
+    batch: int = BATCH
+    memory_bytes: int | None = None
+
+
+def _images(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, CHANNELS), np.uint8)
+
+
+def _trainer(width: int, dtype: str) -> tuple[Trainer, models.UNet]:
+    model = models.build(ModelConfig(width=width), CHANNELS, dtype, parallel.AXIS)
+    config = TrainConfig(batch_size=BATCH)
+    shape = (SIDE, SIDE, CHANNELS)
+    compute = ComputeConfig(dtype=dtype, devices=0 if jax.default_backend() == "cpu" else 1)
+    return Trainer(model, transforms.get(TRANSFORM), shape, config, compute), model
+
+
+def itae_training(width: int, dtype: str) -> list[Contender]:
+    trainer, _ = _trainer(width, dtype)
+    state = trainer.initial_state((0,))
+    images = np.stack([_images(BATCH)] * trainer.steps_per_call)
+    rates = np.full(trainer.steps_per_call, 0.1, np.float32)
+    call = _training_calls(trainer.run_steps, state, rates, images)
+    memory = trainer.memory_bytes(state, rates, images)
+    return [Contender("itae_jax", call, trainer.steps_per_call, memory_bytes=memory)]
+
+
+def itae_models(counts: Sequence[int], width: int, dtype: str) -> list[Contender]:
+    """Training of several networks at once, each on images of its own, by one program mapped over them."""
+    trainer, model = _trainer(width, dtype)
+    run, per_call = _mapped_over_models(trainer, model), trainer.steps_per_call
+    rates = np.full(per_call, 0.1, np.float32)
+
+    def contender(count):
+        state = _stacked([trainer.initial_state((0, number)) for number in range(count)], trainer.devices)
+        images = np.broadcast_to(_images(BATCH), (per_call, count, BATCH, SIDE, SIDE, CHANNELS))
+        call = _training_calls(functools.partial(run, axis=2), state, rates, images)
+        memory = run.memory_bytes(state, rates, images, axis=2)
+        return Contender(f"itae_jax, {count} models", call, per_call, count * BATCH, memory)
+
+    return [contender(count) for count in counts]
+
+
+def _mapped_over_models(trainer: Trainer, model: models.UNet) -> Callable:
+    """(stacked states, K rates, images K x M x B x H x W x C, axis=2) -> (states, losses M x K)."""
+    step = train.make_train_step(model, transforms.get(TRANSFORM), TrainConfig(batch_size=BATCH), trainer.dtype)
+    steps = jax.vmap(train.steps_in_one_call(step), in_axes=(0, None, 1))
+    return parallel.split_batch(steps, trainer.devices, replicated_result=True, whole=2, donate=True)
+
+
+def _stacked(states: Sequence[train.TrainState], devices) -> train.TrainState:
+    return parallel.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), devices)
+
+
+def _training_calls(run: Callable, state, rates_K: np.ndarray, images: np.ndarray) -> Callable[[int], None]:
+    """n -> takes n steps by `run`, K in a call, and waits for them."""
+
+    def call(batches):
+        nonlocal state
+        for _ in range(batches // len(rates_K)):
+            state, loss = run(state, rates_K, images)
+        jax.block_until_ready((state, loss))
+
+    return call
+
+
+def itae_scoring(width: int, dtype: str) -> list[Contender]:
+    trainer, model = _trainer(width, dtype)
+    state = trainer.initial_state((0,))
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    restore = Partial(lambda variables, inputs: model.apply(variables, inputs), variables)
+    transform = transforms.get(TRANSFORM)
+    batch = _images(BATCH)
+    options = {"batch_size": BATCH, "devices": trainer.devices}
+
+    def call(batches):
+        images = np.broadcast_to(batch, (batches, *batch.shape)).reshape(-1, *batch.shape[1:])
+        evaluate.restoration_errors(restore, images, transform, **options)
+
+    memory = evaluate.memory_bytes(restore, batch.shape[1:], transform, **options)
+    return [Contender("itae_jax", call, memory_bytes=memory)]
+
+
+def _torch_models(width: int):
+    """(name, network, memory format, device) of PyTorch's three ways."""
+    import torch
+
+    from itae_jax.models.torch_unet import TorchUNet
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    ways = [
+        ("eager", torch.contiguous_format),
+        ("eager channels_last", torch.channels_last),
+        ("compile channels_last", torch.channels_last),
+    ]
+    for name, layout in ways:
+        torch.manual_seed(0)
+        network = TorchUNet(width, 1, CHANNELS).to(device, memory_format=layout)
+        if name.startswith("compile"):
+            network = torch.compile(network)
+        yield f"torch {name}", network, layout, device
+
+
+def _torch_autocast(dtype: str, device: str):
+    import torch
+
+    return torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
+
+
+def torch_training(width: int, dtype: str) -> list[Contender]:
+    import torch
+
+    def contender(name, network, layout, device):
+        targets = torch.rand(BATCH, CHANNELS, SIDE, SIDE).to(device, memory_format=layout)
+        inputs = targets.mean(1, keepdim=True)
+        optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+
+        def call(batches):
+            network.train()
+            for _ in range(batches):
+                optimiser.zero_grad()
+                with _torch_autocast(dtype, device):
+                    restored = network(inputs)
+                loss = torch.nn.functional.mse_loss(restored.float(), targets)
+                loss.backward()
+                optimiser.step()
+            loss.item()  # waits for the device
+
+        return Contender(name, call)
+
+    return [contender(*way) for way in _torch_models(width)]
+
+
+def torch_scoring(width: int, dtype: str) -> list[Contender]:
+    import torch
+
+    count = transforms.get(TRANSFORM).count
+
+    def contender(name, network, layout, device):
+        targets = torch.rand(count * BATCH, CHANNELS, SIDE, SIDE).to(device, memory_format=layout)
+        inputs = targets.mean(1, keepdim=True)
+
+        def call(batches):
+            network.eval()
+            with torch.inference_mode(), _torch_autocast(dtype, device):
+                for _ in range(batches):
+                    errors = (network(inputs) - targets).abs().mean((1, 2, 3))
+            errors.cpu()
+
+        return Contender(name, call)
+
+    return [contender(*way) for way in _torch_models(width)]
