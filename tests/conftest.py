@@ -1,6 +1,7 @@
 """Four virtual CPU devices, strict dtype and rank promotion; has to come before JAX computes."""
 
 import atexit
+import contextlib
 import os
 import tempfile
 
@@ -8,38 +9,23 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # Unoptimised code compiles three times faster, and the tests compile more than they compute.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 
-import flax.linen as nn
+# What several tests and the processes that they start compile alike is compiled once.
+_cache = tempfile.TemporaryDirectory()
+atexit.register(_cache.cleanup)  # left to itself it warns
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_net import TinyNet
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# What several tests compile alike is compiled once.
-_cache = tempfile.TemporaryDirectory()
-atexit.register(_cache.cleanup)  # left to itself it warns
-jax.config.update("jax_compilation_cache_dir", _cache.name)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 from itae_jax import method, models, transforms
 from itae_jax.config import ComputeConfig, TrainConfig
-from itae_jax.models.layers import BatchNorm, Conv
-from itae_jax.parallel import AXIS
 from itae_jax.trainer import Trainer
-
-
-class TinyNet(nn.Module):
-    """The least network that training knows nothing about: it compiles in a second."""
-
-    out_channels: int
-    dtype: str
-    axis: str | None = AXIS
-
-    @nn.compact
-    def __call__(self, x, *, train=False):
-        x = nn.relu(BatchNorm(self.axis, dtype=self.dtype)(Conv(4, dtype=self.dtype)(x), train=train))
-        return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x))
 
 
 @pytest.fixture
@@ -47,14 +33,20 @@ def rng():
     return np.random.default_rng(0)
 
 
-@pytest.fixture(scope="module")
-def tiny_network():
-    """Makes every experiment train a TinyNet, for tests of what surrounds the training."""
+@contextlib.contextmanager
+def training_tiny_networks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "build", lambda config, channels, dtype, axis: TinyNet(channels, dtype, axis))
         method._kept.cache_clear()
         yield
     method._kept.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def tiny_network():
+    """Makes every experiment train a TinyNet, for tests of what surrounds the training."""
+    with training_tiny_networks():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +68,10 @@ SMALL_FIT += ["--set", "model.width=2", "train.batch_size=8", "train.augment=non
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory):
-    """What `itae fit` made of 20 grey images of noise; tests look at it and leave it as it is."""
+    """What `itae fit` made of 20 grey images of noise: a TinyNet, so its users need `tiny_network`, too.
+
+    Tests look at it and leave it as it is.
+    """
     from PIL import Image
 
     from itae_jax import cli
@@ -85,5 +80,6 @@ def small_model(tmp_path_factory):
     (root / "good").mkdir()
     for number in range(20):
         Image.fromarray(rng.integers(0, 256, (20, 20), np.uint8)).save(root / "good" / f"{number}.png")
-    assert cli.main(["fit", str(root / "good"), "--out", str(root / "model"), *SMALL_FIT]) == 0
+    with training_tiny_networks():
+        assert cli.main(["fit", str(root / "good"), "--out", str(root / "model"), *SMALL_FIT]) == 0
     return root / "model"

@@ -34,12 +34,13 @@ class Sweep:
     Args:
       directory: where the runs and the cache of compiled programs go.
       classes, epochs: how much there is to do.
+      itae: what Python runs as the command.
     """
 
-    def __init__(self, directory: Path, classes: str, epochs: int):
+    def __init__(self, directory: Path, classes: str, epochs: int, itae: tuple[str, ...] = ("-m", "itae_jax")):
         self.directory = directory
         self._command = [
-            *(sys.executable, "-m", "itae_jax", "run", str(DIGITS), "--classes", classes),
+            *(sys.executable, *itae, "run", str(DIGITS), "--classes", classes),
             *("--set", "model.width=2", f"train.epochs={epochs}", "train.checkpoint_minutes=0"),
         ]
         self._environment = os.environ | {

@@ -1,6 +1,6 @@
 """`itae` with the least network, on virtual CPU devices: DEVICES and then the arguments of `itae`.
 
-Run by test_processes.py, several at a time.
+Run by test_processes.py, several at a time, and by test_faults.py.
 """
 
 import os
@@ -11,7 +11,7 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["JAX_PLATFORMS"], os.environ["JAX_ENABLE_X64"] = "cpu", "1"
 
-from conftest import TinyNet
+from tiny_net import TinyNet
 
 from itae_jax import cli, models, parallel
 

@@ -1,4 +1,4 @@
-"""The `itae` command end to end, on the digits with a small network."""
+"""The `itae` command end to end, on the digits."""
 
 import csv
 import gzip
@@ -15,6 +15,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from itae_jax import cli, progress, report, results
+
+pytestmark = pytest.mark.usefixtures("tiny_network")
 
 DIGITS = str(Path(__file__).parent.parent / "experiments" / "digits.py")
 SMALL = ["--set", "train.epochs=2", "model.width=4"]
@@ -297,7 +299,7 @@ def test_help_needs_none_of_the_heavy_libraries():
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_profile_of_some_steps_is_recorded(tmp_path, tiny_network, capsys):
+def test_a_profile_of_some_steps_is_recorded(tmp_path, capsys):
     arguments = ["run", DIGITS, "--classes", "6", "--set", "train.epochs=4", "data.limit_test=50"]
     profile = tmp_path / "profile"
     assert cli.main([*arguments, "--out", str(tmp_path / "out"), "--profile", str(profile)]) == 0

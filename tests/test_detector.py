@@ -13,7 +13,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from itae_jax import ITAEDetector, RequestError, auroc, trained
+from itae_jax import ITAEDetector, RequestError, trained
+
+pytestmark = pytest.mark.usefixtures("tiny_network")
 
 SMALL = {
     "width": 2,
@@ -73,16 +75,6 @@ def test_the_score_of_an_image_is_its_own(detector, images, rng):
     np.testing.assert_array_equal(detector.anomaly_scores(images[order]), together[order])
     alone = np.concatenate([detector.anomaly_scores(image[None]) for image in images[:5]])
     np.testing.assert_array_equal(alone, together[:5])
-
-
-def test_a_trained_detector_prefers_what_it_was_trained_on():
-    digits = load_digits()
-    images = np.uint8(digits.images * 15)
-    ones, others = images[digits.target == 1], images[digits.target == 0]
-    parameters = {**SMALL, "epochs": 25}
-    detector = ITAEDetector(**parameters).fit(ones[:150])
-    normal, odd = detector.anomaly_scores(ones[150:]), detector.anomaly_scores(others[:30])
-    assert auroc(np.repeat([False, True], [len(normal), len(odd)]), np.concatenate([normal, odd])) > 0.9
 
 
 def test_maps_have_the_size_of_the_images_and_the_scores_as_their_means():

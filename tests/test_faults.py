@@ -3,6 +3,7 @@
 import random
 import shutil
 import signal
+from pathlib import Path
 
 import faults
 import pytest
@@ -10,7 +11,8 @@ import pytest
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    return faults.Sweep(tmp_path_factory.mktemp("faults"), "6", 12)
+    program = str(Path(__file__).parent / "process.py"), "2"
+    return faults.Sweep(tmp_path_factory.mktemp("faults"), "6", 20, program)
 
 
 @pytest.fixture(scope="module")

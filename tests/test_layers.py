@@ -11,7 +11,7 @@ from scipy.signal import correlate
 from itae_jax.models.conv import conv3x3, halve
 from itae_jax.models.layers import double_bilinear
 
-SIDES = st.integers(1, 7)
+SIDES = st.sampled_from([1, 2, 4, 7])
 
 
 @settings(max_examples=12, deadline=None)
@@ -24,33 +24,41 @@ def test_conv3x3_is_zero_padded_cross_correlation(height, width, channels, seed)
     expected = np.stack(
         [[correlate(image, kernel[..., f], "valid")[..., 0] for f in range(2)] for image in padded]
     )
-    result = conv3x3(jnp.asarray(images), jnp.asarray(kernel))
+    result = jax.jit(conv3x3)(images, kernel)
     np.testing.assert_allclose(result, np.moveaxis(expected, 1, -1), atol=1e-4)
 
 
-@settings(max_examples=16, deadline=None)
+@jax.jit
+def products_and_what_gradients_make_of_them(x, kernel, y):
+    """<conv(x, k), y> is linear in x and in k, so each gradient gives it back: pairs that are equal."""
+
+    def product(x, k):
+        return jnp.vdot(conv3x3(x, k), y)
+
+    dx, dkernel = jax.grad(product, argnums=(0, 1))(x, kernel)
+    other_x, other_kernel = dx[::-1] * 0.3, dkernel * 0.7
+    return (
+        (product(x, kernel), jnp.vdot(dx, x)),
+        (product(x, kernel), jnp.vdot(dkernel, kernel)),
+        (product(other_x, kernel), jnp.vdot(dx, other_x)),
+        (product(x, other_kernel), jnp.vdot(dkernel, other_kernel)),
+    )
+
+
+@settings(max_examples=12, deadline=None)
 @given(height=SIDES, width=SIDES, channels=st.sampled_from([3, 8, 40]), features=st.sampled_from([2, 8, 40]))
 def test_gradients_of_conv3x3_are_its_transpose(height, width, channels, features):
-    """<conv(x, k), y> is linear in x and in k, so each gradient gives it back."""
     rng = np.random.default_rng(0)
-    x, kernel, y = (
+    arrays = (
         jnp.asarray(rng.normal(size=shape), jnp.float32)
         for shape in ((2, height, width, channels), (3, 3, channels, features), (2, height, width, features))
     )
-    product = jnp.vdot(conv3x3(x, kernel), y)
-    dx, dkernel = jax.grad(lambda x, k: jnp.vdot(conv3x3(x, k), y), argnums=(0, 1))(x, kernel)
-    other_x, other_kernel = dx[::-1] * 0.3, dkernel * 0.7
-    for expected, actual in (
-        (product, jnp.vdot(dx, x)),
-        (product, jnp.vdot(dkernel, kernel)),
-        (jnp.vdot(conv3x3(other_x, kernel), y), jnp.vdot(dx, other_x)),
-        (jnp.vdot(conv3x3(x, other_kernel), y), jnp.vdot(dkernel, other_kernel)),
-    ):
+    for expected, actual in products_and_what_gradients_make_of_them(*arrays):
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
 
 
 @settings(max_examples=12, deadline=None)
-@given(height=st.integers(2, 7), width=st.integers(2, 7), levels=st.sampled_from([2, 1000]))
+@given(height=st.sampled_from([2, 5, 6]), width=st.sampled_from([2, 3, 6]), levels=st.sampled_from([2, 1000]))
 def test_halving_takes_maxima_and_gives_gradients_to_the_first_of_them(height, width, levels):
     rng = np.random.default_rng(0)
     image = rng.integers(0, levels, (2, height, width, 3)).astype(np.float32)  # few levels: many ties
@@ -62,9 +70,10 @@ def test_halving_takes_maxima_and_gives_gradients_to_the_first_of_them(height, w
         for c in range(3)
     ]
     shape = (2, height // 2, width // 2, 3)
-    assert (halve(jnp.asarray(image)) == np.array([image[w].max() for w in windows]).reshape(shape)).all()
     weights = rng.normal(size=shape).astype(np.float32)
-    gradient = jax.grad(lambda x: jnp.vdot(halve(x), weights))(jnp.asarray(image))
+    halved, backward = jax.vjp(jax.jit(halve), jnp.asarray(image))
+    (gradient,) = backward(weights)
+    np.testing.assert_array_equal(halved, np.array([image[w].max() for w in windows]).reshape(shape))
     expected = np.zeros_like(image)
     for window, weight in zip(windows, weights.ravel(), strict=True):
         row, column = np.unravel_index(image[window].argmax(), (2, 2))
@@ -81,7 +90,7 @@ def test_double_bilinear_interpolates_with_the_corners_kept(height, width):
         return np.interp(np.linspace(0, len(line) - 1, 2 * len(line)), np.arange(len(line)), line)
 
     expected = np.apply_along_axis(stretched, 1, np.apply_along_axis(stretched, 0, image))
-    result = double_bilinear(jnp.asarray(image, jnp.float32)[None, :, :, None])
+    result = jax.jit(double_bilinear)(jnp.asarray(image, jnp.float32)[None, :, :, None])
     np.testing.assert_allclose(result[0, :, :, 0], expected, atol=1e-5)
     assert result[0, 0, 0, 0] == pytest.approx(image[0, 0], abs=1e-6)
     assert result[0, -1, -1, 0] == pytest.approx(image[-1, -1], abs=1e-6)

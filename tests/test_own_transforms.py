@@ -129,7 +129,7 @@ def test_a_run_refuses_it_in_one_line_before_it_writes(here, capsys, attribute, 
     assert not Path("out").exists()
 
 
-def test_a_run_records_the_name_and_finds_it_again(here, capsys):
+def test_a_run_records_the_name_and_finds_it_again(here, capsys, tiny_network):
     here("own_again", GOOD)
     command = ["run", DIGITS, "--classes", "6", "--out", "out", *SMALL, "transform.name=own_again:LEFT"]
     assert cli.main(command) == 0
@@ -181,7 +181,9 @@ def test_the_example_of_the_documentation_obeys_the_laws_and_trains(here, capsys
     assert Path("out/results.csv").exists()
 
 
-def test_code_that_a_model_names_runs_only_if_the_user_names_it_too(here, small_model, tmp_path, capsys):
+def test_code_that_a_model_names_runs_only_if_the_user_names_it_too(
+    here, small_model, tiny_network, tmp_path, capsys
+):
     four = "\nFOUR = Transform('four', 4, lambda image, index: image.at[index].set(0))"
     here("of_a_stranger", "open('executed', 'w').close()\n" + GOOD + four)
     shutil.copytree(small_model, tmp_path / "model")

@@ -12,6 +12,8 @@ from PIL import Image
 from itae_jax import ITAEDetector, cli, score, trained
 from itae_jax.data import decode
 
+pytestmark = pytest.mark.usefixtures("tiny_network")
+
 COLUMNS = ["path", "score", "is_anomaly", "error_0", "error_1", "error_2", "error_3", "reason"]
 
 

@@ -19,6 +19,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from itae_jax import ITAEDetector, cli, figures, measures, score_measures, score_report, trained
 
+pytestmark = pytest.mark.usefixtures("tiny_network")
+
 ODD_NAME = "<script>alert(1)</script>&.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

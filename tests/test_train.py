@@ -1,10 +1,11 @@
-"""The training step: pixels, loss and learning rate."""
+"""The training step: pixels, loss and learning rate; and that training teaches the network something."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
-from itae_jax import train
+from itae_jax import ITAEDetector, auroc, train
 from itae_jax.config import TrainConfig
 
 
@@ -24,3 +25,14 @@ def test_rate_is_halved_after_every_so_many_epochs():
     assert float(rate(50 * 7 - 1)) == pytest.approx(0.1)
     assert float(rate(50 * 7)) == pytest.approx(0.05)
     assert float(rate(500 * 7 - 1)) == pytest.approx(0.1 / 2**9)
+
+
+def test_a_trained_network_restores_best_what_it_was_trained_on():
+    digits = load_digits()
+    images = np.uint8(digits.images * 15)
+    ones, others = images[digits.target == 1], images[digits.target == 0]
+    settings = {"evaluate.batch_size": 8}
+    detector = ITAEDetector(transform="rotate", width=2, epochs=25, batch_size=8, settings=settings)
+    detector.fit(ones[:150])
+    normal, odd = detector.anomaly_scores(ones[150:]), detector.anomaly_scores(others[:30])
+    assert auroc(np.repeat([False, True], [len(normal), len(odd)]), np.concatenate([normal, odd])) > 0.9

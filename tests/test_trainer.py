@@ -5,8 +5,8 @@ import signal
 import jax
 import numpy as np
 import pytest
-from conftest import TinyNet
 from jax.tree_util import Partial
+from tiny_net import TinyNet
 
 from itae_jax import checkpoint, evaluate
 from itae_jax.checkpoint import Checkpoints

@@ -1,0 +1,20 @@
+"""The network of tests that are about what surrounds it."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from itae_jax.models.layers import BatchNorm, Conv
+from itae_jax.parallel import AXIS
+
+
+class TinyNet(nn.Module):
+    """The least network that training knows nothing about: it compiles in a second."""
+
+    out_channels: int
+    dtype: str
+    axis: str | None = AXIS
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        x = nn.relu(BatchNorm(self.axis, dtype=self.dtype)(Conv(4, dtype=self.dtype)(x), train=train))
+        return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x))
