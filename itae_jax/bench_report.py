@@ -62,12 +62,13 @@ def plot(result: dict, path: Path) -> None:
     figure = Figure((4.5 * len(tasks), 3.6), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         for name in names:
-            speeds = [
-                timing["images_per_second"]
+            points = [
+                (timing["width"], timing["images_per_second"])
                 for timing in timings
                 if (timing["task"], timing["contender"]) == (task, name)
             ]
-            axes.plot(widths, speeds, marker="o", markersize=4, label=name)
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name)
         if task == "scoring":
             axes.axhline(PAPER["ITAE"], color="0.4", linestyle=":", linewidth=1)
             axes.annotate(
@@ -91,7 +92,7 @@ def plot(result: dict, path: Path) -> None:
         axes.set_title(task, fontsize=10)
         axes.set_ylabel("images/s")
         axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False, loc="lower left")
+    figure.axes[0].legend(fontsize=7, frameon=False, loc="lower left")
     settings, device = result["settings"], result["environment"]["device"]
     height, width, _ = settings["image"]
     figure.suptitle(

@@ -18,7 +18,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 import jax
 import numpy as np
 import pytest
-from tiny_net import TinyNet
+import tiny_net
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -36,7 +36,7 @@ def rng():
 @contextlib.contextmanager
 def training_tiny_networks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "build", lambda config, channels, dtype, axis: TinyNet(channels, dtype, axis))
+        patch.setattr(models, "build", tiny_net.build)
         method._kept.cache_clear()
         yield
     method._kept.cache_clear()
@@ -54,7 +54,7 @@ def make_trainer():
     """(transform name, image shape, devices, steps per call, dtype, train fields) -> Trainer of a TinyNet."""
 
     def make(transform="rotate", shape=(16, 16, 1), *, devices=1, steps_per_call=0, dtype="float32", **fields):
-        model = TinyNet(shape[-1], dtype)
+        model = tiny_net.TinyNet(shape[-1], dtype)
         compute = ComputeConfig(dtype=dtype, devices=devices, steps_per_call=steps_per_call)
         return Trainer(model, transforms.get(transform), shape, TrainConfig(batch_size=8, **fields), compute)
 

@@ -11,10 +11,10 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["JAX_PLATFORMS"], os.environ["JAX_ENABLE_X64"] = "cpu", "1"
 
-from tiny_net import TinyNet
+import tiny_net
 
 from itae_jax import cli, models, parallel
 
-models.build = lambda config, channels, dtype, axis: TinyNet(channels, dtype)
+models.build = tiny_net.build
 parallel._SECONDS_OF_SILENCE = 5  # no need to be patient
 sys.exit(cli.main(sys.argv[2:]))

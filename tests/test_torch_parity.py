@@ -1,5 +1,7 @@
 """The network and its training against the same layers in PyTorch, weights copied over."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,9 +37,13 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def variables(model):
+def fresh(model):
+    return jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 1)))
+
+
+@pytest.fixture(scope="module")
+def variables(fresh):
     """Weights as PyTorch would draw them, statistics and scales as after some training."""
-    fresh = model.init(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 1)))
     rng = np.random.default_rng(1)
     stats = jax.tree.map(lambda x: np.float32(rng.uniform(0.5, 1.5, x.shape)), fresh["batch_stats"])
     return {"params": fresh["params"], "batch_stats": stats}
@@ -52,14 +58,15 @@ def test_outputs_agree_in_evaluation_mode(model, variables, inputs):
     network = copied(variables).eval()
     with torch.inference_mode():
         expected = network(to_torch(inputs)).permute(0, 2, 3, 1)
-    np.testing.assert_allclose(model.apply(variables, inputs), expected, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(model.apply)(variables, inputs), expected, atol=1e-4)
 
 
 def test_outputs_and_running_statistics_agree_in_training_mode(model, variables, inputs):
     network = copied(variables).train()
     with torch.no_grad():
         expected = network(to_torch(inputs)).permute(0, 2, 3, 1)
-    outputs, updated = model.apply(variables, inputs, train=True, mutable=["batch_stats"])
+    apply = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
+    outputs, updated = apply(variables, inputs)
     np.testing.assert_allclose(outputs, expected, atol=1e-4)
     ours = state_dict(variables["params"], updated["batch_stats"])
     theirs = network.state_dict()
@@ -69,9 +76,8 @@ def test_outputs_and_running_statistics_agree_in_training_mode(model, variables,
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_initialisation_has_pytorchs_distribution(model):
-    params = model.init(jax.random.key(3), jnp.zeros((1, SIDE, SIDE, 1)))["params"]
-    for name, layer in params["DoubleConv_4"].items():
+def test_initialisation_has_pytorchs_distribution(fresh):
+    for name, layer in fresh["params"]["DoubleConv_4"].items():
         if name.startswith("Conv"):
             bound = 1 / np.sqrt(9 * layer["kernel"].shape[2])
             for values in layer.values():

@@ -31,7 +31,7 @@ def test_a_trained_network_restores_best_what_it_was_trained_on():
     digits = load_digits()
     images = np.uint8(digits.images * 15)
     ones, others = images[digits.target == 1], images[digits.target == 0]
-    settings = {"evaluate.batch_size": 8}
+    settings = {"evaluate.batch_size": 8, "compute.devices": 1}  # a step is too small to be divided
     detector = ITAEDetector(transform="rotate", width=2, epochs=25, batch_size=8, settings=settings)
     detector.fit(ones[:150])
     normal, odd = detector.anomaly_scores(ones[150:]), detector.anomaly_scores(others[:30])

@@ -13,8 +13,14 @@ class TinyNet(nn.Module):
     out_channels: int
     dtype: str
     axis: str | None = AXIS
+    width: int = 4
 
     @nn.compact
     def __call__(self, x, *, train=False):
-        x = nn.relu(BatchNorm(self.axis, dtype=self.dtype)(Conv(4, dtype=self.dtype)(x), train=train))
+        x = nn.relu(BatchNorm(self.axis, dtype=self.dtype)(Conv(self.width, dtype=self.dtype)(x), train=train))
         return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x))
+
+
+def build(config, channels, dtype, axis):
+    """In the place of `models.build`."""
+    return TinyNet(channels, dtype, axis, config.width)
