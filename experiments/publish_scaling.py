@@ -30,8 +30,24 @@ def lines(directory: Path) -> list[str]:
             "| files read once | resident memory, MiB |",
             "| --: | --: |",
             *(f"| {row['files']} | {row['resident_mib']:.0f} |" for row in result["files"]),
+            "",
+            *_differences(result.get("differences", [])),
         ]
     return found
+
+
+def _differences(differences: list[dict]) -> list[str]:
+    if not differences:
+        return []
+    return [
+        "| devices | dtype | loss of the first step apart from one device's | at most within "
+        f"{differences[0]['steps']} steps |",
+        "| --: | --- | --: | --: |",
+        *(
+            f"| {row['devices']} | {row['dtype']} | {row['first']:.1e} | {row['largest']:.1e} |"
+            for row in differences
+        ),
+    ]
 
 
 def _steps(steps: list[dict], devices: int) -> list[str]:

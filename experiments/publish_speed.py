@@ -14,7 +14,8 @@ exchanges of batch statistics a step. Kept: small maps, images' few channels and
 matrix products, gradients of maxima by comparing, one exchange for all gradients, one device a core.
 Tried without gain: convolutions as patches, rows or shifted products on all other maps, the four
 transforms one after the other, XLA's convolutions with one thread each, larger pages and thresholds of
-the C allocator, Winograd's convolution, channels first, XLA's oneDNN, fast-math and YNN options."""
+the C allocator, several networks trained at once, Winograd's convolution, channels first, XLA's oneDNN,
+fast-math and YNN options."""
 
 
 def speed_line(directory: Path) -> list[str]:

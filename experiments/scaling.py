@@ -1,4 +1,5 @@
-"""How time and memory of training grow with image size, width, devices and data: docs/scaling.md.
+"""How time and memory of training grow with image size, width, devices and data, and how closely training
+on several devices follows that on one: docs/scaling.md.
 
 python experiments/scaling.py --json experiments/results/scaling_cpu.json     about ten minutes on two cores
 
@@ -24,6 +25,7 @@ WIDTHS = (8, 16, 32, 64)
 DEVICES = (1, 2, 4, 8)
 FILES = (1000, 4000, 16000)
 BATCH, WIDTH, SIDE, TRANSFORM = 32, 8, 32, "gray+rotate"
+STEPS = 20
 
 
 def step(side: int, width: int, devices: int, rounds: int) -> dict:
@@ -58,6 +60,34 @@ def step(side: int, width: int, devices: int, rounds: int) -> dict:
     }
 
 
+def losses(devices: int, dtype: str) -> list[float]:
+    """The losses of the first steps of a training on the sixes among scikit-learn's digits."""
+    import jax
+    import numpy as np
+
+    from itae_jax import data, models, parallel, transforms
+    from itae_jax.config import ComputeConfig, DataConfig, ModelConfig, TrainConfig
+    from itae_jax.trainer import Trainer
+
+    with jax.enable_x64(dtype == "float64"):
+        images = data.load(DataConfig(name="digits", image_size=16)).split(6).train_images
+        model = models.build(ModelConfig(width=WIDTH), 1, dtype, parallel.AXIS)
+        config = TrainConfig(batch_size=BATCH, epochs=-(-STEPS // (len(images) // BATCH)))
+        compute = ComputeConfig(devices=devices, steps_per_call=1, dtype=dtype)
+        trainer = Trainer(model, transforms.get("rotate"), images.image_shape, config, compute)
+        found = []
+        trainer.after_call = lambda loss_K: found.extend(np.asarray(loss_K).tolist())
+        trainer.train(images, (0,), lambda report, state: None)
+    return found[:STEPS]
+
+
+def difference(devices: int, dtype: str, alone: list[float]) -> dict:
+    """By how much, relatively, losses on so many devices leave those on one: after one step, and at most."""
+    several = losses(devices, dtype)
+    apart = [abs(ours - its) / its for ours, its in zip(several, alone, strict=True)]
+    return {"devices": devices, "dtype": dtype, "steps": STEPS, "first": apart[0], "largest": max(apart)}
+
+
 def resident_mib(count: int) -> float:
     """Resident memory of a process that has read so many small JPEG files once, as training does."""
     result = subprocess.run(
@@ -72,7 +102,7 @@ def read(count: int) -> float:
     from PIL import Image
 
     from itae_jax import bench_data, config, data
-    from itae_jax.trainer import epoch_batches
+    from itae_jax.training import epoch_batches
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as directory:
@@ -108,6 +138,11 @@ def main() -> int:
     for case in dict.fromkeys(cases):
         steps.append(step(*case, arguments.rounds))
         print(steps[-1], flush=True)
+    differences = []
+    for dtype in ("float32", "float64"):
+        alone = losses(1, dtype)
+        differences += [difference(devices, dtype, alone) for devices in DEVICES[1:]]
+        print(differences[-len(DEVICES) + 1 :], flush=True)
     files = []
     for count in FILES:
         files.append({"files": count, "resident_mib": resident_mib(count)})
@@ -119,6 +154,7 @@ def main() -> int:
         "environment": environment,
         "settings": settings,
         "steps": steps,
+        "differences": differences,
         "files": files,
         "imagenet": imagenet,
     }

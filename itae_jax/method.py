@@ -19,7 +19,8 @@ from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import DataConfig, Experiment
 from itae_jax.data.images import Images, as_images, check_shape
 from itae_jax.errors import DivergedError, RequestError
-from itae_jax.trainer import Report, Trainer
+from itae_jax.trainer import Trainer
+from itae_jax.training import Report
 
 
 @dataclasses.dataclass(frozen=True)

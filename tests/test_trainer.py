@@ -13,7 +13,7 @@ from itae_jax.checkpoint import Checkpoints
 from itae_jax.data import as_images
 from itae_jax.data.images import LazyImages, UnreadableImageError
 from itae_jax.errors import DivergedError, RequestError, UntrainableError
-from itae_jax.trainer import epoch_batches
+from itae_jax.training import epoch_batches
 from itae_jax.transforms import get
 
 
