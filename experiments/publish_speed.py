@@ -19,19 +19,26 @@ fast-math and YNN options."""
 
 
 def speed_line(directory: Path) -> list[str]:
-    """How our time compares with PyTorch's, in a sentence a file."""
-    lines = []
+    """How our time compares with PyTorch's, in a sentence for each device and dtype, over all its files."""
+    measured: dict[str, dict[tuple[str, int], list[float]]] = {}
     for path in sorted(directory.glob("bench_network*.json")):
         result = json.loads(path.read_text())
-        ratios = bench_report.ratios(result)
+        on = f"{result['environment']['device']}, {result['settings']['dtype']}"
+        for key, ratio in bench_report.ratios(result).items():
+            measured.setdefault(on, {}).setdefault(key, []).append(ratio)
+    lines = []
+    for on, ratios in measured.items():
         told = "; ".join(
-            f"{task} " + ", ".join(f"{r:.2f} at width {width}" for (t, width), r in ratios.items() if t == task)
+            f"{task} " + ", ".join(f"{_range(r)} at width {width}" for (t, width), r in ratios.items() if t == task)
             for task in dict.fromkeys(task for task, _ in ratios)
         )
-        if told:
-            on = f"{result['environment']['device']}, {result['settings']['dtype']}"
-            lines += ["", f"Speed on {on}, our time over PyTorch's best: {told}."]
+        lines += ["", f"Speed on {on}, our time over PyTorch's best: {told}."]
     return lines
+
+
+def _range(ratios: list[float]) -> str:
+    least, most = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
+    return least if least == most else f"{least} to {most}"
 
 
 def bench_lines(path: Path) -> list[str]:
