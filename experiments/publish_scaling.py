@@ -44,7 +44,7 @@ def _differences(differences: list[dict]) -> list[str]:
         f"{differences[0]['steps']} steps |",
         "| --: | --- | --: | --: |",
         *(
-            f"| {row['devices']} | {row['dtype']} | {row['first']:.1e} | {row['largest']:.1e} |"
+            f"| {row['devices']} | {row['dtype']} | {row['first'] or 0:.1g} | {row['largest']:.1g} |"
             for row in differences
         ),
     ]

@@ -97,13 +97,14 @@ def data_lines(path: Path) -> list[str]:
 
 def sections(directory: Path) -> list[str]:
     """The part of docs/results.md on speed."""
-    lines, accelerator = ["## Speed", ""], False
-    for path in sorted(directory.glob("bench_network*.json")):
+    paths = sorted(directory.glob("bench_network*.json"))
+    on_cpu = [path for path in paths if "cpu" in path.stem]
+    lines = ["## Speed", ""]
+    for path in [*on_cpu, *(path for path in paths if path not in on_cpu)]:
         lines += [*bench_lines(path), ""]
-        if "cpu" in path.stem:
+        if path in on_cpu[-1:]:
             lines += [_CPU_LIMITS, ""]
-        accelerator |= "cpu" not in path.stem
-    if not accelerator:
+    if paths == on_cpu:
         lines += ["On a GPU or TPU nothing has been measured yet.", ""]
     lines += ["## Reading image files", ""]
     for path in sorted(directory.glob("bench_data*.json")):
