@@ -140,10 +140,8 @@ def section(together: list[RunResults]) -> list[str]:
     first = together[0].rows[0]
     compared = bool(first["experiment"] and paper_table(first["experiment"]))
     mark = " (reduced: less than the paper's training)" if compared and paper.is_reduced(first) else ""
-    lines = [
-        f"## {first['experiment']}: {first['dataset']}, {first['dtype']}, width {first['width']}{mark}",
-        "",
-    ]
+    name = ": ".join(dict.fromkeys((first["experiment"], first["dataset"])))
+    lines = [f"## {name}, {first['dtype']}, width {first['width']}{mark}", ""]
     lines += [*tables.as_markdown(tables.grid(of_dataset)), ""]
     for column in of_dataset:
         seeds = tables.seeds_grid(column)
