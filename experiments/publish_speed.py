@@ -29,7 +29,8 @@ def speed_line(directory: Path) -> list[str]:
     lines = []
     for on, ratios in measured.items():
         told = "; ".join(
-            f"{task} " + ", ".join(f"{_range(r)} at width {width}" for (t, width), r in ratios.items() if t == task)
+            f"{task} "
+            + ", ".join(f"{_range(r)} at width {width}" for (t, width), r in ratios.items() if t == task)
             for task in dict.fromkeys(task for task, _ in ratios)
         )
         lines += ["", f"Speed on {on}, our time over PyTorch's best: {told}."]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from itae_jax import results, variants
+from itae_jax import arguments, results, variants
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
@@ -160,3 +160,23 @@ def test_later_options_prevail_and_unknown_names_are_refused():
     assert reduced.choose([]) == list(reduced.REDUCED)
     with pytest.raises(SystemExit, match="nothing begins with 'table9'"):
         reduced.choose(["table9"])
+
+
+def test_what_is_measured_on_accelerators_is_a_valid_request_and_keeps_to_its_time(tmp_path, capfd):
+    import accelerator
+
+    roots = {"cifar10": "C", "mnist": "M", "fashion_mnist": ""}
+    steps = accelerator.steps(tmp_path, roots, "64", ["--set", "train.epochs=1"])
+    for step in steps:
+        arguments.build().parse_args(step.arguments)
+    assert [step.arguments[0] for step in steps] == ["bench", "bench", "run", "run", "run"]
+    for step, root in zip(steps[2:], ("C", "C", "M"), strict=True):
+        assignments = step.arguments[step.arguments.index("--set") + 1 :]
+        (experiment,) = variants.load(
+            Path(step.arguments[1]), [a for a in assignments if "=" in a], None
+        ).values()
+        assert (experiment.model.width, experiment.data.root, experiment.train.epochs) == (64, root, 1)
+    assert accelerator.carry_out(steps[0], end=0.0) is None
+    assert not steps[0].is_done()
+    assert accelerator.carry_out(accelerator.Step(["transforms"]), end=float("inf")) == 0
+    assert "gray+rotate" in capfd.readouterr().out
