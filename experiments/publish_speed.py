@@ -28,12 +28,11 @@ def speed_line(directory: Path) -> list[str]:
             measured.setdefault(on, {}).setdefault(key, []).append(ratio)
     lines = []
     for on, ratios in measured.items():
-        told = "; ".join(
-            f"{task} "
-            + ", ".join(f"{_range(r)} at width {width}" for (t, width), r in ratios.items() if t == task)
-            for task in dict.fromkeys(task for task, _ in ratios)
-        )
-        lines += ["", f"Speed on {on}, our time over PyTorch's best: {told}."]
+        told = []
+        for task in dict.fromkeys(task for task, _ in ratios):
+            of_widths = [f"{_range(r)} at width {width}" for (t, width), r in ratios.items() if t == task]
+            told.append(f"{task} {', '.join(of_widths)}")
+        lines += ["", f"Speed on {on}, our time over PyTorch's best: {'; '.join(told)}."]
     return lines
 
 

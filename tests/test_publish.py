@@ -171,10 +171,8 @@ def test_what_is_measured_on_accelerators_is_a_valid_request_and_keeps_to_its_ti
         arguments.build().parse_args(step.arguments)
     assert [step.arguments[0] for step in steps] == ["bench", "bench", "run", "run", "run"]
     for step, root in zip(steps[2:], ("C", "C", "M"), strict=True):
-        assignments = step.arguments[step.arguments.index("--set") + 1 :]
-        (experiment,) = variants.load(
-            Path(step.arguments[1]), [a for a in assignments if "=" in a], None
-        ).values()
+        assignments = [argument for argument in step.arguments if "=" in argument]
+        (experiment,) = variants.load(Path(step.arguments[1]), assignments, None).values()
         assert (experiment.model.width, experiment.data.root, experiment.train.epochs) == (64, root, 1)
     assert accelerator.carry_out(steps[0], end=0.0) is None
     assert not steps[0].is_done()
