@@ -37,16 +37,10 @@ def steps(out: Path, roots: dict[str, str], widths: str, more: list[str]) -> lis
     found = []
     for dtype in ("float32", "bfloat16"):
         json = out / f"bench_network_accelerator_{dtype}.json"
-        options = ["--widths", widths, "--models", "2,4,8", "--dtype", dtype]
-        found.append(
-            Step(["bench", *options, "--json", str(json), "--plot", str(json.with_suffix(".png"))], json)
-        )
-    for name, classes in (
-        ("cifar10", ["--classes", "7"]),
-        ("cifar10", []),
-        ("mnist", []),
-        ("fashion_mnist", []),
-    ):
+        bench = ["bench", "--widths", widths, "--models", "2,4,8", "--dtype", dtype]
+        found.append(Step([*bench, "--json", str(json), "--plot", str(json.with_suffix(".png"))], json))
+    one_class = "cifar10", ["--classes", "7"]
+    for name, classes in (one_class, ("cifar10", []), ("mnist", []), ("fashion_mnist", [])):
         if roots[name]:
             file, where = HERE / f"table1_{name}.py", out / f"table1_{name}"
             run = ["run", str(file), "--out", str(where), *classes, "--set", f"data.root={roots[name]}", *more]
