@@ -61,14 +61,14 @@ def plot(result: dict, path: Path) -> None:
     )
     figure = Figure((4.5 * len(tasks), 3.6), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
-        for name in names:
+        for place, name in enumerate(names):
             points = [
                 (timing["width"], timing["images_per_second"])
                 for timing in timings
                 if (timing["task"], timing["contender"]) == (task, name)
             ]
             if points:
-                axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name)
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=f"C{place}", label=name)
         if task == "scoring":
             axes.axhline(PAPER["ITAE"], color="0.4", linestyle=":", linewidth=1)
             axes.annotate(

@@ -5,7 +5,6 @@ float inputs that are erased already. On an accelerator each side has one.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -63,10 +62,15 @@ def itae_models(counts: Sequence[int], width: int, dtype: str) -> list[Contender
     run, per_call = _mapped_over_models(trainer, model), trainer.steps_per_call
     rates = np.full(per_call, 0.1, np.float32)
 
+    def run_limited(*arguments):
+        state, losses = run(*arguments, axis=2)
+        trainer.limit_calls(losses)
+        return state, losses
+
     def contender(count):
         state = _stacked([trainer.initial_state((0, number)) for number in range(count)], trainer.devices)
         images = np.broadcast_to(_images(BATCH), (per_call, count, BATCH, SIDE, SIDE, CHANNELS))
-        call = _training_calls(functools.partial(run, axis=2), state, rates, images)
+        call = _training_calls(run_limited, state, rates, images)
         memory = run.memory_bytes(state, rates, images, axis=2)
         return Contender(f"itae_jax, {count} models", call, per_call, count * BATCH, memory)
 

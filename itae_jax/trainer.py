@@ -95,12 +95,16 @@ class Trainer:
         suits the backend.
         """
         state, loss_K = self._steps(state, rates_K, images_KxBxHxWxC, axis=1)
-        self._under_way.append(loss_K)
-        if len(self._under_way) == self.calls_in_flight:
-            jax.block_until_ready(self._under_way.popleft())
+        self.limit_calls(loss_K)
         if self.after_call is not None:
             self.after_call(loss_K)
         return state, loss_K
+
+    def limit_calls(self, losses: jax.Array) -> None:
+        """Waits until fewer than `calls_in_flight` calls are under way, of which the last gives `losses`."""
+        self._under_way.append(losses)
+        if len(self._under_way) == self.calls_in_flight:
+            jax.block_until_ready(self._under_way.popleft())
 
     def memory_bytes(self, state, rates_K, images_KxBxHxWxC) -> int | None:
         """What `run_steps` of these takes on each device by XLA's account; None if it does not tell."""
