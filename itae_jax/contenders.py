@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from itae_jax import evaluate, models, parallel, train, transforms
+from itae_jax import evaluate, models, parallel, transforms
 from itae_jax.config import ComputeConfig, ModelConfig, TrainConfig
+from itae_jax.train import TrainState
 from itae_jax.trainer import Trainer
 
 BATCH, SIDE, CHANNELS, TRANSFORM = 32, 32, 3, "gray+rotate"
@@ -58,8 +59,8 @@ def itae_training(width: int, dtype: str) -> list[Contender]:
 
 def itae_models(counts: Sequence[int], width: int, dtype: str) -> list[Contender]:
     """Training of several networks at once, each on images of its own, by one program mapped over them."""
-    trainer, model = _trainer(width, dtype)
-    run, per_call = _mapped_over_models(trainer, model), trainer.steps_per_call
+    trainer, _ = _trainer(width, dtype)
+    run, per_call = _mapped_over_models(trainer), trainer.steps_per_call
     rates = np.full(per_call, 0.1, np.float32)
 
     def run_limited(*arguments):
@@ -77,14 +78,13 @@ def itae_models(counts: Sequence[int], width: int, dtype: str) -> list[Contender
     return [contender(count) for count in counts]
 
 
-def _mapped_over_models(trainer: Trainer, model: models.UNet) -> Callable:
+def _mapped_over_models(trainer: Trainer) -> Callable:
     """(stacked states, K rates, images K x M x B x H x W x C, axis=2) -> (states, losses M x K)."""
-    step = train.make_train_step(model, transforms.get(TRANSFORM), TrainConfig(batch_size=BATCH), trainer.dtype)
-    steps = jax.vmap(train.steps_in_one_call(step), in_axes=(0, None, 1))
+    steps = jax.vmap(trainer.pure_steps, in_axes=(0, None, 1))
     return parallel.split_batch(steps, trainer.devices, replicated_result=True, whole=2, donate=True)
 
 
-def _stacked(states: Sequence[train.TrainState], devices) -> train.TrainState:
+def _stacked(states: Sequence[TrainState], devices) -> TrainState:
     return parallel.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), devices)
 
 

@@ -59,8 +59,10 @@ class Trainer:
         self.calls_in_flight = _CALLS_IN_FLIGHT.get(self.devices[0].platform, _CALLS_IN_FLIGHT_ELSEWHERE)
         self.after_call: Callable[[jax.Array], None] | None = None  # told the losses of each call
         self._under_way: collections.deque[jax.Array] = collections.deque()
-        steps = steps_in_one_call(make_train_step(model, transform, train, self.dtype))
-        self._steps = parallel.split_batch(steps, self.devices, replicated_result=True, whole=2, donate=True)
+        self.pure_steps = steps_in_one_call(make_train_step(model, transform, train, self.dtype))
+        self._steps = parallel.split_batch(
+            self.pure_steps, self.devices, replicated_result=True, whole=2, donate=True
+        )
         # Three times faster to compile, same bits: many small random draws, run once a training.
         options = {"xla_backend_optimization_level": 1} if self.devices[0].platform == "cpu" else None
         self._initialise = jax.jit(self._initial_state, compiler_options=options)

@@ -14,8 +14,8 @@ import traceback
 from pathlib import Path
 
 _WATCHER = "import sys; sys.stdin.buffer.read(1) or sys.stderr.write(sys.argv[1])"
-# In what is raised by an exchange with a process that is gone.
-_WORDS_OF_LOSS = re.compile("gloo|nccl|connection (reset|closed|refused)|coordination service", re.IGNORECASE)
+# In what is raised on CPUs by an exchange with a process that is gone; of NCCL nothing was seen yet.
+_WORDS_OF_LOSS = re.compile("gloo|connection (reset|closed) by peer|coordination service", re.IGNORECASE)
 _watched = None
 
 

@@ -35,6 +35,7 @@ def rng():
 
 @contextlib.contextmanager
 def training_tiny_networks():
+    """Within it every experiment trains a TinyNet, and what is kept of others is forgotten."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "build", tiny_net.build)
         method._kept.cache_clear()
@@ -61,7 +62,7 @@ def make_trainer():
     return make
 
 
-# What `itae fit` is given in tests: the least network, on small images.
+# What `itae fit` is given in tests: few channels, small images, one pass.
 SMALL_FIT = ["--epochs", "1", "--size", "16"]
 SMALL_FIT += ["--set", "model.width=2", "train.batch_size=8", "train.augment=none", "evaluate.batch_size=8"]
 

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -76,12 +77,21 @@ def test_our_contenders_do_what_is_timed(monkeypatch, tmp_path, tiny_network):
 
 
 def test_networks_that_train_at_once_are_trained_each_as_alone(tiny_network, rng):
-    trainer, model = contenders._trainer(2, "float32")
-    run = contenders._mapped_over_models(trainer, model)
-    images = rng.integers(0, 256, (1, 2, 32, 32, 32, 3), np.uint8)
+    trainer, _ = contenders._trainer(2, "float32")
+    run = contenders._mapped_over_models(trainer)
+    images = rng.integers(0, 256, (3, 1, 2, 32, 32, 32, 3), np.uint8)  # steps, K, models, batch
     rates = np.full(1, 0.1, np.float32)
-    state = contenders._stacked([trainer.initial_state((0, m)) for m in range(2)], trainer.devices)
-    _, losses_MxK = run(state, rates, images, axis=2)
-    for m, loss_K in enumerate(losses_MxK):
-        _, expected_K = trainer.run_steps(trainer.initial_state((0, m)), rates, images[:, m])
-        np.testing.assert_allclose(loss_K, expected_K, rtol=1e-5)
+    together = contenders._stacked([trainer.initial_state((0, m)) for m in range(2)], trainer.devices)
+    losses = []
+    for images_KxMxB in images:
+        together, losses_MxK = run(together, rates, images_KxMxB, axis=2)
+        losses.append(losses_MxK)
+    for m in range(2):
+        alone = trainer.initial_state((0, m))
+        for images_KxMxB, losses_MxK in zip(images, losses, strict=True):
+            alone, loss_K = trainer.run_steps(alone, rates, images_KxMxB[:, m])
+            np.testing.assert_allclose(losses_MxK[m], loss_K, rtol=1e-5)
+        for kept in ("params", "batch_stats"):
+            pairs = zip(*(jax.tree.leaves(getattr(s, kept)) for s in (together, alone)), strict=True)
+            for ours, expected in pairs:
+                np.testing.assert_allclose(ours[m], expected, rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The `itae` command end to end, on the digits."""
+"""The `itae` command on the digits, with the least network; test_own_transforms.py runs the real one."""
 
 import csv
 import gzip

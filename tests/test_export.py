@@ -11,7 +11,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import training_tiny_networks
 from PIL import Image
 
 from itae_jax import ITAEDetector, cli, data, evaluate, export, method, models
@@ -153,18 +152,17 @@ def test_a_convolution_traced_for_others_is_the_plain_one_and_gives_the_same(rng
 
 @pytest.mark.parametrize("name", ["gray+mask", "shuffle+blur", "drop_channel"])
 def test_other_transforms_and_colour_agree_too(name, rng):
-    with training_tiny_networks():
-        experiment = Experiment(transform=TransformConfig(name), model=ModelConfig(width=2))
-        itae = method.ITAE(experiment, (18, 21, 3))
-        network = models.build(experiment.model, 3, "float32")
-        inputs = np.zeros((1, 18, 21, itae.transform.out_channels(3)), np.float32)
-        variables = jax.jit(network.init)(jax.random.key(0), inputs)
-        normal_errors = {kind: rng.uniform(0.5, 1, itae.transform.count) for kind in evaluate.ERRORS}
-        fitted = method.FittedITAE(itae, dict(variables), normal_errors, 0)
-        images = rng.integers(0, 256, (8, 18, 21, 3), np.uint8)
-        with traced_for(*export.PLATFORMS):
-            result = jax.jit(export.scoring_function(fitted))(images)
-        np.testing.assert_allclose(result["score"], fitted.score(ArrayImages(images)).scores_N, atol=1e-5)
+    experiment = Experiment(transform=TransformConfig(name), model=ModelConfig(width=2))
+    itae = method.ITAE(experiment, (18, 21, 3))
+    network = models.build(experiment.model, 3, "float32")
+    inputs = np.zeros((1, 18, 21, itae.transform.out_channels(3)), np.float32)
+    variables = jax.jit(network.init)(jax.random.key(0), inputs)
+    normal_errors = {kind: rng.uniform(0.5, 1, itae.transform.count) for kind in evaluate.ERRORS}
+    fitted = method.FittedITAE(itae, dict(variables), normal_errors, 0)
+    images = rng.integers(0, 256, (8, 18, 21, 3), np.uint8)
+    with traced_for(*export.PLATFORMS):
+        result = jax.jit(export.scoring_function(fitted))(images)
+    np.testing.assert_allclose(result["score"], fitted.score(ArrayImages(images)).scores_N, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

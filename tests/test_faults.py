@@ -1,7 +1,4 @@
-"""A short form of `make test-faults`: a sweep that is killed and spoilt loses nothing.
-
-Those that are asked to stop are in test_processes.py and test_cli.py.
-"""
+"""A short form of `make test-faults`: a sweep that is killed, stopped and spoilt loses nothing."""
 
 import random
 import shutil
@@ -27,9 +24,10 @@ def expected(sweep):
     return found
 
 
-def test_a_sweep_killed_while_it_trains_ends_as_if_undisturbed(sweep, expected):
-    out = sweep.directory / "killed"
-    assert faults.stop_at_random(sweep, out, signal.SIGKILL, 1, random.Random(0), while_training=1.0) == 1
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_sweep_stopped_while_it_trains_ends_as_if_undisturbed(sweep, expected, number):
+    out = sweep.directory / number.name
+    assert faults.stop_at_random(sweep, out, number, 1, random.Random(0), while_training=1.0) == 1
     assert faults.contents(out) == expected
 
 

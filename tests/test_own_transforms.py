@@ -1,5 +1,6 @@
 """Transforms of the user's own files: `module:attribute`, the check command, and the documentation."""
 
+import csv
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import training_tiny_networks
 
 from itae_jax import ITAEDetector, cli, transforms
 from itae_jax.errors import RequestError
@@ -43,6 +45,13 @@ NOT_CALLABLE = Transform("not", 1, "erase")
 CROPS = Transform("crops", 1, lambda image, index: image[1:])
 RAISES = Transform("raises", 1, lambda image, index: image[9, 9, 9, 9])
 """
+
+
+@pytest.fixture
+def tiny_network():
+    """For single tests, so that the example of the documentation trains the real network."""
+    with training_tiny_networks():
+        yield
 
 
 @pytest.fixture
@@ -178,7 +187,11 @@ def test_the_example_of_the_documentation_obeys_the_laws_and_trains(here, capsys
     assert cli.main(["transforms", "check", spec]) == 0
     command = ["run", DIGITS, "--classes", "6", "--out", "out", *SMALL, f"transform.name={spec}"]
     assert cli.main(command) == 0
-    assert Path("out/results.csv").exists()
+    with Path("out/results.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert 0 < float(row["auroc"]) < 1
+    state = Path("out/class_6/seed_0/state")
+    assert sum(path.stat().st_size for path in state.rglob("*") if path.is_file()) > 60_000  # a U-Net's
 
 
 def test_code_that_a_model_names_runs_only_if_the_user_names_it_too(

@@ -18,8 +18,8 @@ from itae_jax import cli
 
 HERE = Path(__file__).parent
 RUN = ["run", str(HERE.parent / "experiments" / "digits.py"), "--classes", "6"]
-# 20 steps: 4 in each of 5 epochs.
-SETTINGS = ["compute.dtype=float64", "train.epochs=5", "data.limit_test=100"]
+# 21 steps: of 127 images 3 batches of 32 in each of 7 epochs.
+SETTINGS = ["compute.dtype=float64", "train.epochs=7", "data.limit_test=100"]
 
 
 def start(devices, *arguments):
@@ -177,6 +177,8 @@ def test_a_training_that_diverges_fails_in_all_and_a_sweep_goes_on(tmp_path):
     [
         ("all-reduce failed: Read error: Connection reset by peer", "itae: process 0: another process of"),
         ("out of memory", "RuntimeError: out of memory"),
+        ("RESOURCE_EXHAUSTED: in NCCL", "RuntimeError: RESOURCE_EXHAUSTED"),
+        ("Connection refused by the storage", "RuntimeError: Connection refused"),
     ],
 )
 def test_an_error_that_tells_of_a_lost_process_is_told_in_a_line_and_others_as_they_are(error, told):

@@ -9,7 +9,7 @@ from itae_jax import transforms
 from itae_jax.errors import RequestError
 from itae_jax.transforms import Transform, laws, registry
 
-NAMES = [*transforms.names(), "gray+rotate", "rotate+mask", "gray+flip+mask", "shuffle+blur"]
+NAMES = [*transforms.names(), "gray+rotate", "rotate+mask", "gray+rotate+scale", "shuffle+blur"]
 
 
 @pytest.fixture(params=[1, 3])
