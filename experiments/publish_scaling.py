@@ -31,21 +31,24 @@ def lines(directory: Path) -> list[str]:
             "| --: | --: |",
             *(f"| {row['files']} | {row['resident_mib']:.0f} |" for row in result["files"]),
             "",
-            *_differences(result.get("differences", [])),
+            *_differences(result["differences"]),
         ]
     return found
 
 
-def _differences(differences: list[dict]) -> list[str]:
-    if not differences:
-        return []
+def _differences(differences: dict) -> list[str]:
+    settings = differences["settings"]
     return [
-        "| devices | dtype | loss of the first step apart from one device's | at most within "
-        f"{differences[0]['steps']} steps |",
+        f"A training of {settings['steps']} steps on several devices beside one on one device: "
+        f"{settings['data']}, images of {settings['side']}x{settings['side']}, {settings['transform']}, width "
+        f"{settings['width']}, batches of {settings['batch_size']}, rate {settings['learning_rate']:g}, seed "
+        f"{settings['seed']}. How far the losses are apart, relative to them:",
+        "",
+        "| devices | dtype | after the first step | at most |",
         "| --: | --- | --: | --: |",
         *(
-            f"| {row['devices']} | {row['dtype']} | {row['first'] or 0:.1g} | {row['largest']:.1g} |"
-            for row in differences
+            f"| {row['devices']} | {row['dtype']} | {row['first']:.1g} | {row['largest']:.1g} |"
+            for row in differences["rows"]
         ),
     ]
 

@@ -14,7 +14,7 @@ exchanges of batch statistics a step. Kept: small maps, images' few channels and
 matrix products, gradients of maxima by comparing, one exchange for all gradients, one device a core.
 Tried without gain: convolutions as patches, rows or shifted products on all other maps, the four
 transforms one after the other, XLA's convolutions with one thread each, larger pages and thresholds of
-the C allocator, several networks trained at once, Winograd's convolution, channels first, XLA's oneDNN,
+the C allocator, several networks in one mapped program, Winograd's convolution, channels first, XLA's oneDNN,
 fast-math and YNN options."""
 
 
@@ -32,7 +32,9 @@ def speed_line(directory: Path) -> list[str]:
         for task in dict.fromkeys(task for task, _ in ratios):
             of_widths = [f"{_range(r)} at width {width}" for (t, width), r in ratios.items() if t == task]
             told.append(f"{task} {', '.join(of_widths)}")
-        lines += ["", f"Speed on {on}, our time over PyTorch's best: {'; '.join(told)}."]
+        files = max(map(len, ratios.values()))
+        over = f" ({files} measurements)" if files > 1 else ""
+        lines += ["", f"Speed on {on}, our time over PyTorch's best{over}: {'; '.join(told)}."]
     return lines
 
 
@@ -53,13 +55,14 @@ def bench_lines(path: Path) -> list[str]:
         f"{settings['batch_size']} images of {height}x{width}x{channels}, {settings['transform']}, "
         f"{settings['dtype']}. Median of the rounds; from `experiments/results/{path.name}`.",
         "",
-        "| task | width | contender | seconds a batch | images/s | MiB on each device |",
-        "| --- | --: | --- | --: | --: | --: |",
+        "| task | width | contender | images a batch | seconds a batch | images/s | MiB on each device |",
+        "| --- | --: | --- | --: | --: | --: | --: |",
     ]
     for timing in result["timings"]:
         memory = timing.get("memory_mib")
         lines.append(
-            f"| {timing['task']} | {timing['width']} | {timing['contender']} | {timing['seconds']:.4f} | "
+            f"| {timing['task']} | {timing['width']} | {timing['contender']} | "
+            f"{timing.get('batch', settings['batch_size'])} | {timing['seconds']:.4f} | "
             f"{timing['images_per_second']:.0f} | {'' if memory is None else round(memory)} |"
         )
     ratios, shares = bench_report.ratios(result), bench_report.shares(result)

@@ -25,7 +25,8 @@ WIDTHS = (8, 16, 32, 64)
 DEVICES = (1, 2, 4, 8)
 FILES = (1000, 4000, 16000)
 BATCH, WIDTH, SIDE, TRANSFORM = 32, 8, 32, "gray+rotate"
-STEPS = 20
+# Of the trainings whose losses are compared.
+DIGIT, DIGIT_SIDE, DIGIT_TRANSFORM, STEPS = 6, 16, "rotate", 20
 
 
 def step(side: int, width: int, devices: int, rounds: int) -> dict:
@@ -70,11 +71,11 @@ def losses(devices: int, dtype: str) -> list[float]:
     from itae_jax.trainer import Trainer
 
     with jax.enable_x64(dtype == "float64"):
-        images = data.load(DataConfig(name="digits", image_size=16)).split(6).train_images
+        images = data.load(DataConfig(name="digits", image_size=DIGIT_SIDE)).split(DIGIT).train_images
         model = models.build(ModelConfig(width=WIDTH), 1, dtype, parallel.AXIS)
         config = TrainConfig(batch_size=BATCH, epochs=-(-STEPS // (len(images) // BATCH)))
         compute = ComputeConfig(devices=devices, steps_per_call=1, dtype=dtype)
-        trainer = Trainer(model, transforms.get("rotate"), images.image_shape, config, compute)
+        trainer = Trainer(model, transforms.get(DIGIT_TRANSFORM), images.image_shape, config, compute)
         found = []
         trainer.after_call = lambda loss_K: found.extend(np.asarray(loss_K).tolist())
         trainer.train(images, (0,), lambda report, state: None)
@@ -85,7 +86,7 @@ def difference(devices: int, dtype: str, alone: list[float]) -> dict:
     """By how much, relatively, losses on so many devices leave those on one: after one step, and at most."""
     several = losses(devices, dtype)
     apart = [abs(ours - its) / its for ours, its in zip(several, alone, strict=True)]
-    return {"devices": devices, "dtype": dtype, "steps": STEPS, "first": apart[0], "largest": max(apart)}
+    return {"devices": devices, "dtype": dtype, "first": apart[0], "largest": max(apart)}
 
 
 def resident_mib(count: int) -> float:
@@ -127,7 +128,7 @@ def main() -> int:
     if arguments.read:
         print(read(arguments.read))
         return 0
-    from itae_jax import bench, parallel
+    from itae_jax import bench, config, parallel
     from itae_jax.results import describe_environment
 
     usual = max(count for count in DEVICES if count <= parallel.cpu_cores())
@@ -154,7 +155,19 @@ def main() -> int:
         "environment": environment,
         "settings": settings,
         "steps": steps,
-        "differences": differences,
+        "differences": {
+            "settings": {
+                "data": f"digits, class {DIGIT}",
+                "side": DIGIT_SIDE,
+                "transform": DIGIT_TRANSFORM,
+                "width": WIDTH,
+                "batch_size": BATCH,
+                "learning_rate": config.TrainConfig().learning_rate,
+                "steps": STEPS,
+                "seed": 0,
+            },
+            "rows": differences,
+        },
         "files": files,
         "imagenet": imagenet,
     }

@@ -34,11 +34,13 @@ def shares(result: dict) -> dict[tuple[str, int], float]:
 
 def table(result: dict) -> str:
     """One line a timing, our share of PyTorch's best time, and of the floor."""
-    lines = [f"{'task':<9} {'width':>5}  {'contender':<27} {'s/batch':>8}  {'images/s':>8}  {'MiB':>6}"]
+    first = f"{'task':<9} {'width':>5}  {'contender':<27} {'images':>6}"
+    lines = [f"{first}  {'s/batch':>8}  {'images/s':>8}  {'MiB':>6}"]
     for timing in result["timings"]:
         memory = timing["memory_mib"]
         lines.append(
-            f"{timing['task']:<9} {timing['width']:>5}  {timing['contender']:<27} {timing['seconds']:>8.4f}  "
+            f"{timing['task']:<9} {timing['width']:>5}  {timing['contender']:<27} "
+            f"{timing['batch']:>6}  {timing['seconds']:>8.4f}  "
             f"{timing['images_per_second']:>8.0f}  {'' if memory is None else format(memory, '.0f'):>6}"
         )
     for (task, width), ratio in ratios(result).items():
