@@ -115,13 +115,15 @@ def _run_variants(experiments: dict, out: Path, arguments) -> int:
 @contextlib.contextmanager
 def _own_files(arguments, out: Path) -> Iterator[Path]:
     """Where this process writes: of several, all but the first write to what is thrown away."""
-    from itae_jax import parallel
+    from itae_jax import meeting, parallel
 
     processes = arguments.coordinator, arguments.num_processes, arguments.process_id
     if not arguments.distributed and processes == (None, None, None):
         yield out
         return
     parallel.check_address(*processes)
+    if not arguments.distributed:
+        meeting.meet(*processes, lambda line: print(line, flush=True))
     watch.start("this process" if arguments.process_id is None else f"process {arguments.process_id}")
     parallel.join_processes(*processes)
     try:

@@ -188,7 +188,8 @@ def example_indices(slice_size: int) -> jax.Array:
 def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Makes this process one of several that train together; has to come before JAX computes anything.
 
-    All None: found out from Slurm, a TPU pod or another cluster that JAX knows.
+    All None: found out from Slurm, a TPU pod or another cluster that JAX knows. Otherwise they have met
+    before (`meeting`): JAX does not tell well that one is missing.
 
     Raises:
       RequestError: the others cannot be found.
@@ -205,11 +206,14 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
             shutdown_timeout_seconds=_SECONDS_TO_PART,
         )
     except (ValueError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        if coordinator is None and isinstance(error, ValueError):
+            raise RequestError(
+                f"--distributed: JAX finds no Slurm, TPU pod or other cluster that it knows here ({why}); give "
+                "--coordinator, --num-processes and --process-id instead"
+            ) from None
         where = f"--coordinator {coordinator}" if coordinator else "--distributed"
-        raise RequestError(
-            f"{where}: the processes do not find each other ({str(error).splitlines()[0]}); start all of them "
-            "within minutes of each other, with the address of process 0"
-        ) from None
+        raise RequestError(f"{where}: JAX cannot join the processes ({why})") from None
     if len(jax.devices()) != jax.process_count() * jax.local_device_count():
         raise RequestError("the processes do not have the same number of devices; give each as many")
 
@@ -234,6 +238,8 @@ def check_address(coordinator: str | None, num_processes: int | None, process_id
         host, _, port = coordinator.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
             raise RequestError(f"--coordinator {coordinator}: expected HOST:PORT of process 0")
+        if num_processes < 1:
+            raise RequestError(f"--num-processes {num_processes}: expected a whole number from 1 up")
         if not 0 <= process_id < num_processes:
             raise RequestError(
                 f"--process-id {process_id} --num-processes {num_processes}: expected an id from 0 to "

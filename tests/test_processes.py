@@ -14,7 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from itae_jax import cli
+from itae_jax import cli, parallel
+from itae_jax.errors import RequestError
 
 HERE = Path(__file__).parent
 RUN = ["run", str(HERE.parent / "experiments" / "digits.py"), "--classes", "6"]
@@ -145,6 +146,7 @@ def test_processes_with_another_command_are_refused_together(tmp_path):
         (["--process-id", "0"], "give all three, or --distributed"),
         (["--coordinator", "host", "--num-processes", "2", "--process-id", "0"], "expected HOST:PORT"),
         (["--coordinator", "host:1", "--num-processes", "2", "--process-id", "2"], "an id from 0 to 1"),
+        (["--coordinator", "host:1", "--num-processes", "0", "--process-id", "0"], "a whole number from 1 up"),
     ],
 )
 def test_what_can_be_no_address_is_refused(arguments, told, tmp_path, capsys):
@@ -153,10 +155,20 @@ def test_what_can_be_no_address_is_refused(arguments, told, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_distributed_without_a_cluster_is_refused(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(RequestError, match="--distributed: JAX finds no Slurm.*give --coordinator"):
+        parallel.join_processes(None, None, None)
+
+
 def test_what_the_first_process_alone_refuses_all_refuse(tmp_path):
     (tmp_path / "results.csv").touch()
-    for code, output, errors in finish(*start_two(1, *RUN, "--out", tmp_path, "--set", *SETTINGS)):
-        assert (code, output) == (2, "")
+    leader, follower = finish(*start_two(1, *RUN, "--out", tmp_path, "--set", *SETTINGS))
+    assert leader[1].startswith("waiting for the other 1 of 2 processes")
+    assert len(leader[1].splitlines()) == 1
+    assert follower[1] == ""
+    for code, _, errors in (leader, follower):
+        assert code == 2
         assert errors == f"itae: --out {tmp_path}: has results.csv but no config.json; name another directory\n"
 
 
