@@ -166,8 +166,8 @@ def build() -> argparse.ArgumentParser:
     bench.add_argument(
         "what", nargs="?", choices=("network", "data"), default="network", help="default network"
     )
-    bench.add_argument("--count", type=int, default=2000, help="of data: JPEG files to generate; default 2000")
-    bench.add_argument("--widths", type=_integers, default=[16, 32, 64], help="default 16,32,64")
+    bench.add_argument("--count", type=int, help="of data: JPEG files to generate; default 2000")
+    bench.add_argument("--widths", type=_integers, help="of the network; default 16,32,64")
     bench.add_argument(
         "--rounds",
         type=int,
@@ -177,11 +177,12 @@ def build() -> argparse.ArgumentParser:
     bench.add_argument(
         "--models",
         type=_integers,
-        default=[],
         metavar="N,...",
-        help="of training: time N networks at once on each device, too",
+        help="of the network: time the training of N at once on each device, too",
     )
-    bench.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the activations")
+    bench.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="of the network's activations; default float32"
+    )
     bench.add_argument("--json", type=Path, help="file to write the figures to")
     bench.add_argument("--plot", type=Path, metavar="FILE.png", help="of the network: picture to draw")
     bench.set_defaults(call="bench")

@@ -50,6 +50,7 @@ class Timing:
 
 def measure(
     widths: Sequence[int],
+    *,
     rounds: int,
     say: Callable[[str], None] = lambda line: None,
     dtype: str = "float32",
@@ -58,52 +59,68 @@ def measure(
     """Times training and scoring at each width; `say` is told what is being done.
 
     Args:
+      rounds: how often every contender has its turn.
       models_at_once: numbers of networks that train side by side on each device, timed besides.
 
     Returns:
       {"environment": ..., "settings": ..., "floors": [...], "timings": [...]}, as
       `bench_report.write` puts it into a file.
     """
-    makers_of = {"training": [contenders.itae_training], "scoring": [contenders.itae_scoring]}
-    if models_at_once:
-        makers_of["training"].append(functools.partial(contenders.itae_models, models_at_once))
-    if importlib.util.find_spec("torch"):
-        makers_of["training"].append(contenders.torch_training)
-        makers_of["scoring"].append(contenders.torch_scoring)
-    else:
-        say("PyTorch is not installed: no comparison (pip install torch==2.13.0 gives one)")
     timings, floors = [], []
+    makers_of = _makers(models_at_once, say)
     speed = peak(dtype)
     for width in widths:
-        floors += [_floor(task, width, dtype, speed) for task in makers_of]
         for task, makers in makers_of.items():
-            say(f"{task}, width {width}: compiling")
+            floors.append(_floor(task, width, dtype, speed))
+            said = f"{task}, width {width}"
+            say(f"{said}: compiling")
             rivals = [contender for make in makers for contender in make(width, dtype)]
-            turns = {contender.name: [] for contender in rivals}
-            batches = {contender.name: _batches_a_turn(contender) for contender in rivals}
-            for number in range(rounds):
-                say(f"{task}, width {width}: round {number + 1} of {rounds}")
-                for contender in rivals:
-                    turns[contender.name].append(_seconds_a_batch(contender, batches[contender.name]))
-            for contender in rivals:
-                spent, memory = turns[contender.name], contender.memory_bytes
-                mib = None if memory is None else round(memory / 2**20, 1)
-                median = statistics.median(spent)
-                timings.append(Timing(task, width, contender.name, median, spent, contender.batch, mib))
-    settings = {
-        "batch_size": BATCH,
-        "image": [SIDE, SIDE, CHANNELS],
-        "transform": TRANSFORM,
-        "dtype": dtype,
-    }
+            seconds = _take_turns(rivals, rounds, lambda line, said=said: say(f"{said}: {line}"))
+            timings += [_timing(task, width, rival, seconds[rival.name]) for rival in rivals]
     return {
         "environment": describe_environment(),
-        "settings": settings,
+        "settings": {
+            "batch_size": BATCH,
+            "image": [SIDE, SIDE, CHANNELS],
+            "transform": TRANSFORM,
+            "dtype": dtype,
+            "rounds": rounds,
+            "models_at_once": list(models_at_once),
+        },
         "floors": floors,
         "timings": [
             dataclasses.asdict(timing) | {"images_per_second": timing.images_per_second} for timing in timings
         ],
     }
+
+
+def _makers(models_at_once: Sequence[int], say: Callable[[str], None]) -> dict[str, list[Callable]]:
+    """Of each task what makes its contenders: (width, dtype) -> contenders."""
+    training, scoring = [contenders.itae_training], [contenders.itae_scoring]
+    if models_at_once:
+        training.append(functools.partial(contenders.itae_models, models_at_once))
+    if importlib.util.find_spec("torch"):
+        training.append(contenders.torch_training)
+        scoring.append(contenders.torch_scoring)
+    else:
+        say("PyTorch is not installed: no comparison (pip install torch==2.13.0 gives one)")
+    return {"training": training, "scoring": scoring}
+
+
+def _take_turns(rivals: Sequence[Contender], rounds: int, say: Callable[[str], None]) -> dict[str, list[float]]:
+    """Seconds a batch in each round, by the contender's name."""
+    batches = {rival.name: _batches_a_turn(rival) for rival in rivals}
+    seconds: dict[str, list[float]] = {rival.name: [] for rival in rivals}
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}")
+        for rival in rivals:
+            seconds[rival.name].append(_seconds_a_batch(rival, batches[rival.name]))
+    return seconds
+
+
+def _timing(task: str, width: int, rival: Contender, rounds: list[float]) -> Timing:
+    mib = None if rival.memory_bytes is None else round(rival.memory_bytes / 2**20, 1)
+    return Timing(task, width, rival.name, statistics.median(rounds), rounds, rival.batch, mib)
 
 
 def peak(dtype: str) -> float:

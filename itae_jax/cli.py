@@ -262,8 +262,7 @@ def _export(arguments) -> int:
 def _bench(arguments) -> int:
     from itae_jax import parallel
 
-    if min(*arguments.widths, *arguments.models, arguments.rounds, arguments.count) < 1:
-        raise RequestError("--widths, --models, --rounds and --count: expected whole numbers from 1 up")
+    _check_bench(arguments)
     parallel.use_cpu_cores()
     from itae_jax import bench, bench_data, bench_report
 
@@ -274,16 +273,36 @@ def _bench(arguments) -> int:
         if path:
             bench_report.check_writable(path, option)
     if arguments.what == "data":
-        result = bench_data.measure(arguments.count, arguments.rounds, say)
+        result = bench_data.measure(arguments.count or 2000, arguments.rounds, say)
         print(bench_data.table(result))
     else:
-        result = bench.measure(arguments.widths, arguments.rounds, say, arguments.dtype, arguments.models)
+        result = bench.measure(
+            arguments.widths or [16, 32, 64],
+            rounds=arguments.rounds,
+            say=say,
+            dtype=arguments.dtype or "float32",
+            models_at_once=arguments.models or (),
+        )
         print(bench_report.table(result))
         if arguments.plot:
             bench_report.plot(result, arguments.plot)
     if arguments.json:
         bench_report.write(result, arguments.json)
     return 0
+
+
+def _check_bench(arguments) -> None:
+    """Raises RequestError for options of the other thing that can be timed, and for numbers out of range."""
+    of_network = {name: getattr(arguments, name) for name in ("widths", "models", "dtype", "plot")}
+    others = of_network if arguments.what == "data" else {"count": arguments.count}
+    for name, value in others.items():
+        if value is not None:
+            raise RequestError(f"--{name} is not an option of itae bench {arguments.what}; leave it out")
+    for name, most in (("widths", 4096), ("models", 1024), ("rounds", 10_000), ("count", 10_000_000)):
+        value = getattr(arguments, name)
+        numbers = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(1 <= number <= most for number in numbers):
+            raise RequestError(f"--{name}: expected whole numbers from 1 up to {most}")
 
 
 def _data_list(arguments) -> int:

@@ -48,6 +48,7 @@ def _trainer(width: int, dtype: str) -> tuple[Trainer, models.UNet]:
 
 
 def itae_training(width: int, dtype: str) -> list[Contender]:
+    """Our training step, as many in a call as a training has."""
     trainer, _ = _trainer(width, dtype)
     state = trainer.initial_state((0,))
     images = np.stack([_images(BATCH)] * trainer.steps_per_call)
@@ -101,6 +102,7 @@ def _training_calls(run: Callable, state, rates_K: np.ndarray, images: np.ndarra
 
 
 def itae_scoring(width: int, dtype: str) -> list[Contender]:
+    """Our errors of the restorations from all T transforms, for each image."""
     trainer, model = _trainer(width, dtype)
     state = trainer.initial_state((0,))
     variables = {"params": state.params, "batch_stats": state.batch_stats}
@@ -144,6 +146,7 @@ def _torch_autocast(dtype: str, device: str):
 
 
 def torch_training(width: int, dtype: str) -> list[Contender]:
+    """PyTorch's forward and backward pass and update by SGD."""
     import torch
 
     def contender(name, network, layout, device):
@@ -168,6 +171,7 @@ def torch_training(width: int, dtype: str) -> list[Contender]:
 
 
 def torch_scoring(width: int, dtype: str) -> list[Contender]:
+    """PyTorch's errors of the restorations from T inputs for each image."""
     import torch
 
     count = transforms.get(TRANSFORM).count

@@ -104,7 +104,7 @@ def steps_in_one_call(step: Callable) -> Callable:
     """K training steps as one function: (state, K rates, K x ... images) -> (state, K losses)."""
 
     def steps(state, rates_K, images_KxBxHxWxC):
-        if len(images_KxBxHxWxC) == 1:
+        if len(images_KxBxHxWxC) == 1:  # without a loop, which is slow on CPUs
             state, loss = step(state, rates_K[0], images_KxBxHxWxC[0])
             return state, loss[None]
         return jax.lax.scan(lambda s, xs: step(s, *xs), state, (rates_K, images_KxBxHxWxC))

@@ -52,7 +52,7 @@ def test_our_contenders_do_what_is_timed(monkeypatch, tmp_path, tiny_network):
     monkeypatch.setattr(bench, "_SECONDS_PER_TURN", 0.0)
     said = []
     monkeypatch.setitem(bench._LARGE, "cpu", 64)
-    result = bench.measure([2], 2, said.append, models_at_once=[3])
+    result = bench.measure([2], rounds=2, say=said.append, models_at_once=[3])
     assert said[0].startswith("PyTorch is not installed: no comparison")
     assert [(timing["task"], timing["contender"]) for timing in result["timings"]] == [
         ("training", "itae_jax"),
@@ -63,6 +63,8 @@ def test_our_contenders_do_what_is_timed(monkeypatch, tmp_path, tiny_network):
         assert len(timing["rounds"]) == 2
         assert timing["images_per_second"] == pytest.approx(timing["batch"] / timing["seconds"])
     assert bench_report.ratios(result) == {}
+    assert result["settings"]["rounds"] == 2
+    assert result["settings"]["models_at_once"] == [3]
     assert json.loads(json.dumps(result)) == result
     assert "training, width 2: " in bench_report.table(result)
     assert all(timing["memory_mib"] > 0 for timing in result["timings"])

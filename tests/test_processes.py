@@ -157,7 +157,7 @@ def test_what_can_be_no_address_is_refused(arguments, told, tmp_path, capsys):
 
 def test_distributed_without_a_cluster_is_refused(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    with pytest.raises(RequestError, match="--distributed: JAX finds no Slurm.*give --coordinator"):
+    with pytest.raises(RequestError, match=r"--distributed: JAX finds no Slurm.*give --coordinator"):
         parallel.join_processes(None, None, None)
 
 
