@@ -5,7 +5,7 @@ from pathlib import Path
 
 from itae_jax import bench_data, bench_report
 
-# Of XLA's CPU backend; measurements of what is kept stand in itae_jax/models/conv.py.
+# Of XLA's CPU backend; what single layers gain is measured by layers.py.
 _CPU_LIMITS = """\
 What keeps the CPU from PyTorch's time: on one core alone the network takes nearly as long as PyTorch's,
 and most of its convolutions run at the speed of a matrix product. Two virtual devices at once are slowed
@@ -81,6 +81,22 @@ def bench_lines(path: Path) -> list[str]:
     return [*lines, "", f"{paper}, on another card, a GTX 1080 Ti, in 2019."]
 
 
+def layer_lines(path: Path) -> list[str]:
+    """Measurements of single layers as a table."""
+    result = json.loads(path.read_text())
+    environment, settings = result["environment"], result["settings"]
+    return [
+        "Single layers as XLA has them for CPUs, and as they are computed here "
+        f"(`itae_jax/models/conv.py`). On one core of {environment['device'].partition(' x ')[2]}, jax "
+        f"{environment['versions']['jax']}, commit {environment['commit']}: {settings['images']} images, "
+        f"{settings['dtype']}. Median of the rounds; from `experiments/results/{path.name}`.",
+        "",
+        "| layer | XLA's, ms | ours, ms |",
+        "| --- | --: | --: |",
+        *(f"| {row['layer']} | {row['xla_ms']:.2f} | {row['ours_ms']:.2f} |" for row in result["layers"]),
+    ]
+
+
 def data_lines(path: Path) -> list[str]:
     """A benchmark of reading as a table."""
     result = json.loads(path.read_text())
@@ -107,6 +123,8 @@ def sections(directory: Path) -> list[str]:
         lines += [*bench_lines(path), ""]
         if path in on_cpu[-1:]:
             lines += [_CPU_LIMITS, ""]
+    for path in sorted(directory.glob("layers_cpu*.json")):
+        lines += [*layer_lines(path), ""]
     if paths == on_cpu:
         lines += ["On a GPU or TPU nothing has been measured yet.", ""]
     lines += ["## Reading image files", ""]

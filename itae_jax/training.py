@@ -9,16 +9,22 @@ that was never stopped.
 import collections
 import dataclasses
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 
 from itae_jax import parallel
+from itae_jax.checkpoint import Checkpoints
+from itae_jax.config import TrainConfig
 from itae_jax.data.images import Images
 from itae_jax.errors import DivergedError, RequestError, UntrainableError
+from itae_jax.interrupt import Stop
 from itae_jax.train import TrainState, learning_rate_schedule
+
+if TYPE_CHECKING:
+    from itae_jax.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +66,29 @@ _FACTS = {"epoch": int, "used": int, "loss_sum": float, "loss_count": int, "imag
 
 
 class Training:
-    """A training of a `Trainer`, from the start or the newest checkpoint to the end."""
+    """A training of a `Trainer`, from the start or the newest checkpoint to the end.
 
-    def __init__(self, trainer, config, images, seeds, checkpoints, stop):
+    Args:
+      trainer: whose compiled steps are taken.
+      config: the trainer's.
+      images: N x H x W x C uint8, at least a batch of them.
+      seeds: decide initialisation, order and all random draws.
+      checkpoints: where the state is kept, and gone on from; None: nowhere.
+      stop: of a signal, which is looked at after each call to the devices.
+
+    Raises:
+      RequestError: the checkpoint was begun with other images.
+    """
+
+    def __init__(
+        self,
+        trainer: "Trainer",
+        config: TrainConfig,
+        images: Images,
+        seeds: tuple[int, ...],
+        checkpoints: Checkpoints | None,
+        stop: Stop,
+    ):
         self._trainer, self._config, self._images, self._seeds = trainer, config, images, seeds
         self._checkpoints, self._stop = checkpoints, stop
         self._steps_per_epoch = len(images) // config.batch_size
@@ -78,7 +104,12 @@ class Training:
         if self._state is None:
             self._state = trainer.initial_state(seeds)
 
-    def run(self, on_report, report_every: int) -> TrainState:
+    def run(self, on_report: Callable[[Report, TrainState], None], report_every: int) -> TrainState:
+        """Trains to the end; see `Trainer.train` for the arguments and what is raised.
+
+        Raises:
+          KeyboardInterrupt: a signal came; the state is saved.
+        """
         per_call, epochs = self._trainer.steps_per_call, self._config.epochs
         report_every = report_every or math.ceil(per_call / self._steps_per_epoch)
         pending: list[_Batch] = []

@@ -1,9 +1,12 @@
 """What is published of measured rows, and the commands of the reduced experiments."""
 
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conftest import training_tiny_networks
 
 from itae_jax import arguments, results, variants
 from itae_jax.config import Experiment
@@ -147,6 +150,60 @@ def test_reduced_covers_every_table_and_figure_of_the_paper():
 
     files = {one.file for one in reduced.REDUCED.values()}
     assert files == {path.stem for path in EXPERIMENTS.glob("[tf]*_*.py")}
+
+
+def write_bench(path, **ours):
+    """A file of `itae bench`: our seconds of each task at width 16, where PyTorch's best is 0.1."""
+    timings = [
+        {"task": task, "width": 16, "contender": name, "seconds": seconds, "images_per_second": 32 / seconds}
+        for task, itae in ours.items()
+        for name, seconds in (("itae_jax", itae), ("torch eager", 0.2), ("torch compile", 0.1))
+    ]
+    environment = {"device": "2 x CPU", "versions": {"jax": "0", "torch": "2"}, "commit": "0123"}
+    settings = {"batch_size": 32, "image": [32, 32, 3], "transform": "gray+rotate", "dtype": "float32"}
+    path.write_text(json.dumps({"environment": environment, "settings": settings, "timings": timings}))
+
+
+def test_speed_is_told_over_all_measurements_of_a_device(tmp_path):
+    import publish_speed
+
+    write_bench(tmp_path / "bench_network_cpu.json", training=0.15, scoring=0.11)
+    told = "Speed on 2 x CPU, float32, our time over PyTorch's best"
+    expected = f"{told}: training 1.50 at width 16; scoring 1.10 at width 16."
+    assert publish_speed.speed_line(tmp_path) == ["", expected]
+    write_bench(tmp_path / "bench_network_cpu_again.json", training=0.12, scoring=0.11)
+    expected = f"{told} (2 measurements): training 1.20 to 1.50 at width 16; scoring 1.10 at width 16."
+    assert publish_speed.speed_line(tmp_path) == ["", expected]
+    page = "\n".join(publish_speed.sections(tmp_path))
+    assert "| training | 16 | itae_jax | 32 | 0.1500 | 213 |" in page
+    assert "| training | 16 | 1.20 |" in page
+    assert "On a GPU or TPU nothing has been measured yet." in page
+
+
+def test_layers_are_computed_alike_in_both_ways():
+    import layers
+
+    rng = np.random.default_rng(0)
+    for case in layers.cases()[::5]:  # one of each kind
+        arrays = [rng.standard_normal(shape, np.float32) for shape in case.shapes]
+        expected = np.asarray(case.xla(*arrays))
+        difference = np.abs(np.asarray(case.ours(*arrays)) - expected).max()
+        assert difference < 1e-5 * np.abs(expected).max()
+        assert set(layers.measure(case, 1, 1e-6)) == {"layer", "xla_ms", "ours_ms"}
+
+
+def test_what_is_measured_of_several_devices_is_of_one_training(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")  # which the import changes
+    import scaling
+
+    monkeypatch.setattr(scaling, "STEPS", 5)
+    with training_tiny_networks():
+        alone = scaling.losses(1, "float64")
+        found = scaling.difference(2, "float64", alone)
+    assert len(alone) == 5
+    assert len(set(alone)) == 5
+    assert found["devices"] == 2
+    assert found["first"] <= found["largest"] < 1e-9
 
 
 def test_later_options_prevail_and_unknown_names_are_refused():

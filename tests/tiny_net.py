@@ -21,6 +21,6 @@ class TinyNet(nn.Module):
         return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x))
 
 
-def build(config, channels, dtype, axis=None):
+def build(config, out_channels, dtype, axis_name=None):
     """In the place of `models.build`."""
-    return TinyNet(channels, dtype, axis, config.width)
+    return TinyNet(out_channels, dtype, axis_name, config.width)

@@ -1,14 +1,9 @@
 """The 3x3 convolution and the halving by maxima, and what makes them fast on XLA's CPU backend.
 
-On a GPU or TPU each is one call of XLA's. On the CPU backend some cases are slow there and are computed
-otherwise. Measured on one core of an AMD EPYC with AVX2, float32, 16 images:
-
-  maps of 4x4 and smaller      XLA's convolution falls to 2 GFLOP/s on 2x2; as patches times matrix 45
-  weight gradient              XLA's 16 to 32 GFLOP/s; as three products of rows 24 to 61
-  1 to 16 channels at 32x32    XLA's 1.1 to 1.8 ms; as three products of rows 0.3 to 0.5 ms
-  16 to 3 channels at 32x32    XLA's 1.3 to 1.9 ms; as one product, shifted and added, 0.6 to 0.9 ms
-  weight gradient of 64 to 3   XLA's 8.6 ms; as one product with all nine shifts 4.0 ms
-  gradient of the maxima       XLA's 2.1 ms on 32x32x16, 10.8 ms on 32x32x64; by comparing 0.4 and 0.5 ms
+On a GPU or TPU each is one call of XLA's. On the CPU backend some cases are slow there, and are computed
+as products of matrices, or by comparing: maps of 4x4 and smaller, few channels on large maps, weight
+gradients, the gradient of the maxima. `experiments/layers.py` measures what each gains, and docs/results.md
+has the table.
 """
 
 from contextlib import AbstractContextManager

@@ -1,0 +1,125 @@
+"""Single layers on XLA's CPU backend, as XLA has them and as itae_jax/models/conv.py computes them.
+
+python experiments/layers.py --json experiments/results/layers_cpu.json     a minute, on one core
+
+The network's own cases at widths 16 and 64. Training has each forward, and backward for weights and maxima.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+IMAGES = 16
+# Of the input: side, channels in, channels out.
+CONVOLUTIONS = ((2, 128, 128), (4, 128, 128), (32, 1, 16), (32, 3, 16), (32, 16, 3))
+WEIGHT_GRADIENTS = ((4, 128, 128), (16, 64, 64), (32, 64, 64), (32, 64, 3))
+MAXIMA = ((32, 16), (32, 64))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A layer, computed in two ways of arrays of these shapes."""
+
+    name: str
+    xla: Callable
+    ours: Callable
+    shapes: tuple[tuple[int, ...], ...]
+
+
+def cases() -> list[Case]:
+    """All that is measured."""
+    from itae_jax.models import conv
+
+    found = []
+    for side, channels, features in CONVOLUTIONS:
+        shapes = (IMAGES, side, side, channels), (3, 3, channels, features)
+        name = f"convolution, {channels} to {features} channels, {side}x{side}"
+        found.append(Case(name, conv._convolve, conv._on_cpu, shapes))
+    for side, channels, features in WEIGHT_GRADIENTS:
+        shapes = (
+            (IMAGES, side, side, channels),
+            (3, 3, channels, features),
+            (IMAGES, side, side, features),
+        )
+        name = f"gradient of the weights, {channels} to {features} channels, {side}x{side}"
+        ways = (functools.partial(_weight_gradient, convolve) for convolve in (conv._convolve, conv._on_cpu))
+        found.append(Case(name, *ways, shapes))
+    for side, channels in MAXIMA:
+        shapes = (IMAGES, side, side, channels), (IMAGES, side // 2, side // 2, channels)
+        name = f"gradient of the maxima, {channels} channels, {side}x{side}"
+        ways = (functools.partial(_input_gradient, halve) for halve in (conv._maxima, conv._maxima_on_cpu))
+        found.append(Case(name, *ways, shapes))
+    return found
+
+
+def _weight_gradient(convolve, x, kernel, gradient):
+    import jax
+
+    return jax.vjp(lambda kernel: convolve(x, kernel), kernel)[1](gradient)[0]
+
+
+def _input_gradient(halve, x, gradient):
+    import jax
+
+    return jax.vjp(halve, x)[1](gradient)[0]
+
+
+def measure(case: Case, rounds: int, seconds: float) -> dict:
+    """Milliseconds of both ways, medians of rounds of so many seconds in which they take turns."""
+    import jax
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    arrays = [jax.device_put(rng.standard_normal(shape, np.float32)) for shape in case.shapes]
+    ways = {"xla": jax.jit(case.xla), "ours": jax.jit(case.ours)}
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    counts = {name: max(1, round(seconds / _seconds_a_call(way, arrays, 3))) for name, way in ways.items()}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            spent[name].append(_seconds_a_call(way, arrays, counts[name]))
+    medians = {f"{name}_ms": 1000 * statistics.median(values) for name, values in spent.items()}
+    return {"layer": case.name, **medians}
+
+
+def _seconds_a_call(way: Callable, arrays: list, count: int) -> float:
+    import jax
+
+    jax.block_until_ready(way(*arrays))
+    start = time.perf_counter()
+    for _ in range(count):
+        result = way(*arrays)
+    jax.block_until_ready(result)
+    return (time.perf_counter() - start) / count
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each way; default 7")
+    arguments = parser.parse_args()
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # before JAX counts the cores
+    from itae_jax.results import describe_environment
+
+    layers = []
+    for case in cases():
+        layers.append(measure(case, arguments.rounds, 0.2))
+        print("{layer}: XLA's {xla_ms:.3g} ms, ours {ours_ms:.3g} ms".format(**layers[-1]), flush=True)
+    settings = {"images": IMAGES, "dtype": "float32", "cores": 1, "rounds": arguments.rounds}
+    result = {"environment": describe_environment(), "settings": settings, "layers": layers}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
