@@ -37,7 +37,7 @@ def steps(out: Path, roots: dict[str, str], widths: str, more: list[str]) -> lis
     found = []
     for dtype in ("float32", "bfloat16"):
         json = out / f"bench_network_accelerator_{dtype}.json"
-        bench = ["bench", "--widths", widths, "--models", "2,4,8", "--dtype", dtype]
+        bench = ["bench", "--widths", widths, "--models", "2,4,8", "--scored-at-once", "256", "--dtype", dtype]
         found.append(Step([*bench, "--json", str(json), "--plot", str(json.with_suffix(".png"))], json))
     one_class = "cifar10", ["--classes", "7"]
     for name, classes in (one_class, ("cifar10", []), ("mnist", []), ("fashion_mnist", [])):

@@ -49,11 +49,10 @@ def bench_lines(path: Path) -> list[str]:
     environment, settings = result["environment"], result["settings"]
     versions = environment["versions"]
     torch = f", PyTorch {versions['torch']}" if "torch" in versions else ""
-    height, width, channels = settings["image"]
     lines = [
-        f"On {environment['device']}, jax {versions['jax']}{torch}, commit {environment['commit']}: batches of "
-        f"{settings['batch_size']} images of {height}x{width}x{channels}, {settings['transform']}, "
-        f"{settings['dtype']}. Median of the rounds; from `experiments/results/{path.name}`.",
+        f"On {environment['device']}, jax {versions['jax']}{torch}, commit {environment['commit']}: "
+        f"{bench_report.batches(settings)}, {settings['transform']}, {settings['dtype']}. Median of the "
+        f"rounds; from `experiments/results/{path.name}`.",
         "",
         "| task | width | contender | images a batch | seconds a batch | images/s | MiB on each device |",
         "| --- | --: | --- | --: | --: | --: | --: |",

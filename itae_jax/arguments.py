@@ -181,6 +181,12 @@ def build() -> argparse.ArgumentParser:
         help="of the network: time the training of N at once on each device, too",
     )
     bench.add_argument(
+        "--scored-at-once",
+        type=int,
+        metavar="N",
+        help="of the network: images in a batch of scoring; default 32",
+    )
+    bench.add_argument(
         "--dtype", choices=("float32", "bfloat16"), help="of the network's activations; default float32"
     )
     bench.add_argument("--json", type=Path, help="file to write the figures to")

@@ -55,23 +55,25 @@ def measure(
     say: Callable[[str], None] = lambda line: None,
     dtype: str = "float32",
     models_at_once: Sequence[int] = (),
+    scored_at_once: int = BATCH,
 ) -> dict:
     """Times training and scoring at each width; `say` is told what is being done.
 
     Args:
       rounds: how often every contender has its turn.
       models_at_once: numbers of networks that train side by side on each device, timed besides.
+      scored_at_once: images in a batch of scoring; one of training has always 32.
 
     Returns:
       {"environment": ..., "settings": ..., "floors": [...], "timings": [...]}, as
       `bench_report.write` puts it into a file.
     """
     timings, floors = [], []
-    makers_of = _makers(models_at_once, say)
+    makers_of = _makers(models_at_once, scored_at_once, say)
     speed = peak(dtype)
     for width in widths:
         for task, makers in makers_of.items():
-            floors.append(_floor(task, width, dtype, speed))
+            floors.append(_floor(task, width, BATCH if task == "training" else scored_at_once, speed))
             said = f"{task}, width {width}"
             say(f"{said}: compiling")
             rivals = [contender for make in makers for contender in make(width, dtype)]
@@ -86,6 +88,7 @@ def measure(
             "dtype": dtype,
             "rounds": rounds,
             "models_at_once": list(models_at_once),
+            "scored_at_once": scored_at_once,
         },
         "floors": floors,
         "timings": [
@@ -94,14 +97,19 @@ def measure(
     }
 
 
-def _makers(models_at_once: Sequence[int], say: Callable[[str], None]) -> dict[str, list[Callable]]:
+def _makers(
+    models_at_once: Sequence[int], scored_at_once: int, say: Callable[[str], None]
+) -> dict[str, list[Callable]]:
     """Of each task what makes its contenders: (width, dtype) -> contenders."""
-    training, scoring = [contenders.itae_training], [contenders.itae_scoring]
+    training, scoring = (
+        [contenders.itae_training],
+        [functools.partial(contenders.itae_scoring, scored_at_once)],
+    )
     if models_at_once:
         training.append(functools.partial(contenders.itae_models, models_at_once))
     if importlib.util.find_spec("torch"):
         training.append(contenders.torch_training)
-        scoring.append(contenders.torch_scoring)
+        scoring.append(functools.partial(contenders.torch_scoring, scored_at_once))
     else:
         say("PyTorch is not installed: no comparison (pip install torch==2.13.0 gives one)")
     return {"training": training, "scoring": scoring}
@@ -158,8 +166,8 @@ def operations(task: str, width: int, side: int = SIDE) -> float:
     return counted * (1 if task == "training" else transform.count)
 
 
-def _floor(task: str, width: int, dtype: str, speed: float) -> dict:
-    counted = BATCH * operations(task, width)
+def _floor(task: str, width: int, batch: int, speed: float) -> dict:
+    counted = batch * operations(task, width)
     return {"task": task, "width": width, "operations": counted, "peak": speed, "seconds": counted / speed}
 
 

@@ -32,6 +32,14 @@ def shares(result: dict) -> dict[tuple[str, int], float]:
     return {key: floor[key] / seconds for key, seconds in keys if key in floor}
 
 
+def batches(settings: dict) -> str:
+    """Of how many images a batch is, in words; one that is scored may be of others than one trained on."""
+    trained, scored = settings["batch_size"], settings.get("scored_at_once", settings["batch_size"])
+    height, width, channels = settings["image"]
+    own = f" ({scored} in scoring)" if scored != trained else ""
+    return f"batches of {trained}{own} images of {height}x{width}x{channels}"
+
+
 def table(result: dict) -> str:
     """One line a timing, our share of PyTorch's best time, and of the floor."""
     first = f"{'task':<9} {'width':>5}  {'contender':<27} {'images':>6}"
@@ -96,11 +104,7 @@ def plot(result: dict, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(fontsize=7, frameon=False, loc="lower left")
     settings, device = result["settings"], result["environment"]["device"]
-    height, width, _ = settings["image"]
-    figure.suptitle(
-        f"{device}, {settings['dtype']}, batches of {settings['batch_size']} images of {height}x{width}",
-        fontsize=9,
-    )
+    figure.suptitle(f"{device}, {settings['dtype']}, {batches(settings)}", fontsize=9)
     figure.savefig(path, dpi=150)
 
 

@@ -282,6 +282,7 @@ def _bench(arguments) -> int:
             say=say,
             dtype=arguments.dtype or "float32",
             models_at_once=arguments.models or (),
+            scored_at_once=arguments.scored_at_once or 32,
         )
         print(bench_report.table(result))
         if arguments.plot:
@@ -291,18 +292,25 @@ def _bench(arguments) -> int:
     return 0
 
 
+# What each thing that can be timed has options for, and the largest numbers that make sense.
+_BENCH_OPTIONS = {"network": ("widths", "models", "scored_at_once", "dtype", "plot"), "data": ("count",)}
+_BENCH_LIMITS = {"widths": 4096, "models": 1024, "scored_at_once": 2**20, "rounds": 10_000, "count": 10_000_000}
+
+
 def _check_bench(arguments) -> None:
     """Raises RequestError for options of the other thing that can be timed, and for numbers out of range."""
-    of_network = {name: getattr(arguments, name) for name in ("widths", "models", "dtype", "plot")}
-    others = of_network if arguments.what == "data" else {"count": arguments.count}
-    for name, value in others.items():
-        if value is not None:
-            raise RequestError(f"--{name} is not an option of itae bench {arguments.what}; leave it out")
-    for name, most in (("widths", 4096), ("models", 1024), ("rounds", 10_000), ("count", 10_000_000)):
+    (other,) = _BENCH_OPTIONS.keys() - {arguments.what}
+    for name in _BENCH_OPTIONS[other]:
+        if getattr(arguments, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise RequestError(
+                f"{option} is an option of itae bench {other}, not of {arguments.what}; leave it out"
+            )
+    for name, most in _BENCH_LIMITS.items():
         value = getattr(arguments, name)
         numbers = value if isinstance(value, list) else [] if value is None else [value]
         if not all(1 <= number <= most for number in numbers):
-            raise RequestError(f"--{name}: expected whole numbers from 1 up to {most}")
+            raise RequestError(f"--{name.replace('_', '-')}: expected whole numbers from 1 up to {most}")
 
 
 def _data_list(arguments) -> int:

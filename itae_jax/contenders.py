@@ -101,22 +101,22 @@ def _training_calls(run: Callable, state, rates_K: np.ndarray, images: np.ndarra
     return call
 
 
-def itae_scoring(width: int, dtype: str) -> list[Contender]:
+def itae_scoring(images_at_once: int, width: int, dtype: str) -> list[Contender]:
     """Our errors of the restorations from all T transforms, for each image."""
     trainer, model = _trainer(width, dtype)
     state = trainer.initial_state((0,))
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     restore = Partial(lambda variables, inputs: model.apply(variables, inputs), variables)
     transform = transforms.get(TRANSFORM)
-    batch = _images(BATCH)
-    options = {"batch_size": BATCH, "devices": trainer.devices}
+    batch = _images(images_at_once)
+    options = {"batch_size": images_at_once, "devices": trainer.devices}
 
     def call(batches):
         images = np.broadcast_to(batch, (batches, *batch.shape)).reshape(-1, *batch.shape[1:])
         evaluate.restoration_errors(restore, images, transform, **options)
 
     memory = evaluate.memory_bytes(restore, batch.shape[1:], transform, **options)
-    return [Contender("itae_jax", call, memory_bytes=memory)]
+    return [Contender("itae_jax", call, batch=images_at_once, memory_bytes=memory)]
 
 
 def _torch_models(width: int):
@@ -170,14 +170,14 @@ def torch_training(width: int, dtype: str) -> list[Contender]:
     return [contender(*way) for way in _torch_models(width)]
 
 
-def torch_scoring(width: int, dtype: str) -> list[Contender]:
+def torch_scoring(images_at_once: int, width: int, dtype: str) -> list[Contender]:
     """PyTorch's errors of the restorations from T inputs for each image."""
     import torch
 
     count = transforms.get(TRANSFORM).count
 
     def contender(name, network, layout, device):
-        targets = torch.rand(count * BATCH, CHANNELS, SIDE, SIDE).to(device, memory_format=layout)
+        targets = torch.rand(count * images_at_once, CHANNELS, SIDE, SIDE).to(device, memory_format=layout)
         inputs = targets.mean(1, keepdim=True)
 
         def call(batches):
@@ -187,6 +187,6 @@ def torch_scoring(width: int, dtype: str) -> list[Contender]:
                     errors = (network(inputs) - targets).abs().mean((1, 2, 3))
             errors.cpu()
 
-        return Contender(name, call)
+        return Contender(name, call, batch=images_at_once)
 
     return [contender(*way) for way in _torch_models(width)]

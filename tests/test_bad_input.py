@@ -184,6 +184,8 @@ COMMANDS = [
     (["bench", "--models", "2,0"], "--models", "from 1 up"),
     (["bench", "--count", "10"], "--count", "leave it out"),
     (["bench", "data", "--models", "2"], "--models", "leave it out"),
+    (["bench", "data", "--scored-at-once", "8"], "--scored-at-once", "leave it out"),
+    (["bench", "--scored-at-once", "0"], "--scored-at-once", "from 1 up"),
     (["bench", "data", "--dtype", "float32"], "--dtype", "leave it out"),
     (["bench", "data", "--count", "0"], "--count", "from 1 up"),
     (["bench", "--json", "no/such/bench.json"], "no/such", "cannot be written"),
