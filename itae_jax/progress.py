@@ -46,7 +46,7 @@ class FitProgress(_Progress):
 
     def start(self, epochs: int) -> None:
         """A training of so many epochs begins."""
-        self._epochs, self._tenth, self._first = epochs, 0, None
+        self._epochs, self._tenth, self._pace = epochs, 0, _Pace(epochs)
         self._task = self._bar.add_task("compiling", total=epochs, loss=float("nan"), rate=0.0)
         if not self._console.is_terminal:
             self.say("compiling, half a minute or more")
@@ -54,19 +54,33 @@ class FitProgress(_Progress):
     def epoch(self, epoch: int, loss: float, rate: float) -> None:
         """So many epochs are done."""
         self._bar.update(self._task, completed=epoch, description="training", loss=loss, rate=rate)
-        now = time.monotonic()
-        self._first = self._first or (epoch, now)
+        left = self._pace.left(epoch)
         tenth = 10 * epoch // self._epochs
         if not self._console.is_terminal and tenth != self._tenth:
             self._tenth = tenth
-            first, start = self._first  # compiling lies before it
-            left = (now - start) / max(1, epoch - first) * (self._epochs - epoch)
-            told = f"  {_minutes(left)} left" if first < epoch < self._epochs else ""
-            self.say(f"epoch {epoch}/{self._epochs}  loss {loss:.4f}  rate {rate:.4g}{told}")
+            self.say(f"epoch {epoch}/{self._epochs}  loss {loss:.4f}  rate {rate:.4g}{left}")
+
+
+class _Pace:
+    """How long the rest takes, by how long it took since the first call: compiling lies before that."""
+
+    def __init__(self, total: int):
+        self._total, self._first = total, None
+
+    def left(self, done: int) -> str:
+        """In words, with what sets it off from those before it; empty where it is not known."""
+        now = time.monotonic()
+        self._first = self._first or (done, now)
+        first, start = self._first
+        if not first < done < self._total:
+            return ""
+        return f"  {_minutes((now - start) / (done - first) * (self._total - done))} left"
 
 
 def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class SweepProgress(_Progress):
@@ -79,6 +93,7 @@ class SweepProgress(_Progress):
     def start(self, jobs: int, epochs: int) -> None:
         """So many trainings of so many epochs follow."""
         self._jobs, self._epochs, self._done, self._tenth = jobs, epochs, 0, 0
+        self._pace = _Pace(jobs * epochs)
         self._task = self._bar.add_task("compiling", total=jobs * epochs, loss=float("nan"), rate=0.0)
         if not self._console.is_terminal:
             trainings = "one training" if jobs == 1 else f"{jobs} trainings"
@@ -86,9 +101,11 @@ class SweepProgress(_Progress):
 
     def epoch(self, name: str, seed: int, epoch: int, loss: float, rate: float) -> None:
         """The training of class `name` has done `epoch` epochs."""
+        done = self._done * self._epochs + epoch
+        left = self._pace.left(done)
         self._bar.update(
             self._task,
-            completed=self._done * self._epochs + epoch,
+            completed=done,
             description=f"class {name}, seed {seed}",
             loss=loss,
             rate=rate,
@@ -98,7 +115,7 @@ class SweepProgress(_Progress):
             self._tenth = tenth
             self.say(
                 f"{self._done + 1}/{self._jobs}  class {name}  seed {seed}  epoch {epoch}/{self._epochs}  "
-                f"loss {loss:.4f}  rate {rate:.4g}"
+                f"loss {loss:.4f}  rate {rate:.4g}{left}"
             )
 
     def finished(self, row: dict[str, str]) -> None:

@@ -1,0 +1,56 @@
+"""What is told while trainings go on, where there is no terminal: a line for every tenth, and the time left."""
+
+import pytest
+
+from itae_jax import progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that tests set: clock.now, in seconds."""
+
+    class Clock:
+        now = 1000.0
+
+    monkeypatch.setattr(progress.time, "monotonic", lambda: Clock.now)
+    return Clock
+
+
+def test_a_sweep_tells_how_long_all_of_it_still_takes(clock, capsys):
+    row = {"auroc": "0.5", "note": "", "train_seconds": "", "normal_class_name": "cat", "seed": "0"}
+    with progress.SweepProgress() as bar:
+        bar.start(2, 20)
+        for epoch in range(1, 21):
+            clock.now += 300 if epoch == 1 else 60  # the first one compiles
+            bar.epoch("cat", 0, epoch, 0.5, 0.1)
+        bar.finished(row)
+        for epoch in range(1, 21):
+            clock.now += 60
+            bar.epoch("dog", 0, epoch, 0.5, 0.1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 trainings of 20 epochs; compiling first, half a minute or more"
+    assert lines[1] == "1/2  class cat  seed 0  epoch 2/20  loss 0.5000  rate 0.1  38 min left"
+    assert lines[10] == "1/2  class cat  seed 0  epoch 20/20  loss 0.5000  rate 0.1  20 min left"
+    assert lines[11] == "class cat  seed 0  AUROC 0.5000"
+    assert lines[20] == "2/2  class dog  seed 0  epoch 18/20  loss 0.5000  rate 0.1  2 min left"
+    assert lines[21] == "2/2  class dog  seed 0  epoch 20/20  loss 0.5000  rate 0.1"
+    assert len(lines) == 22
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(1, "4 s left"), (30, "2 min left"), (3600, "4.0 h left"), (0, "0 s left")]
+)
+def test_the_time_left_is_in_units_that_suit_it(seconds, told, clock, capsys):
+    with progress.FitProgress() as bar:
+        bar.start(6)
+        for epoch in (1, 2):
+            clock.now += seconds
+            bar.epoch(epoch, 0.5, 0.1)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"  {told}")
+
+
+def test_one_epoch_alone_tells_no_time(clock, capsys):
+    with progress.SweepProgress() as bar:
+        bar.start(1, 1)
+        bar.epoch("cat", 0, 1, 0.5, 0.1)
+    assert "left" not in capsys.readouterr().out
