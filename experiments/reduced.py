@@ -33,12 +33,14 @@ class Reduced:
       data: whose directory is `data.root`; an option of the command line.
       settings: for --set.
       options: more of `itae run`.
+      reused: the names of others; what they have trained alike is taken from them.
     """
 
     file: str
     data: str
     settings: tuple[str, ...]
     options: tuple[str, ...] = ()
+    reused: tuple[str, ...] = ()
 
 
 REDUCED = {
@@ -62,15 +64,25 @@ REDUCED = {
         "shanghaitech",
         (*_SMALL, "data.image_size=64", "data.limit_train=5000", "train.epochs=2"),
     ),
-    "table4": Reduced("table4_transforms", "cifar10", _RGB, ("--classes", _FIRST_FOUR)),
-    "table5": Reduced("table5_losses", "cifar10", _RGB, ("--classes", _FIRST_FOUR)),
-    "table6": Reduced("table6_stability", "data", _GREY),
+    "table4": Reduced(
+        "table4_transforms",
+        "cifar10",
+        _RGB,
+        ("--classes", _FIRST_FOUR),
+        reused=("table1_cifar10", "table1_cifar10_ae"),
+    ),
+    "table5": Reduced("table5_losses", "cifar10", _RGB, ("--classes", _FIRST_FOUR), reused=("table1_cifar10",)),
+    "table6": Reduced("table6_stability", "data", _GREY, reused=("table1_mnist",)),
     "figure3": Reduced("figure3_efficiency", "cifar10", (*_SMALL, "train.epochs=10"), ("--classes", "7")),
     "figure4": Reduced(
         "figure4_curves", "data", (*_SMALL, "train.epochs=20", "evaluate.every_epochs=2"), ("--classes", "7")
     ),
-    "figure5_mnist": Reduced("figure5_restorations", "data", _GREY, ("--variants", "mnist")),
-    "figure7_cifar10": Reduced("figure5_restorations", "cifar10", _RGB, ("--variants", "cifar10")),
+    "figure5_mnist": Reduced(
+        "figure5_restorations", "data", _GREY, ("--variants", "mnist"), reused=("table1_mnist",)
+    ),
+    "figure7_cifar10": Reduced(
+        "figure5_restorations", "cifar10", _RGB, ("--variants", "cifar10"), reused=("table1_cifar10",)
+    ),
     "figure6": Reduced("figure6_error_maps", "mvtec", (*_NETWORK, "data.image_size=64", "train.epochs=30")),
 }
 _ROOTS = {
@@ -87,7 +99,9 @@ def command(name: str, root: str, out: Path, more: list[str]) -> list[str]:
     reduced = REDUCED[name]
     settings = [*reduced.settings, *([f"data.root={root}"] if root else [])]
     file = str(HERE / f"{reduced.file}.py")
-    return ["run", file, "--out", str(out / name), *reduced.options, "--set", *settings, *more]
+    finished = [str(out / other) for other in reduced.reused if (out / other / "results.csv").exists()]
+    reuse = ["--reuse", *finished] if finished else []
+    return ["run", file, "--out", str(out / name), *reduced.options, *reuse, "--set", *settings, *more]
 
 
 def choose(words: list[str]) -> list[str]:

@@ -63,6 +63,15 @@ def build() -> argparse.ArgumentParser:
         "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="override config fields"
     )
     run.add_argument(
+        "--reuse",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=_path,
+        metavar="DIR",
+        help="take trainings from other runs, where they would be the same",
+    )
+    run.add_argument(
         "--profile", type=_path, metavar="DIR", help="record some steps for TensorBoard and Perfetto"
     )
     together = run.add_argument_group(

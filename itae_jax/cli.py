@@ -154,6 +154,7 @@ def _run_variant(experiment, out: Path, arguments, profile) -> int:
             bar,
             _paper_file(arguments.experiment, experiment.paper_table),
             profile,
+            arguments.reuse,
         )
     if not new and parallel.is_leader():
         print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from itae_jax import config, data, interrupt, measures, parallel, results
+from itae_jax import config, data, interrupt, measures, parallel, results, reuse
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
 from itae_jax.data import Images
@@ -47,6 +47,7 @@ def run(
     progress: Progress,
     paper_file: Path | None = None,
     profile: Profile | None = None,
+    reused: Sequence[Path] = (),
 ) -> tuple[list[dict[str, str]], int]:
     """Runs what is not finished yet of classes x seeds.
 
@@ -54,6 +55,7 @@ def run(
       classes: indices or names; all if None.
       paper_file: CSV file of the paper's numbers, copied into the run directory.
       profile: records some of the steps.
+      reused: directories of other runs, whose trainings are taken where they would be the same.
 
     Returns:
       All rows of results.csv that were asked for, and how many of them are new.
@@ -62,6 +64,7 @@ def run(
       RequestError: before anything is written, if the request cannot be carried out.
     """
     parallel.together(lambda: results.check_same_experiment(out, experiment))
+    others = parallel.together(lambda: reuse.read(reused) if parallel.is_leader() else [])
     dataset = data.load(experiment.data)
     chosen = dataset.trainable if classes is None else map(dataset.class_index, classes)
     jobs = list(dict.fromkeys((normal_class, seed) for normal_class in chosen for seed in seeds))
@@ -81,14 +84,17 @@ def run(
     method.trainer.after_call = profile and profile.after_call
     paper = _paper_rows(experiment, dataset, paper_file)
 
-    if not _todo(jobs, out):
+    missing = len(_todo(jobs, out))
+    if not missing:
         return _rows_of(jobs, out), 0
     with contextlib.ExitStack() as held:
         parallel.together(lambda: held.enter_context(results.begun(out, experiment)))
+        reuse.take(others, experiment, dataset.source, jobs, out, progress.say)
         todo = _todo(jobs, out)
         if paper:
             results.write_csv(out / "paper.csv", paper)
-        progress.start(len(todo), experiment.train.epochs)
+        if todo:
+            progress.start(len(todo), experiment.train.epochs)
         for normal_class, seed in todo:
             _Job(experiment, out, dataset, splits[normal_class], normal_class, seed, method, progress).run()
             results.add_unreadable(out / "unreadable.csv", dataset.unreadable)
@@ -96,7 +102,7 @@ def run(
                 raise KeyboardInterrupt
         if dataset.unreadable:
             progress.unreadable(results.read_csv(out / "unreadable.csv"), out / "unreadable.csv")
-    return _rows_of(jobs, out), len(todo)
+    return _rows_of(jobs, out), missing
 
 
 def _check_same_data(out: Path, source: str) -> None:

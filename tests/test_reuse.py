@@ -1,0 +1,114 @@
+"""A training that another run has done already is taken over, not repeated."""
+
+import pytest
+
+from itae_jax import cli, config, results, reuse
+from itae_jax.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("tiny_network")
+FILE = """
+from itae_jax.config import *
+
+def get_configs():
+    return {
+        name: Experiment(
+            name="another",
+            data=DataConfig(name="digits", image_size=16),
+            transform=TransformConfig(name=transform),
+        )
+        for name, transform in {"turned": "rotate", "plain": "identity"}.items()
+    }
+"""
+SETTINGS = ["--set", "compute.devices=1", "model.width=2", "train.epochs=2"]
+SETTINGS += ["data.limit_train=40", "data.limit_test=60"]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("experiments") / "another.py"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def first(file, tiny_network):
+    """A run of two classes by the one variant; tests leave it as it is."""
+    path = file.with_name("first.py")
+    path.write_text(FILE.replace("another", "first").replace(', "plain": "identity"', ""))
+    assert cli.main(["run", str(path), "--classes", "6,8", "--out", str(file.parent / "first"), *SETTINGS]) == 0
+    return file.parent / "first"
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The seeds of what is trained in the test."""
+    seeds, train = [], Trainer.train
+
+    def watched(self, images, seeds_of_one, *arguments):
+        seeds.append(seeds_of_one)
+        return train(self, images, seeds_of_one, *arguments)
+
+    monkeypatch.setattr(Trainer, "train", watched)
+    return seeds
+
+
+def run(file, out, first, *more):
+    command = ["run", str(file), "--out", str(out), "--classes", "6,7", "--reuse", str(first), *SETTINGS]
+    return cli.main([*command, *more])
+
+
+def test_what_would_be_the_same_is_taken_and_the_rest_is_trained(file, first, tmp_path, trained, capsys):
+    assert run(file, tmp_path / "out", first) == 0
+    assert trained == [(0, 7), (0, 6), (0, 7)]  # all but the first variant's 6
+    assert capsys.readouterr().out.count("taken from") == 1
+    theirs = results.read_results(first / "turned")[6, 0]
+    ours = results.read_results(tmp_path / "out" / "turned")[6, 0]
+    assert ours == theirs | {"experiment": "another"}
+    for name in ("scores.csv", "illustrations.npz"):
+        taken, original = (run / "turned" / "class_6" / "seed_0" / name for run in (tmp_path / "out", first))
+        assert taken.read_bytes() == original.read_bytes()
+    entries = [results.read_metrics(run / "turned" / "metrics.jsonl") for run in (tmp_path / "out", first)]
+    ours, theirs = ([entry for entry in of_run if entry["normal_class"] == 6] for of_run in entries)
+    assert ours == theirs
+    assert len(ours) == 2
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("other", "is_taken"),
+    [
+        ("name=other", True),
+        ("data.root=elsewhere", True),
+        ("compute.devices=2", True),
+        ("train.loss=l1", False),
+        ("data.limit_train=41", False),
+        ("evaluate.every_epochs=2", False),
+    ],
+)
+def test_what_would_be_another_result_is_not_taken(other, is_taken, first, tmp_path):
+    (one,) = reuse.read([first])
+    source = one.rows[0]["data_copy"]
+    experiment = config.override(one.experiment, [other])
+    reuse.take([one], experiment, source, [(6, 0), (7, 0)], tmp_path, lambda line: None)
+    assert list(results.read_results(tmp_path)) == ([(6, 0)] if is_taken else [])
+    reuse.take([one], one.experiment, "other data", [(8, 0)], tmp_path, lambda line: None)
+    assert (8, 0) not in results.read_results(tmp_path)
+
+
+def test_a_copy_that_was_cut_short_is_made_again(file, first, tmp_path, trained, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "add_result", lambda out, row: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(file, tmp_path, first, "--variants", "turned") == 130
+    (tmp_path / "turned" / "class_6" / "seed_0" / "scores.csv").write_text("half")
+    assert run(file, tmp_path, first, "--variants", "turned") == 0
+    assert trained == [(0, 7)]
+    ours, theirs = (path / "turned" / "class_6" / "seed_0" / "scores.csv" for path in (tmp_path, first))
+    assert ours.read_bytes() == theirs.read_bytes()
+    entries = results.read_metrics(tmp_path / "turned" / "metrics.jsonl")
+    assert [entry["epoch"] for entry in entries if entry["normal_class"] == 6] == [1, 2]
+
+
+def test_a_directory_without_results_is_refused_before_anything_is_written(file, tmp_path, capsys):
+    assert run(file, tmp_path / "out", tmp_path / "nowhere") == 2
+    assert "nowhere: no results.csv there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
