@@ -238,3 +238,40 @@ def build() -> argparse.ArgumentParser:
     check.add_argument("name", metavar="NAME", help="as in transform.name: gray+rotate, or module:attribute")
     check.set_defaults(call="transforms_check")
     return parser
+
+
+# Of each thing that `itae bench` times: its options and their defaults; and the largest sensible numbers.
+_BENCH_OPTIONS = {
+    "network": {
+        "widths": [16, 32, 64],
+        "models": [],
+        "scored_at_once": 32,
+        "dtype": "float32",
+        "plot": None,
+    },
+    "data": {"count": 2000},
+}
+_BENCH_LIMITS = {"widths": 4096, "models": 1024, "scored_at_once": 2**20, "rounds": 10_000, "count": 10_000_000}
+
+
+def check_bench(arguments: argparse.Namespace) -> None:
+    """Puts defaults in the place of what `itae bench` was not given.
+
+    Raises:
+      RequestError: an option of the other thing that can be timed, a number out of range or given twice.
+    """
+    for what, options in _BENCH_OPTIONS.items():
+        for name, default in options.items():
+            if getattr(arguments, name) is None:
+                setattr(arguments, name, default)
+            elif what != arguments.what:
+                raise RequestError(f"{_option(name)} is for itae bench {what} alone; leave it out")
+    for name, most in _BENCH_LIMITS.items():
+        value = getattr(arguments, name)
+        numbers = value if isinstance(value, list) else [value]
+        if not all(1 <= number <= most for number in numbers) or len(set(numbers)) < len(numbers):
+            raise RequestError(f"{_option(name)}: expected whole numbers from 1 up to {most}, each once")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -1,24 +1,20 @@
 """The `itae` command: reads arguments, calls the package, prints.
 
 Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of the program,
-130 interrupted.
+130 interrupted; 134 where XLA ends one of several processes because another was lost.
 """
 
 import argparse
-import contextlib
 import errno
 import shlex
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from itae_jax import interrupt, watch
 from itae_jax.arguments import build as build_parser
+from itae_jax.arguments import check_bench
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
 
-_SECONDS_TO_TELL = 2
 _RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -67,7 +63,7 @@ def _main(arguments: list[str] | None) -> int:
 
 
 def _run(arguments) -> int:
-    from itae_jax import parallel, variants
+    from itae_jax import parallel, processes, variants
 
     experiments = variants.load(arguments.experiment, arguments.set, arguments.variants)
     if not all(0 <= seed < 2**32 for seed in arguments.seeds or ()):
@@ -76,21 +72,22 @@ def _run(arguments) -> int:
     parallel.use_cpu_cores()
     if any(experiment.compute.deterministic == "yes" for experiment in experiments.values()):
         parallel.use_deterministic_operations()
-    with _own_files(arguments, out) as out:
+    given = arguments.coordinator, arguments.num_processes, arguments.process_id, arguments.distributed
+    with processes.taking_part(*given, out, lambda line: print(line, flush=True)) as out:
         parallel.keep_programs()
         return _run_variants(experiments, out, arguments)
 
 
 def _run_variants(experiments: dict, out: Path, arguments) -> int:
-    from itae_jax import parallel, profiling, report, variants
+    from itae_jax import processes, profiling, report, variants
 
     directories = variants.directories(out, experiments)
     profile = None
-    if arguments.profile and parallel.is_leader():
+    if arguments.profile and processes.is_leader():
         profile = profiling.Profile(arguments.profile)
     failed = 0
     for variant, experiment in experiments.items():
-        if variant and parallel.is_leader():
+        if variant and processes.is_leader():
             print(f"variant {variant}", flush=True)
         try:
             failed += _run_variant(experiment, directories[variant], arguments, profile)
@@ -98,7 +95,7 @@ def _run_variants(experiments: dict, out: Path, arguments) -> int:
             if profile:
                 profile.stop()
             variants.remember(out, experiments)
-    if parallel.is_leader():
+    if processes.is_leader():
         print(report.text_tables(report.read([out])), flush=True)
         print(f"report: {report.write([out])}")
         if profile:
@@ -107,45 +104,18 @@ def _run_variants(experiments: dict, out: Path, arguments) -> int:
                 if profile.is_written
                 else "profile: too few steps, none written"
             )
-    if failed and parallel.is_leader():
+    if failed and processes.is_leader():
         print(f"itae: {failed} trainings failed; see above", file=sys.stderr)
     return 1 if failed else 0
 
 
-@contextlib.contextmanager
-def _own_files(arguments, out: Path) -> Iterator[Path]:
-    """Where this process writes: of several, all but the first write to what is thrown away."""
-    from itae_jax import meeting, parallel
-
-    processes = arguments.coordinator, arguments.num_processes, arguments.process_id
-    if not arguments.distributed and processes == (None, None, None):
-        yield out
-        return
-    parallel.check_address(*processes)
-    if not arguments.distributed:
-        meeting.meet(*processes, lambda line: print(line, flush=True))
-    watch.start("this process" if arguments.process_id is None else f"process {arguments.process_id}")
-    parallel.join_processes(*processes)
-    try:
-        with interrupt.deferred_throughout(), tempfile.TemporaryDirectory(prefix="itae_") as scratch:
-            yield out if parallel.is_leader() else Path(scratch)
-    except KeyboardInterrupt:  # all of them, after the same step
-        parallel.part_processes()
-        raise
-    except RequestError:
-        if parallel.is_leader():
-            time.sleep(_SECONDS_TO_TELL)  # its end is the end of the others, who may have the same to tell
-        raise
-    parallel.part_processes()
-
-
 def _run_variant(experiment, out: Path, arguments, profile) -> int:
     """Runs one experiment; returns how many of its trainings failed."""
-    from itae_jax import parallel, progress
+    from itae_jax import processes, progress
     from itae_jax import run as sweep
     from itae_jax.results import FAILED
 
-    with progress.SweepProgress(quiet=not parallel.is_leader()) as bar:
+    with progress.SweepProgress(quiet=not processes.is_leader()) as bar:
         rows, new = sweep.run(
             experiment,
             out,
@@ -156,9 +126,9 @@ def _run_variant(experiment, out: Path, arguments, profile) -> int:
             profile,
             arguments.reuse,
         )
-    if not new and parallel.is_leader():
+    if not new and processes.is_leader():
         print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")
-    return parallel.from_leader(sum(row["note"].startswith(FAILED) for row in rows))
+    return processes.from_leader(sum(row["note"].startswith(FAILED) for row in rows))
 
 
 def _paper_file(experiment: Path, table: str) -> Path | None:
@@ -263,8 +233,9 @@ def _export(arguments) -> int:
 def _bench(arguments) -> int:
     from itae_jax import parallel
 
-    _check_bench(arguments)
+    check_bench(arguments)
     parallel.use_cpu_cores()
+    parallel.keep_programs()
     from itae_jax import bench, bench_data, bench_report
 
     def say(line):
@@ -274,16 +245,16 @@ def _bench(arguments) -> int:
         if path:
             bench_report.check_writable(path, option)
     if arguments.what == "data":
-        result = bench_data.measure(arguments.count or 2000, arguments.rounds, say)
+        result = bench_data.measure(arguments.count, arguments.rounds, say)
         print(bench_data.table(result))
     else:
         result = bench.measure(
-            arguments.widths or [16, 32, 64],
+            arguments.widths,
             rounds=arguments.rounds,
             say=say,
-            dtype=arguments.dtype or "float32",
-            models_at_once=arguments.models or (),
-            scored_at_once=arguments.scored_at_once or 32,
+            dtype=arguments.dtype,
+            models_at_once=arguments.models,
+            scored_at_once=arguments.scored_at_once,
         )
         print(bench_report.table(result))
         if arguments.plot:
@@ -291,27 +262,6 @@ def _bench(arguments) -> int:
     if arguments.json:
         bench_report.write(result, arguments.json)
     return 0
-
-
-# What each thing that can be timed has options for, and the largest numbers that make sense.
-_BENCH_OPTIONS = {"network": ("widths", "models", "scored_at_once", "dtype", "plot"), "data": ("count",)}
-_BENCH_LIMITS = {"widths": 4096, "models": 1024, "scored_at_once": 2**20, "rounds": 10_000, "count": 10_000_000}
-
-
-def _check_bench(arguments) -> None:
-    """Raises RequestError for options of the other thing that can be timed, and for numbers out of range."""
-    (other,) = _BENCH_OPTIONS.keys() - {arguments.what}
-    for name in _BENCH_OPTIONS[other]:
-        if getattr(arguments, name) is not None:
-            option = f"--{name.replace('_', '-')}"
-            raise RequestError(
-                f"{option} is an option of itae bench {other}, not of {arguments.what}; leave it out"
-            )
-    for name, most in _BENCH_LIMITS.items():
-        value = getattr(arguments, name)
-        numbers = value if isinstance(value, list) else [] if value is None else [value]
-        if not all(1 <= number <= most for number in numbers):
-            raise RequestError(f"--{name.replace('_', '-')}: expected whole numbers from 1 up to {most}")
 
 
 def _data_list(arguments) -> int:

@@ -1,16 +1,13 @@
-"""Many devices as one, of one process or of several: the only file that names pmap and jax.distributed.
+"""Many devices as one, of one process or of several: the only file that names pmap.
 
 A function written for a slice of a batch is mapped over the devices. Inside it `mean` averages over
 all slices and `example_indices` tells each image its place in the whole batch, so that random
 draws, and with them the result, do not depend on how many devices share the work.
 
-Processes take the same steps on the same batches, each on its own devices' slices of them. What has
-to be decided by one of them, the first decides: `from_leader`.
+Processes take the same steps on the same batches, each on its own devices' slices of them.
 """
 
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 
@@ -185,135 +182,6 @@ def example_indices(slice_size: int) -> jax.Array:
     return lax.axis_index(AXIS) * slice_size + jax.numpy.arange(slice_size, dtype="int32")
 
 
-def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Makes this process one of several that train together; has to come before JAX computes anything.
-
-    All None: found out from Slurm, a TPU pod or another cluster that JAX knows. Otherwise they have met
-    before (`meeting`): JAX does not tell well that one is missing.
-
-    Raises:
-      RequestError: the others cannot be found.
-    """
-    check_address(coordinator, num_processes, process_id)
-    jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM for itself
-    try:
-        jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            initialization_timeout=_SECONDS_TO_MEET,
-            heartbeat_timeout_seconds=_SECONDS_OF_SILENCE,
-            shutdown_timeout_seconds=_SECONDS_TO_PART,
-        )
-    except (ValueError, RuntimeError) as error:
-        why = str(error).splitlines()[0]
-        if coordinator is None and isinstance(error, ValueError):
-            raise RequestError(
-                f"--distributed: JAX finds no Slurm, TPU pod or other cluster that it knows here ({why}); give "
-                "--coordinator, --num-processes and --process-id instead"
-            ) from None
-        where = f"--coordinator {coordinator}" if coordinator else "--distributed"
-        raise RequestError(f"{where}: JAX cannot join the processes ({why})") from None
-    if len(jax.devices()) != jax.process_count() * jax.local_device_count():
-        raise RequestError("the processes do not have the same number of devices; give each as many")
-
-
-# How long processes wait for each other at the start and at the end, and until a silent one counts as lost.
-_SECONDS_TO_MEET = 120
-_SECONDS_TO_PART = 600
-_SECONDS_OF_SILENCE = 20
-
-
-def part_processes() -> None:
-    """Waits until all processes come to their end; from then on the end of one is no loss to the others."""
-    jax.distributed.shutdown()
-
-
-def check_address(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Raises RequestError for what can be no address of processes."""
-    given = [value is not None for value in (coordinator, num_processes, process_id)]
-    if any(given) and not all(given):
-        raise RequestError("--coordinator, --num-processes and --process-id: give all three, or --distributed")
-    if all(given):
-        host, _, port = coordinator.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise RequestError(f"--coordinator {coordinator}: expected HOST:PORT of process 0")
-        if num_processes < 1:
-            raise RequestError(f"--num-processes {num_processes}: expected a whole number from 1 up")
-        if not 0 <= process_id < num_processes:
-            raise RequestError(
-                f"--process-id {process_id} --num-processes {num_processes}: expected an id from 0 to "
-                f"{num_processes - 1}"
-            )
-
-
-def is_leader() -> bool:
-    """Whether this is the process that decides and writes: the first."""
-    return jax.process_index() == 0
-
-
-def from_leader(value):
-    """The first process's value, which JSON can hold, in all of them."""
-    if jax.process_count() == 1:
-        return value
-    return json.loads(_bytes_from_leader(json.dumps(value).encode()))
-
-
-def together(act: Callable):
-    """What `act` gives here; RequestError in all processes if it raises it in the first."""
-    failed, result = None, None
-    try:
-        result = act()
-    except RequestError as error:
-        failed = error
-    told = from_leader(failed and str(failed))
-    if told is not None and not is_leader():
-        raise RequestError(told)
-    if failed is not None:
-        raise failed
-    return result
-
-
-def arrays_from_leader(find: Callable[[], tuple | None], like) -> tuple | None:
-    """What `find` finds in the first process, in all of them: (tree, facts that JSON can hold) or None.
-
-    Args:
-      like: a tree of the same arrays or shapes.
-    """
-    if jax.process_count() == 1:
-        return find()
-    found = together(lambda: find() if is_leader() else None)
-    facts = from_leader(found and found[1])
-    if facts is None:
-        return None
-    leaves, structure = jax.tree.flatten(like)
-    mine = [np.asarray(leaf) for leaf in jax.tree.leaves(found[0])] if found else []
-    data = _bytes_from_leader(b"".join(leaf.tobytes() for leaf in mine))
-    arrays = []
-    for leaf in leaves:
-        size = int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize
-        arrays.append(np.frombuffer(data[:size], leaf.dtype).reshape(leaf.shape))
-        data = data[size:]
-    return jax.tree.unflatten(structure, arrays), facts
-
-
-def check_same(named: Callable[[], dict[str, str]]) -> None:
-    """Raises RequestError in all processes unless each named text is the same in all of them.
-
-    One process alone does not ask for them.
-    """
-    if jax.process_count() == 1:
-        return
-    from jax.experimental import multihost_utils
-
-    values = named()
-    digests = [np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8) for value in values.values()]
-    everywhere = multihost_utils.process_allgather(np.stack(digests))
-    for place, name in enumerate(values):
-        if (everywhere[:, place] != everywhere[0, place]).any():
-            raise RequestError(f"the processes do not have the same {name}; give all the same command and data")
-
-
 def any_of(flags: Sequence[bool], devices: Sequence[jax.Device]) -> jax.Array:
     """For each flag whether it is set in any process, as 0 or 1.
 
@@ -332,11 +200,3 @@ def is_any(flag: bool, devices: Sequence[jax.Device]) -> bool:
 @functools.cache
 def _maximum(devices: tuple[jax.Device, ...]) -> Callable:
     return jax.pmap(lambda row: lax.pmax(row, AXIS), axis_name=AXIS, out_axes=None, devices=devices)
-
-
-def _bytes_from_leader(data: bytes) -> bytes:
-    from jax.experimental import multihost_utils
-
-    size = int(multihost_utils.broadcast_one_to_all(np.array(len(data), np.int32)))
-    mine = data if is_leader() else bytes(size)
-    return multihost_utils.broadcast_one_to_all(np.frombuffer(mine, np.uint8)).tobytes()

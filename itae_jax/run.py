@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from itae_jax import config, data, interrupt, measures, parallel, results, reuse
+from itae_jax import config, data, interrupt, measures, parallel, processes, results, reuse
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import Experiment
 from itae_jax.data import Images
@@ -63,8 +63,8 @@ def run(
     Raises:
       RequestError: before anything is written, if the request cannot be carried out.
     """
-    parallel.together(lambda: results.check_same_experiment(out, experiment))
-    others = parallel.together(lambda: reuse.read(reused) if parallel.is_leader() else [])
+    processes.together(lambda: results.check_same_experiment(out, experiment))
+    others = processes.together(lambda: reuse.read(reused) if processes.is_leader() else [])
     dataset = data.load(experiment.data)
     chosen = dataset.trainable if classes is None else map(dataset.class_index, classes)
     jobs = list(dict.fromkeys((normal_class, seed) for normal_class in chosen for seed in seeds))
@@ -72,8 +72,8 @@ def run(
     splits = {normal_class: dataset.split(normal_class, *limits) for normal_class in dict(jobs)}
     for normal_class, split in splits.items():
         _check_split(split, dataset.class_names[normal_class], experiment)
-    parallel.together(lambda: _check_same_data(out, dataset.source))
-    parallel.check_same(
+    processes.together(lambda: _check_same_data(out, dataset.source))
+    processes.check_same(
         lambda: {
             "config": config.to_json(experiment),
             "classes and seeds": repr(jobs),
@@ -88,7 +88,7 @@ def run(
     if not missing:
         return _rows_of(jobs, out), 0
     with contextlib.ExitStack() as held:
-        parallel.together(lambda: held.enter_context(results.begun(out, experiment)))
+        processes.together(lambda: held.enter_context(results.begun(out, experiment)))
         reuse.take(others, experiment, dataset.source, jobs, out, progress.say)
         todo = _todo(jobs, out)
         if paper:
@@ -123,7 +123,7 @@ def _names_of(split: data.OneClassSplit) -> tuple:
 def _todo(jobs, out: Path) -> list[tuple[int, int]]:
     """The jobs that are not finished, as the first process finds them."""
     finished = results.read_results(out)
-    return [tuple(job) for job in parallel.from_leader([job for job in jobs if job not in finished])]
+    return [tuple(job) for job in processes.from_leader([job for job in jobs if job not in finished])]
 
 
 def _rows_of(jobs, out: Path) -> list[dict[str, str]]:
@@ -190,7 +190,7 @@ class _Job:
     def _fit(self, train_images: Images, test_images: Images) -> FittedITAE:
         """The method as an earlier run fitted it, if it came as far as that, or trained now."""
         state, settings = self.directory / "state", self.experiment.train
-        found = parallel.arrays_from_leader(lambda: self._read(state), self.method.fitted_shapes())
+        found = processes.arrays_from_leader(lambda: self._read(state), self.method.fitted_shapes())
         if found is not None:
             return self.method.fitted(*found)
         checkpoints = Checkpoints(
@@ -210,7 +210,7 @@ class _Job:
             metrics.add(entry)
 
         fitted = self.method.fit(train_images, (self.seed, self.normal_class), on_report, checkpoints)
-        if parallel.is_leader():
+        if processes.is_leader():
             fitted.save(state)
             checkpoints.remove()
         return fitted

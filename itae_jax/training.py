@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import numpy as np
 
-from itae_jax import parallel
+from itae_jax import parallel, processes
 from itae_jax.checkpoint import Checkpoints
 from itae_jax.config import TrainConfig
 from itae_jax.data.images import Images
@@ -162,7 +162,7 @@ class Training:
         mine = self._stop.requested, self._checkpoints.due()
         if jax.process_count() == 1:
             return mine
-        due_for_leader = mine[1] and parallel.is_leader()
+        due_for_leader = mine[1] and processes.is_leader()
         self._questions.append(parallel.any_of((mine[0], due_for_leader), self._trainer.devices))
         if len(self._questions) < self._trainer.calls_in_flight:
             return False, False
@@ -213,7 +213,7 @@ class Training:
 
     def _save(self) -> None:
         self._add_losses()
-        if self._step == self._saved or not parallel.is_leader():
+        if self._step == self._saved or not processes.is_leader():
             return
         facts = {
             "epoch": self._epoch,
@@ -229,7 +229,7 @@ class Training:
 
     def _restore(self) -> None:
         shapes = jax.eval_shape(self._trainer.pack, self._trainer.state_shapes())
-        found = parallel.arrays_from_leader(lambda: self._checkpoints.restore(shapes, _FACTS), shapes)
+        found = processes.arrays_from_leader(lambda: self._checkpoints.restore(shapes, _FACTS), shapes)
         if found is None:
             return
         arrays, facts = found

@@ -181,6 +181,7 @@ COMMANDS = [
     (["bench", "--widths", "wide"], "'wide'", "whole numbers like 0,1,2"),
     (["bench", "--rounds", "0"], "--rounds", "from 1 up"),
     (["bench", "--widths", "16,5000"], "--widths", "from 1 up to 4096"),
+    (["bench", "--widths", "16,16"], "--widths", "each once"),
     (["bench", "--models", "2,0"], "--models", "from 1 up"),
     (["bench", "--count", "10"], "--count", "leave it out"),
     (["bench", "data", "--models", "2"], "--models", "leave it out"),
