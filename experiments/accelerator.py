@@ -4,8 +4,9 @@ python experiments/accelerator.py --cifar10 DIR [--mnist DIR] [--fashion-mnist D
 
 First the speed, in float32 and bfloat16, beside PyTorch's where it is installed; then the paper's Table 1
 by its own schedule and width: one class of CIFAR-10, the others, MNIST, Fashion-MNIST. When the minutes
-are over, the training under way is saved, and the same command goes on from there. DIR is of TFDS or a
-folder tree {train,test}/<class>/. Further options are handed to `itae run`. Afterwards:
+are over, the training under way is saved, and the same command goes on from there; a measurement of speed
+that is cut off begins anew. DIR is of TFDS or a folder tree {train,test}/<class>/. Further options are
+handed to `itae run`. Afterwards:
 
 python experiments/publish.py OUT/table1_cifar10 ...      and OUT/*.json belong in experiments/results/
 """
@@ -35,10 +36,12 @@ class Step:
 def steps(out: Path, roots: dict[str, str], widths: str, more: list[str]) -> list[Step]:
     """All that is to be done, the most telling first; sets without a root are left out."""
     found = []
-    for dtype in ("float32", "bfloat16"):
-        json = out / f"bench_network_accelerator_{dtype}.json"
-        bench = ["bench", "--widths", widths, "--models", "2,4,8", "--scored-at-once", "256", "--dtype", dtype]
-        found.append(Step([*bench, "--json", str(json), "--plot", str(json.with_suffix(".png"))], json))
+    for width in reversed(widths.split(",")):
+        for dtype in ("float32", "bfloat16"):
+            json = out / f"bench_network_accelerator_{dtype}_{width}.json"
+            options = {"widths": width, "models": "2,4,8", "scored-at-once": "256", "dtype": dtype}
+            options |= {"json": str(json), "plot": str(json.with_suffix(".png"))}
+            found.append(Step(["bench", *(f"--{name}={value}" for name, value in options.items())], json))
     one_class = "cifar10", ["--classes", "7"]
     for name, classes in (one_class, ("cifar10", []), ("mnist", []), ("fashion_mnist", [])):
         if roots[name]:

@@ -2,7 +2,7 @@
 
 python experiments/layers.py --json experiments/results/layers_cpu.json     a minute, on one core
 
-The network's own cases at widths 16 and 64. Training has each forward, and backward for weights and maxima.
+Cases of the network at widths 16 and 64, forward and backward; and a step in a loop beside one by itself.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import json
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ IMAGES = 16
 CONVOLUTIONS = ((2, 128, 128), (4, 128, 128), (32, 1, 16), (32, 3, 16), (32, 16, 3))
 WEIGHT_GRADIENTS = ((4, 128, 128), (16, 64, 64), (32, 64, 64), (32, 64, 3))
 MAXIMA = ((32, 16), (32, 64))
+LOOP, STEPS = (32, 64), 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,17 @@ def cases() -> list[Case]:
         name = f"gradient of the maxima, {channels} channels, {side}x{side}"
         ways = (functools.partial(_input_gradient, halve) for halve in (conv._maxima, conv._maxima_on_cpu))
         found.append(Case(name, *ways, shapes))
+    side, channels = LOOP
+    shapes = (STEPS, IMAGES, side, side, channels), (3, 3, channels, channels)
+    found.append(
+        Case(
+            f"{STEPS} steps by the gradient of the weights, in a loop or one by one, {channels} to {channels} "
+            f"channels, {side}x{side}",
+            _in_a_loop,
+            _one_by_one,
+            shapes,
+        )
+    )
     return found
 
 
@@ -73,48 +84,69 @@ def _input_gradient(halve, x, gradient):
     return jax.vjp(halve, x)[1](gradient)[0]
 
 
-def measure(case: Case, rounds: int, seconds: float) -> dict:
-    """Milliseconds of both ways, medians of rounds of so many seconds in which they take turns."""
+def _gradient_step(kernel, x):
+    import jax
+    import jax.numpy as jnp
+
+    from itae_jax.models import conv
+
+    return kernel - 0.01 * jax.grad(lambda kernel: jnp.square(conv._convolve(x, kernel)).mean())(kernel)
+
+
+def _in_a_loop(x, kernel):
+    from jax import lax
+
+    return lax.scan(lambda kernel, x: (_gradient_step(kernel, x), None), kernel, x)[0]
+
+
+def _one_by_one(x, kernel):
+    for one in x:
+        kernel = _gradient_step(kernel, one)
+    return kernel
+
+
+def measure(case: Case, rounds: int) -> dict:
+    """Milliseconds of both ways, medians of turns of about a second."""
     import jax
     import numpy as np
 
+    from itae_jax import bench
+    from itae_jax.contenders import Contender
+
     rng = np.random.default_rng(0)
     arrays = [jax.device_put(rng.standard_normal(shape, np.float32)) for shape in case.shapes]
-    ways = {"xla": jax.jit(case.xla), "ours": jax.jit(case.ours)}
-    spent: dict[str, list[float]] = {name: [] for name in ways}
-    counts = {name: max(1, round(seconds / _seconds_a_call(way, arrays, 3))) for name, way in ways.items()}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            spent[name].append(_seconds_a_call(way, arrays, counts[name]))
-    medians = {f"{name}_ms": 1000 * statistics.median(values) for name, values in spent.items()}
+
+    def contender(name, way):
+        way = jax.jit(way)
+
+        def call(times):
+            for _ in range(times):
+                result = way(*arrays)
+            jax.block_until_ready(result)
+
+        return Contender(name, call)
+
+    seconds = bench.take_turns([contender("xla", case.xla), contender("ours", case.ours)], rounds)
+    medians = {f"{name}_ms": 1000 * statistics.median(values) for name, values in seconds.items()}
     return {"layer": case.name, **medians}
-
-
-def _seconds_a_call(way: Callable, arrays: list, count: int) -> float:
-    import jax
-
-    jax.block_until_ready(way(*arrays))
-    start = time.perf_counter()
-    for _ in range(count):
-        result = way(*arrays)
-    jax.block_until_ready(result)
-    return (time.perf_counter() - start) / count
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each way; default 7")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each way; default 5")
     arguments = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # before JAX counts the cores
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # before JAX counts the cores
+    from itae_jax import parallel
     from itae_jax.results import describe_environment
 
     layers = []
     for case in cases():
-        layers.append(measure(case, arguments.rounds, 0.2))
+        layers.append(measure(case, arguments.rounds))
         print("{layer}: XLA's {xla_ms:.3g} ms, ours {ours_ms:.3g} ms".format(**layers[-1]), flush=True)
-    settings = {"images": IMAGES, "dtype": "float32", "cores": 1, "rounds": arguments.rounds}
+    settings = {"images": IMAGES, "dtype": "float32", "cores": parallel.cpu_cores(), "rounds": arguments.rounds}
     result = {"environment": describe_environment(), "settings": settings, "layers": layers}
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -44,7 +44,7 @@ def _differences(differences: dict) -> list[str]:
         f"{settings['width']}, batches of {settings['batch_size']}, rate {settings['learning_rate']:g}, seed "
         f"{settings['seed']}. How far the losses are apart, relative to them:",
         "",
-        "| devices | dtype | after the first step | at most |",
+        "| devices | dtype | of the first step | at most |",
         "| --: | --- | --: | --: |",
         *(
             f"| {row['devices']} | {row['dtype']} | {row['first']:.1g} | {row['largest']:.1g} |"
@@ -87,7 +87,7 @@ def plan_lines(directory: Path) -> list[str]:
     found = [
         f"{_CLASSES} classes of about {_IMAGES:,} images are {images:,} images; {_EPOCHS} epochs at "
         f"width {width} and {side}x{side} take {operations / 1e9:.1f} GFLOP an image and step, as XLA counts "
-        f"(`experiments/results/{paths[0].name}`): {total / 1e18:,.0f} EFLOP for all ten trainings.",
+        f"(`experiments/results/{paths[0].name}`): {total / 1e18:,.1f} EFLOP for all ten trainings.",
         "",
         "| TFLOP/s that one sustains | "
         + " | ".join(f"hours on {n}" for n in _SHARES)

@@ -23,7 +23,8 @@ def speed_line(directory: Path) -> list[str]:
     measured: dict[str, dict[tuple[str, int], list[float]]] = {}
     for path in sorted(directory.glob("bench_network*.json")):
         result = json.loads(path.read_text())
-        on = f"{result['environment']['device']}, {result['settings']['dtype']}"
+        settings = result["settings"]
+        on = f"{result['environment']['device']}, {settings['dtype']}, {bench_report.batches(settings)}"
         for key, ratio in bench_report.ratios(result).items():
             measured.setdefault(on, {}).setdefault(key, []).append(ratio)
     lines = []
@@ -85,8 +86,8 @@ def layer_lines(path: Path) -> list[str]:
     result = json.loads(path.read_text())
     environment, settings = result["environment"], result["settings"]
     return [
-        "Single layers as XLA has them for CPUs, and as they are computed here "
-        f"(`itae_jax/models/conv.py`). On one core of {environment['device'].partition(' x ')[2]}, jax "
+        "Single layers as XLA has them for CPUs, and as they are computed here (`itae_jax/models/conv.py`). "
+        f"On {settings['cores']} core of {environment['device'].partition(' x ')[2]}, jax "
         f"{environment['versions']['jax']}, commit {environment['commit']}: {settings['images']} images, "
         f"{settings['dtype']}. Median of the rounds; from `experiments/results/{path.name}`.",
         "",

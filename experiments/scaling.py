@@ -14,8 +14,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -24,41 +25,37 @@ SIDES = (32, 64, 128, 256, 480)
 WIDTHS = (8, 16, 32, 64)
 DEVICES = (1, 2, 4, 8)
 FILES = (1000, 4000, 16000)
-BATCH, WIDTH, SIDE, TRANSFORM = 32, 8, 32, "gray+rotate"
+BATCH, WIDTH, SIDE = 32, 8, 32
 # Of the trainings whose losses are compared.
 DIGIT, DIGIT_SIDE, DIGIT_TRANSFORM, STEPS = 6, 16, "rotate", 20
 
 
-def step(side: int, width: int, devices: int, rounds: int) -> dict:
-    """Seconds of a training step of 32 images, bytes on each device, operations for each image."""
-    import jax
-    import numpy as np
+class Case(NamedTuple):
+    """A training step to be timed."""
 
-    from itae_jax import bench, models, parallel, transforms
-    from itae_jax.config import ComputeConfig, ModelConfig, TrainConfig
-    from itae_jax.trainer import Trainer
+    side: int
+    width: int
+    devices: int
 
-    model = models.build(ModelConfig(width=width), 3, "float32", parallel.AXIS)
-    compute = ComputeConfig(devices=devices, steps_per_call=1)
-    trainer = Trainer(model, transforms.get(TRANSFORM), (side, side, 3), TrainConfig(batch_size=BATCH), compute)
-    state, rates = trainer.initial_state((0,)), np.full(1, 0.1, np.float32)
-    images = np.random.default_rng(0).integers(0, 256, (1, BATCH, side, side, 3), np.uint8)
-    memory = trainer.memory_bytes(state, rates, images)
-    seconds = []
-    for number in range(rounds + 1):
-        start = time.perf_counter()
-        state, loss = trainer.run_steps(state, rates, images)
-        jax.block_until_ready((state, loss))
-        if number:  # the first one compiles
-            seconds.append(time.perf_counter() - start)
-    return {
-        "side": side,
-        "width": width,
-        "devices": devices,
-        "seconds": statistics.median(seconds),
-        "mib_a_device": None if memory is None else memory / 2**20,
-        "operations_an_image": bench.operations("training", width, side),
+
+def steps(cases: Sequence[Case], rounds: int) -> list[dict]:
+    """Of each case seconds of a training step of 32 images, MiB on each device, operations for each image."""
+    from itae_jax import bench, contenders
+
+    rivals = {
+        case: contenders.training(contenders.trainer(case.width, "float32", case.side, case.devices), str(case))
+        for case in cases
     }
+    seconds = bench.take_turns(list(rivals.values()), rounds)
+    return [
+        {
+            **case._asdict(),
+            "seconds": statistics.median(seconds[rival.name]),
+            "mib_a_device": None if rival.memory_bytes is None else rival.memory_bytes / 2**20,
+            "operations_an_image": bench.operations("training", case.width, case.side),
+        }
+        for case, rival in rivals.items()
+    ]
 
 
 def losses(devices: int, dtype: str) -> list[float]:
@@ -83,7 +80,7 @@ def losses(devices: int, dtype: str) -> list[float]:
 
 
 def difference(devices: int, dtype: str, alone: list[float]) -> dict:
-    """By how much, relatively, losses on so many devices leave those on one: after one step, and at most."""
+    """By how much, relatively, losses on so many devices leave those on one: of the first step, and at most."""
     several = losses(devices, dtype)
     apart = [abs(ours - its) / its for ours, its in zip(several, alone, strict=True)]
     return {"devices": devices, "dtype": dtype, "first": apart[0], "largest": max(apart)}
@@ -122,23 +119,25 @@ def read(count: int) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
-    parser.add_argument("--rounds", type=int, default=5, help="steps that are timed; default 5")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each case; default 5")
     parser.add_argument("--read", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.read:
         print(read(arguments.read))
         return 0
-    from itae_jax import bench, config, parallel
+    from itae_jax import bench, config, contenders, parallel
     from itae_jax.results import describe_environment
 
     usual = max(count for count in DEVICES if count <= parallel.cpu_cores())
-    cases = [(side, WIDTH, usual) for side in SIDES]
-    cases += [(SIDE, width, usual) for width in WIDTHS]
-    cases += [(SIDE, WIDTH, devices) for devices in DEVICES]
-    steps = []
-    for case in dict.fromkeys(cases):
-        steps.append(step(*case, arguments.rounds))
-        print(steps[-1], flush=True)
+    groups = (
+        [Case(SIDE, WIDTH, devices) for devices in DEVICES],
+        [Case(SIDE, width, usual) for width in WIDTHS if width != WIDTH],
+        [Case(side, WIDTH, usual) for side in SIDES if side != SIDE],
+    )
+    found = []
+    for cases in groups:  # those of one take turns
+        found += steps(cases, arguments.rounds)
+        print(*found[-len(cases) :], sep="\n", flush=True)
     differences = []
     for dtype in ("float32", "float64"):
         alone = losses(1, dtype)
@@ -149,12 +148,19 @@ def main() -> int:
         files.append({"files": count, "resident_mib": resident_mib(count)})
         print(files[-1], flush=True)
     environment = describe_environment() | {"cores": parallel.cpu_cores()}
-    settings = {"devices": usual, "batch_size": BATCH, "transform": TRANSFORM, "dtype": "float32", "seed": 0}
+    settings = {
+        "devices": usual,
+        "batch_size": BATCH,
+        "transform": contenders.TRANSFORM,
+        "dtype": "float32",
+        "rounds": arguments.rounds,
+        "seed": 0,
+    }
     imagenet = {"side": 128, "width": 64, "operations_an_image": bench.operations("training", 64, 128)}
     result = {
         "environment": environment,
         "settings": settings,
-        "steps": steps,
+        "steps": found,
         "differences": {
             "settings": {
                 "data": f"digits, class {DIGIT}",

@@ -9,7 +9,6 @@ both measured here: XLA counts the operations of the network as Table 10 has it.
 
 import dataclasses
 import functools
-import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -32,7 +31,7 @@ _LARGE_ELSEWHERE = 8192
 class Timing:
     """Seconds a batch of one contender: the median over rounds, and all of them.
 
-    `batch` is how many images that is.
+    `batch` is how many images that is, `memory_mib` what it takes on each device by XLA's account.
     """
 
     task: str
@@ -64,10 +63,16 @@ def measure(
       models_at_once: numbers of networks that train side by side on each device, timed besides.
       scored_at_once: images in a batch of scoring; one of training has always 32.
 
+    PyTorch takes part where it is installed and computes on the same kind of device as JAX.
+
     Returns:
       {"environment": ..., "settings": ..., "floors": [...], "timings": [...]}, as
       `bench_report.write` puts it into a file.
+
+    Raises:
+      RequestError: the devices cannot share `scored_at_once` images evenly.
     """
+    contenders.check_batch(scored_at_once)
     timings, floors = [], []
     makers_of = _makers(models_at_once, scored_at_once, say)
     speed = peak(dtype)
@@ -77,10 +82,10 @@ def measure(
             said = f"{task}, width {width}"
             say(f"{said}: compiling")
             rivals = [contender for make in makers for contender in make(width, dtype)]
-            seconds = _take_turns(rivals, rounds, lambda line, said=said: say(f"{said}: {line}"))
+            seconds = take_turns(rivals, rounds, lambda line, said=said: say(f"{said}: {line}"))
             timings += [_timing(task, width, rival, seconds[rival.name]) for rival in rivals]
     return {
-        "environment": describe_environment(),
+        "environment": describe_environment() | {"torch_device": contenders.torch_device()},
         "settings": {
             "batch_size": BATCH,
             "image": [SIDE, SIDE, CHANNELS],
@@ -107,16 +112,18 @@ def _makers(
     )
     if models_at_once:
         training.append(functools.partial(contenders.itae_models, models_at_once))
-    if importlib.util.find_spec("torch"):
+    if contenders.torch_device():
         training.append(contenders.torch_training)
         scoring.append(functools.partial(contenders.torch_scoring, scored_at_once))
     else:
-        say("PyTorch is not installed: no comparison (pip install torch==2.13.0 gives one)")
+        say(f"no comparison: PyTorch is not installed, or not for {jax.default_backend()}")
     return {"training": training, "scoring": scoring}
 
 
-def _take_turns(rivals: Sequence[Contender], rounds: int, say: Callable[[str], None]) -> dict[str, list[float]]:
-    """Seconds a batch in each round, by the contender's name."""
+def take_turns(
+    rivals: Sequence[Contender], rounds: int, say: Callable[[str], None] = lambda line: None
+) -> dict[str, list[float]]:
+    """Seconds a batch in each round, by the contender's name, which no two share."""
     batches = {rival.name: _batches_a_turn(rival) for rival in rivals}
     seconds: dict[str, list[float]] = {rival.name: [] for rival in rivals}
     for number in range(rounds):
@@ -132,9 +139,9 @@ def _timing(task: str, width: int, rival: Contender, rounds: list[float]) -> Tim
 
 
 def peak(dtype: str) -> float:
-    """Operations a second in a product of two large square matrices, on what one contender has."""
+    """Floating-point operations a second in a product of two large square matrices."""
     size = _LARGE.get(jax.default_backend(), _LARGE_ELSEWHERE)
-    matrix = jnp.ones((size, size), dtype)
+    matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(matrix, matrix))
     seconds = []
@@ -146,7 +153,10 @@ def peak(dtype: str) -> float:
 
 
 def operations(task: str, width: int, side: int = SIDE) -> float:
-    """What XLA counts for one image: of training forward and backward, of scoring all T passes."""
+    """Floating-point operations an image by XLA's count.
+
+    Of training forward and backward, of scoring all T passes.
+    """
     transform = transforms.get(TRANSFORM)
     model = models.build(ModelConfig(width=width), CHANNELS, "float32", None)
     images = jax.ShapeDtypeStruct((1, side, side, transform.out_channels(CHANNELS)), jnp.float32)
@@ -172,10 +182,14 @@ def _floor(task: str, width: int, batch: int, speed: float) -> dict:
 
 
 def _batches_a_turn(contender: Contender) -> int:
+    """As many as take about a second; with all compiled and prepared for them."""
     unit = contender.unit
-    contender.call(unit)  # compiles
     contender.call(unit)
-    return unit * max(1, round(_SECONDS_PER_TURN / _seconds_a_batch(contender, unit) / unit))
+    contender.call(unit)
+    batches = unit * max(1, round(_SECONDS_PER_TURN / _seconds_a_batch(contender, unit) / unit))
+    if batches > unit:
+        contender.call(batches)
+    return batches
 
 
 def _seconds_a_batch(contender: Contender, batches: int) -> float:

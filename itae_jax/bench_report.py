@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from itae_jax.errors import RequestError
+from itae_jax.errors import RequestError, writing
 
 # Images scored a second at width 64 on a GTX 1080 Ti, in 2019: the paper's Figure 3.
 PAPER = {"ITAE": 270, "GeoTrans": 35}
+_PICTURES = (".png", ".pdf", ".svg")
 
 
 def ratios(result: dict) -> dict[tuple[str, int], float]:
@@ -64,6 +65,7 @@ def table(result: dict) -> str:
 def plot(result: dict, path: Path) -> None:
     """Draws images/s of all contenders, a panel a task; the paper's speed as a line beside scoring."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     timings = result["timings"]
     tasks, widths, names = (
@@ -93,7 +95,9 @@ def plot(result: dict, path: Path) -> None:
             )
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-        axes.set_ylim(bottom=10 ** np.floor(np.log10(min(axes.get_ylim()[0], PAPER["ITAE"]))))
+        least, most = (function(*axes.get_ylim(), PAPER["ITAE"]) for function in (min, max))
+        axes.set_ylim(10 ** np.floor(np.log10(least)), 2 * most)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter("")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(widths, widths)
@@ -108,10 +112,20 @@ def plot(result: dict, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def check_writable(path: Path, option: str) -> None:
-    """Raises RequestError if there can be no file at `path`, given as `option`; asked before the long work."""
-    if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise RequestError(f"{option} {path}: cannot be written; name a file in a directory that is there")
+def check_files(json: Path | None, plot: Path | None) -> None:
+    """Raises RequestError if one of the files cannot be written; asked before the long work."""
+    if plot and plot.suffix.lower() not in _PICTURES:
+        raise RequestError(f"--plot {plot}: name a file that ends in {' or '.join(_PICTURES)}")
+    if json and plot and json.resolve() == plot.resolve():
+        raise RequestError(f"--json and --plot: {json}: name two files")
+    for option, path in (("--json", json), ("--plot", plot)):
+        if path is None:
+            continue
+        was_there = os.path.exists(path)
+        with writing(path, option):
+            path.open("ab").close()
+        if not was_there:
+            path.unlink()
 
 
 def write(result: dict, path: Path) -> None:

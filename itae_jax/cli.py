@@ -235,15 +235,14 @@ def _bench(arguments) -> int:
 
     check_bench(arguments)
     parallel.use_cpu_cores()
+    parallel.leave_memory_to_others()  # PyTorch computes in the same process
     parallel.keep_programs()
     from itae_jax import bench, bench_data, bench_report
 
     def say(line):
         print(line, flush=True)
 
-    for option, path in (("--json", arguments.json), ("--plot", arguments.plot)):
-        if path:
-            bench_report.check_writable(path, option)
+    bench_report.check_files(arguments.json, arguments.plot)
     if arguments.what == "data":
         result = bench_data.measure(arguments.count, arguments.rounds, say)
         print(bench_data.table(result))
@@ -257,10 +256,10 @@ def _bench(arguments) -> int:
             scored_at_once=arguments.scored_at_once,
         )
         print(bench_report.table(result))
-        if arguments.plot:
-            bench_report.plot(result, arguments.plot)
     if arguments.json:
         bench_report.write(result, arguments.json)
+    if arguments.plot:
+        bench_report.plot(result, arguments.plot)
     return 0
 
 

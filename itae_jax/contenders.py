@@ -5,6 +5,8 @@ float inputs that are erased already. On an accelerator each side has one.
 """
 
 import dataclasses
+import functools
+import importlib.util
 from collections.abc import Callable, Sequence
 
 import jax
@@ -14,6 +16,7 @@ from jax.tree_util import Partial
 
 from itae_jax import evaluate, models, parallel, transforms
 from itae_jax.config import ComputeConfig, ModelConfig, TrainConfig
+from itae_jax.errors import RequestError
 from itae_jax.train import TrainState
 from itae_jax.trainer import Trainer
 
@@ -35,46 +38,65 @@ class Contender:
     memory_bytes: int | None = None
 
 
-def _images(count: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, CHANNELS), np.uint8)
+def _images(count: int, side: int = SIDE) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, CHANNELS), np.uint8)
 
 
-def _trainer(width: int, dtype: str) -> tuple[Trainer, models.UNet]:
+def trainer(width: int, dtype: str, side: int = SIDE, devices: int | None = None) -> Trainer:
+    """Of a network of this width for colour images; on all CPU devices or one accelerator unless told."""
     model = models.build(ModelConfig(width=width), CHANNELS, dtype, parallel.AXIS)
-    config = TrainConfig(batch_size=BATCH)
-    shape = (SIDE, SIDE, CHANNELS)
-    compute = ComputeConfig(dtype=dtype, devices=0 if jax.default_backend() == "cpu" else 1)
-    return Trainer(model, transforms.get(TRANSFORM), shape, config, compute), model
+    compute = ComputeConfig(dtype=dtype, devices=_devices() if devices is None else devices)
+    shape = (side, side, CHANNELS)
+    return Trainer(model, transforms.get(TRANSFORM), shape, TrainConfig(batch_size=BATCH), compute)
+
+
+def check_batch(images_at_once: int) -> None:
+    """Raises RequestError for a batch that the devices cannot share evenly."""
+    devices = len(parallel.choose_devices(BATCH, _devices()))
+    if images_at_once % devices:
+        raise RequestError(
+            f"--scored-at-once {images_at_once}: shared by {devices} devices; name a multiple of their number"
+        )
+
+
+def _devices() -> int:
+    return 0 if jax.default_backend() == "cpu" else 1
 
 
 def itae_training(width: int, dtype: str) -> list[Contender]:
     """Our training step, as many in a call as a training has."""
-    trainer, _ = _trainer(width, dtype)
-    state = trainer.initial_state((0,))
-    images = np.stack([_images(BATCH)] * trainer.steps_per_call)
+    return [training(trainer(width, dtype), "itae_jax")]
+
+
+def training(trainer: Trainer, name: str) -> Contender:
+    """The steps of a trainer, from a state of its own."""
+    state, side = trainer.initial_state((0,)), trainer.image_shape[0]
+    images = np.stack([_images(BATCH, side)] * trainer.steps_per_call)
     rates = np.full(trainer.steps_per_call, 0.1, np.float32)
     call = _training_calls(trainer.run_steps, state, rates, images)
     memory = trainer.memory_bytes(state, rates, images)
-    return [Contender("itae_jax", call, trainer.steps_per_call, memory_bytes=memory)]
+    return Contender(name, call, trainer.steps_per_call, memory_bytes=memory)
 
 
 def itae_models(counts: Sequence[int], width: int, dtype: str) -> list[Contender]:
     """Training of several networks at once, each on images of its own, by one program mapped over them."""
-    trainer, _ = _trainer(width, dtype)
-    run, per_call = _mapped_over_models(trainer), trainer.steps_per_call
+    of_one = trainer(width, dtype)
+    run, per_call = _mapped_over_models(of_one), of_one.steps_per_call
     rates = np.full(per_call, 0.1, np.float32)
 
     def run_limited(*arguments):
         state, losses = run(*arguments, axis=2)
-        trainer.limit_calls(losses)
+        of_one.limit_calls(losses)
         return state, losses
 
     def contender(count):
-        state = _stacked([trainer.initial_state((0, number)) for number in range(count)], trainer.devices)
-        images = np.broadcast_to(_images(BATCH), (per_call, count, BATCH, SIDE, SIDE, CHANNELS))
+        state = _stacked([of_one.initial_state((0, number)) for number in range(count)], of_one.devices)
+        images = np.tile(_images(BATCH), (per_call, count, 1, 1, 1, 1))
         call = _training_calls(run_limited, state, rates, images)
         memory = run.memory_bytes(state, rates, images, axis=2)
-        return Contender(f"itae_jax, {count} models", call, per_call, count * BATCH, memory)
+        return Contender(
+            f"itae_jax, {count} model{'s' if count > 1 else ''}", call, per_call, count * BATCH, memory
+        )
 
     return [contender(count) for count in counts]
 
@@ -103,20 +125,35 @@ def _training_calls(run: Callable, state, rates_K: np.ndarray, images: np.ndarra
 
 def itae_scoring(images_at_once: int, width: int, dtype: str) -> list[Contender]:
     """Our errors of the restorations from all T transforms, for each image."""
-    trainer, model = _trainer(width, dtype)
-    state = trainer.initial_state((0,))
+    of_one = trainer(width, dtype)
+    state = of_one.initial_state((0,))
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    restore = Partial(lambda variables, inputs: model.apply(variables, inputs), variables)
+    restore = Partial(lambda variables, inputs: of_one.model.apply(variables, inputs), variables)
     transform = transforms.get(TRANSFORM)
     batch = _images(images_at_once)
-    options = {"batch_size": images_at_once, "devices": trainer.devices}
+    options = {"batch_size": images_at_once, "devices": of_one.devices}
+
+    @functools.cache
+    def images(batches):
+        return np.tile(batch, (batches, 1, 1, 1))
 
     def call(batches):
-        images = np.broadcast_to(batch, (batches, *batch.shape)).reshape(-1, *batch.shape[1:])
-        evaluate.restoration_errors(restore, images, transform, **options)
+        evaluate.restoration_errors(restore, images(batches), transform, **options)
 
     memory = evaluate.memory_bytes(restore, batch.shape[1:], transform, **options)
     return [Contender("itae_jax", call, batch=images_at_once, memory_bytes=memory)]
+
+
+def torch_device() -> str | None:
+    """What PyTorch computes on, of the kind that JAX does; None if it has none or is not installed."""
+    if not importlib.util.find_spec("torch"):
+        return None
+    import torch
+
+    backend = jax.default_backend()
+    if backend == "gpu":
+        return "cuda" if torch.cuda.is_available() else None
+    return "cpu" if backend == "cpu" else None
 
 
 def _torch_models(width: int):
@@ -125,7 +162,8 @@ def _torch_models(width: int):
 
     from itae_jax.models.torch_unet import TorchUNet
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device()
+    torch.backends.cudnn.benchmark = True  # XLA tries its algorithms, too
     ways = [
         ("eager", torch.contiguous_format),
         ("eager channels_last", torch.channels_last),

@@ -48,6 +48,13 @@ def deferred(wanted: bool = True) -> Iterator[Stop]:
 
 
 @contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM end the process at once, even where Python has no say."""
+    with _handled(signal.SIG_DFL):
+        yield
+
+
+@contextlib.contextmanager
 def deferred_throughout() -> Iterator[None]:
     """As `deferred`, over all that is done inside; `requested` tells."""
     global _outer

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from itae_jax.errors import RequestError
 
 SECONDS = 300
-_SECONDS_TO_TELL = 5.0  # within which who connects says who it is; for so long a refusal is told to latecomers
+_SECONDS_TO_TELL = 2.0  # within which who connects has to say who it is
+_SECONDS_FOR_LATECOMERS = 5.0  # in which a refusal is told to them, too
 _SECONDS_BETWEEN = 0.3
 _LONGEST_LINE = 600
 
@@ -41,10 +42,23 @@ def meet(
         told; process 0 cannot listen on the port; another process cannot reach it.
     """
     end = time.monotonic() + seconds
+    _check_host(address)
     if process_id == 0:
         _coordinate(address, num_processes, end, say)
     else:
         _join(address, num_processes, process_id, end)
+
+
+def _check_host(address: tuple[str, int]) -> None:
+    try:
+        socket.getaddrinfo(*address)
+    except (socket.gaierror, UnicodeError) as error:
+        if getattr(error, "errno", None) == socket.EAI_AGAIN:  # it may be known in a moment
+            return
+        why = getattr(error, "strerror", None) or "not a name of a host"
+        raise RequestError(
+            f"{_option(address)}: {why}; name a host that is known here, or its number"
+        ) from None
 
 
 def _coordinate(address: tuple[str, int], num_processes: int, end: float, say: Callable[[str], None]) -> None:
@@ -53,8 +67,8 @@ def _coordinate(address: tuple[str, int], num_processes: int, end: float, say: C
         listener = _listen(address[1])
     except OSError as error:
         raise RequestError(
-            f"{where}: process 0 cannot listen there ({os.strerror(error.errno)}); if another run or another "
-            "process 0 uses the port, name another one to all"
+            f"{where}: process 0 cannot listen there ({os.strerror(error.errno)}); stop what uses the port, or "
+            "name another one to all"
         ) from None
     connections: list[socket.socket] = []
     refused: str | None = f"{where}: process 0 was stopped while it waited; start all again"
@@ -68,7 +82,7 @@ def _coordinate(address: tuple[str, int], num_processes: int, end: float, say: C
             for connection in connections:
                 _dismiss(connection, refused)
         if refused:
-            latest = time.monotonic() + _SECONDS_TO_TELL
+            latest = time.monotonic() + _SECONDS_FOR_LATECOMERS
             while (connection := _accept(listener, latest)) is not None:
                 _dismiss(connection, refused)
             raise RequestError(refused)
@@ -95,7 +109,7 @@ def _wait_for_all(
             return _who_is_missing(where, _still_there(present), num_processes)
         connections.append(connection)
         match _receive(connection, min(end, time.monotonic() + _SECONDS_TO_TELL)):
-            case {"id": int(who), "of": int(many)}:
+            case {"id": int(who), "of": int(many)} if 0 < who < many and many is not True:
                 refused = _what_is_wrong(who, many, present, num_processes)
                 if refused:
                     return refused
@@ -157,13 +171,9 @@ def _join(address: tuple[str, int], num_processes: int, process_id: int, end: fl
                 match _receive(connection, end):
                     case {"refused": None}:
                         return
-                    case {"refused": str(refused)}:
+                    case {"refused": str(refused)} if refused.isprintable():
                         raise RequestError(refused)
-                why = "somebody listens there, but has not let this process in"
-        except (socket.gaierror, UnicodeError) as error:
-            why = getattr(error, "strerror", None) or "not a name of a host"
-            if getattr(error, "errno", None) != socket.EAI_AGAIN:
-                raise RequestError(f"{where}: {why}; name a host that is known here, or its number") from None
+                why = "somebody listens there, perhaps a run that has begun, but did not let this process in"
         except OSError as error:  # not there yet, or not reached
             why = error.strerror or str(error)
         time.sleep(_SECONDS_BETWEEN)

@@ -44,6 +44,14 @@ def keep_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "itae_jax"))
 
 
+def leave_memory_to_others() -> None:
+    """Takes a GPU's memory as it is needed, not most of it at once.
+
+    Has to come before JAX computes anything.
+    """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
 def use_deterministic_operations() -> None:
     """Leaves XLA's GPU backend only operations that give the same bits every time.
 

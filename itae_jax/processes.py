@@ -48,13 +48,21 @@ def taking_part(
       RequestError: the others are not found, or cannot train with this one.
     """
     address = check_address(coordinator, num_processes, process_id)
+    if address is not None and is_distributed:
+        raise RequestError("--distributed: is instead of --coordinator, --num-processes and --process-id")
     if address is None and not is_distributed:
         yield out
         return
     if address is not None:
         meeting.meet(address, num_processes, process_id, say)
-    watch.start("this process" if process_id is None else f"process {process_id}")
-    join(coordinator, num_processes, process_id)
+    name = "this process" if process_id is None else f"process {process_id}"
+    watch.start(f"{name}: the processes did not all join within {_SECONDS_TO_MEET} seconds; start all again")
+    with interrupt.at_once():  # JAX waits where Python handles no signals
+        join(coordinator, num_processes, process_id)
+    watch.tell(
+        f"{name}: another process of this run was lost, or this one was killed; start all of them again alike, "
+        "and the run goes on from its last checkpoint"
+    )
     try:
         _check_devices()
         with interrupt.deferred_throughout(), tempfile.TemporaryDirectory(prefix="itae_") as scratch:
@@ -121,9 +129,11 @@ def check_address(
     host, _, port = coordinator.rpartition(":")
     is_bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if is_bracketed else host
-    if not host or (":" in host) != is_bracketed or not port.isdecimal() or not 0 < int(port) < 2**16:
+    is_number = port.isascii() and port.isdecimal() and 0 < int(port) < 2**16
+    if not host or (":" in host) != is_bracketed or not is_number:
         raise RequestError(
-            f"--coordinator {coordinator}: expected HOST:PORT of process 0, an IPv6 address in brackets"
+            f"--coordinator {coordinator}: expected HOST:PORT of process 0, the port from 1 to 65535, an IPv6 "
+            "address in brackets"
         )
     if num_processes < 1:
         raise RequestError(f"--num-processes {num_processes}: expected a whole number from 1 up")

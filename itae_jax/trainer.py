@@ -21,7 +21,7 @@ from itae_jax.train import TrainState, make_optimiser, make_train_step, steps_in
 from itae_jax.training import Report, Training
 from itae_jax.transforms import Transform
 
-# A while loop makes weight gradients of convolutions 20 to 30 times slower on XLA's CPU backend;
+# A loop makes weight gradients of convolutions many times slower on XLA's CPU backend (experiments/layers.py);
 # elsewhere it removes the gap between the launches of small steps.
 _STEPS_PER_CALL = {"cpu": 1}
 _STEPS_PER_CALL_ELSEWHERE = 50
@@ -46,7 +46,7 @@ class Trainer:
     """
 
     def __init__(self, model, transform: Transform, image_shape, train: TrainConfig, compute: ComputeConfig):
-        self._model = model
+        self.model = model
         self._config = train
         self.dtype = parameter_dtype(compute.dtype)
         self.image_shape = tuple(image_shape)
@@ -63,14 +63,14 @@ class Trainer:
         self._steps = parallel.split_batch(
             self.pure_steps, self.devices, replicated_result=True, whole=2, donate=True
         )
-        # Three times faster to compile, same bits: many small random draws, run once a training.
+        # Much faster to compile, same bits: many small random draws, run once a training.
         options = {"xla_backend_optimization_level": 1} if self.devices[0].platform == "cpu" else None
         self._initialise = jax.jit(self._initial_state, compiler_options=options)
         self.is_finite = jax.jit(_all_finite)
 
     def _initial_state(self, key: jax.Array) -> TrainState:
         init_key, train_key = jax.random.split(key)
-        variables = self._model.init(init_key, jnp.zeros(self._input_shape, self.dtype))
+        variables = self.model.init(init_key, jnp.zeros(self._input_shape, self.dtype))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=variables["params"],

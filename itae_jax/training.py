@@ -49,8 +49,8 @@ def epoch_batches(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The images in an order drawn from (seeds, epoch), in batches; the last partial one is dropped.
 
-    Yields how many images of the order are used up after each batch, and the batch. A later call
-    with that number in `used` goes on with the batch after it.
+    Yields how many images of the order are used up after each batch, and the batch, B x H x W x C uint8.
+    A later call with that number in `used` goes on with the batch after it.
     """
     order = np.random.default_rng([*seeds, epoch]).permutation(len(images))
     place = np.argsort(order)

@@ -13,7 +13,14 @@ import tempfile
 import traceback
 from pathlib import Path
 
-_WATCHER = "import sys; sys.stdin.buffer.read(1) or sys.stderr.write(sys.argv[1])"
+# Told what to say, the last line counts, and by an empty one that all is well.
+_WATCHER = """
+import sys
+for line in sys.stdin:
+    if not line.strip():
+        sys.exit()
+sys.stderr.write(line)
+"""
 # In what is raised on CPUs by an exchange with a process that is gone; of NCCL nothing was seen yet.
 _WORDS_OF_LOSS = re.compile("gloo|connection (reset|closed) by peer|coordination service", re.IGNORECASE)
 _watched = None
@@ -22,15 +29,11 @@ _watched = None
 class _Watched:
     """This process, watched."""
 
-    def __init__(self, name: str):
+    def __init__(self):
         file, path = tempfile.mkstemp(prefix="itae_", suffix=".log")
         self.log = Path(path)
-        line = (
-            f"itae: {name}: another process of this run was lost, or this one was killed; start all of "
-            f"them again alike, and the run goes on from its last checkpoint (XLA's words: {path})\n"
-        )
         self._watcher = subprocess.Popen(
-            [sys.executable, "-Sc", _WATCHER, line], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-Sc", _WATCHER], stdin=subprocess.PIPE, start_new_session=True
         )
         sys.stdout.flush()
         sys.stderr.flush()
@@ -43,16 +46,27 @@ class _Watched:
             for descriptor, stream in zip(ours, (sys.stdout, sys.stderr), strict=True)
         )
 
+    def tell(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            self._watcher.stdin.write(f"itae: {line} (XLA's words: {self.log})\n".encode())
+            self._watcher.stdin.flush()
+
     def release(self) -> None:
         with contextlib.suppress(OSError):
-            self._watcher.communicate(b".")
+            self._watcher.communicate(b"\n")
         self.log.unlink(missing_ok=True)
 
 
-def start(name: str) -> None:
-    """From now on the end of this process without `leave` is told, by its name."""
+def start(line: str) -> None:
+    """From now on the end of this process without `leave` is told in this line."""
     global _watched
-    _watched = _Watched(name)
+    _watched = _Watched()
+    _watched.tell(line)
+
+
+def tell(line: str) -> None:
+    """From now on it is told in this line instead."""
+    _watched.tell(line)
 
 
 def fail(error: BaseException) -> None:
@@ -62,7 +76,7 @@ def fail(error: BaseException) -> None:
     """
     if _watched is None:
         return
-    if isinstance(error, RuntimeError) and _WORDS_OF_LOSS.search(str(error)):
+    if isinstance(error, (RuntimeError, ValueError)) and _WORDS_OF_LOSS.search(str(error)):
         os.write(2, "".join(traceback.format_exception(error)).encode())  # into the log
         os._exit(1)
     traceback.print_exception(error)

@@ -23,13 +23,30 @@ def test_operations_are_those_of_the_convolutions_and_little_more():
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # torch.compile's own
 def test_pytorch_eager_contenders_run():
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    pytest.importorskip("torch", reason="PyTorch is not installed")
     made = contenders.torch_training(2, "float32"), contenders.torch_scoring(8, 2, "float32")
     for rivals in made:
         for contender in rivals:
             if "compile" not in contender.name:  # takes a minute and a C++ compiler
                 contender.call(1)
-    assert torch.get_num_threads() >= 1
+                assert contender.batch == (32 if rivals is made[0] else 8)
+
+
+@pytest.mark.parametrize(
+    ("backend", "has_cuda", "device"),
+    [
+        ("cpu", False, "cpu"),
+        ("cpu", True, "cpu"),
+        ("gpu", True, "cuda"),
+        ("gpu", False, None),
+        ("tpu", True, None),
+    ],
+)
+def test_pytorch_is_compared_on_the_same_kind_of_device_alone(backend, has_cuda, device, monkeypatch):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    monkeypatch.setattr(contenders.jax, "default_backend", lambda: backend)
+    assert contenders.torch_device() == device
 
 
 def test_reading_is_timed_beside_bare_decoding():
@@ -49,12 +66,12 @@ def test_ratio_is_to_the_best_of_pytorch():
 
 
 def test_our_contenders_do_what_is_timed(monkeypatch, tmp_path, tiny_network):
-    monkeypatch.setattr(bench.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(contenders, "torch_device", lambda: None)
     monkeypatch.setattr(bench, "_SECONDS_PER_TURN", 0.0)
     said = []
     monkeypatch.setitem(bench._LARGE, "cpu", 64)
     result = bench.measure([2], rounds=2, say=said.append, models_at_once=[3], scored_at_once=8)
-    assert said[0].startswith("PyTorch is not installed: no comparison")
+    assert said[0].startswith("no comparison: PyTorch is not installed")
     assert [(timing["task"], timing["contender"]) for timing in result["timings"]] == [
         ("training", "itae_jax"),
         ("training", "itae_jax, 3 models"),
@@ -80,7 +97,7 @@ def test_our_contenders_do_what_is_timed(monkeypatch, tmp_path, tiny_network):
 
 
 def test_networks_that_train_at_once_are_trained_each_as_alone(tiny_network, rng):
-    trainer, _ = contenders._trainer(2, "float32")
+    trainer = contenders.trainer(2, "float32")
     run = contenders._mapped_over_models(trainer)
     images = rng.integers(0, 256, (3, 1, 2, 32, 32, 32, 3), np.uint8)  # steps, K, models, batch
     rates = np.full(1, 0.1, np.float32)

@@ -18,6 +18,7 @@ LONG = 30  # seconds in which all come, however busy the machine is
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(meeting, "_SECONDS_TO_TELL", 0.5)
+    monkeypatch.setattr(meeting, "_SECONDS_FOR_LATECOMERS", 0.1)
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_what_does_not_fit_is_told_to_all(second, line, come):
 
 
 def test_what_does_not_fit_is_told_to_those_who_come_a_little_later(come, monkeypatch):
-    monkeypatch.setattr(meeting, "_SECONDS_TO_TELL", 3.0)
+    monkeypatch.setattr(meeting, "_SECONDS_FOR_LATECOMERS", 3.0)
     early = come(0, 4), come(1, 4), come(1, 4)
     line = told(*early[1:])
     assert told(come(2, 4), come(3, 4), *early) == line
@@ -123,7 +124,11 @@ def test_one_that_left_is_waited_for(come, connect, option):
 
 
 @pytest.mark.parametrize(
-    "words", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff\xfe\n", b"[" * 5000, b'{"id": "x"}\n']
+    "words",
+    [
+        *(b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff\xfe\n", b"[" * 5000, b'{"id": "x"}\n', b"null\n"),
+        *(b'{"id": 7, "of": 2}\n', b'{"id": 0, "of": 2}\n', b'{"id": true, "of": true}\n'),
+    ],
 )
 def test_who_is_no_process_of_the_run_is_sent_away(words, come, connect):
     coordinator, stranger = come(0, 2), connect()
@@ -170,10 +175,11 @@ def test_who_is_waited_for_is_said(address):
     assert said == [f"waiting for the other 2 of 3 processes at localhost:{address[1]}"]
 
 
+@pytest.mark.parametrize("process_id", ["0", "1"])
 @pytest.mark.parametrize("host", ["nohost.invalid", "a" * 70, "..."])
-def test_a_host_that_is_unknown_is_refused(host, tmp_path, capsys):
+def test_a_host_that_is_unknown_is_refused(host, process_id, tmp_path, capsys):
     out = tmp_path / "out"
-    assert cli.main([*RUN, "--coordinator", f"{host}:1234", "--process-id", "1", "--out", str(out)]) == 2
+    assert cli.main([*RUN, "--coordinator", f"{host}:1234", "--process-id", process_id, "--out", str(out)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"itae: --coordinator {host}:1234: ")
     assert "name a host that is known here" in error

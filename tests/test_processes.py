@@ -140,17 +140,22 @@ def test_processes_with_another_command_are_refused_together(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("address", "number", "process_id", "more", "told"),
     [
-        (["--process-id", "0"], "give all three, or --distributed"),
-        (["--coordinator", "host", "--num-processes", "2", "--process-id", "0"], "expected HOST:PORT"),
-        (["--coordinator", "::1:80", "--num-processes", "2", "--process-id", "0"], "IPv6 address in brackets"),
-        (["--coordinator", "host:1", "--num-processes", "2", "--process-id", "2"], "an id from 0 to 1"),
-        (["--coordinator", "host:1", "--num-processes", "0", "--process-id", "0"], "a whole number from 1 up"),
+        (None, None, "0", [], "give all three, or --distributed"),
+        ("host", "2", "0", [], "expected HOST:PORT"),
+        ("host:65536", "2", "0", [], "from 1 to 65535"),
+        ("::1:80", "2", "0", [], "address in brackets"),
+        ("[::1:80", "2", "0", [], "address in brackets"),
+        ("host:1", "2", "2", [], "an id from 0 to 1"),
+        ("host:1", "0", "0", [], "a whole number from 1 up"),
+        ("host:1", "2", "0", ["--distributed"], "is instead of"),
     ],
 )
-def test_what_can_be_no_address_is_refused(arguments, told, tmp_path, capsys):
-    assert cli.main([*RUN, "--out", str(tmp_path / "out"), *arguments]) == 2
+def test_what_can_be_no_address_is_refused(address, number, process_id, more, told, tmp_path, capsys):
+    given = {"--coordinator": address, "--num-processes": number, "--process-id": process_id}
+    options = [word for option, value in given.items() if value is not None for word in (option, value)]
+    assert cli.main([*RUN, "--out", str(tmp_path / "out"), *options, *more]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -192,14 +197,16 @@ def test_a_training_that_diverges_fails_in_all_and_a_sweep_goes_on(tmp_path):
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        ("all-reduce failed: Read error: Connection reset by peer", "itae: process 0: another process of"),
-        ("out of memory", "RuntimeError: out of memory"),
-        ("RESOURCE_EXHAUSTED: in NCCL", "RuntimeError: RESOURCE_EXHAUSTED"),
-        ("Connection refused by the storage", "RuntimeError: Connection refused"),
+        (RuntimeError("all-reduce failed: Connection reset by peer"), "itae: process 0: lost (XLA's words: "),
+        (ValueError("all-reduce failed: [external/gloo/pair.cc:538]"), "itae: process 0: lost (XLA's words: "),
+        (RuntimeError("out of memory"), "RuntimeError: out of memory"),
+        (RuntimeError("RESOURCE_EXHAUSTED: in NCCL"), "RuntimeError: RESOURCE_EXHAUSTED"),
+        (RuntimeError("Connection refused by the storage"), "RuntimeError: Connection refused"),
+        (ConnectionResetError("Connection reset by peer"), "ConnectionResetError: Connection reset"),
     ],
 )
 def test_an_error_that_tells_of_a_lost_process_is_told_in_a_line_and_others_as_they_are(error, told):
-    source = f"from itae_jax import watch; watch.start('process 0'); watch.fail(RuntimeError({error!r}))"
+    source = f"from itae_jax import watch; watch.start('process 0: lost'); watch.fail({error!r})"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith(told)
