@@ -7,10 +7,9 @@ from itae_jax import bench_data, bench_report
 
 # Of XLA's CPU backend; what single layers gain is measured by layers.py.
 _CPU_LIMITS = """\
-What keeps the CPU from PyTorch's time: on one core alone the network takes nearly as long as PyTorch's,
-and most of its convolutions run at the speed of a matrix product. Two virtual devices at once are slowed
-down more than PyTorch's two threads, as XLA passes more memory between its operations, and by 36
-exchanges of batch statistics a step. Kept: small maps, images' few channels and weight gradients as
+What keeps the CPU from PyTorch's time, as far as profiles tell: two virtual devices at once are slowed down
+more than PyTorch's two threads, as XLA passes more memory between its operations, and by the exchanges of
+batch statistics, two for each of 18 layers. Kept: small maps, images' few channels and weight gradients as
 matrix products, gradients of maxima by comparing, one exchange for all gradients, one device a core.
 Tried without gain: convolutions as patches, rows or shifted products on all other maps, the four
 transforms one after the other, XLA's convolutions with one thread each, larger pages and thresholds of
