@@ -2,7 +2,8 @@
 
   itae run experiments/table6_stability.py --set data.root=DIR
 
-On several machines: --seeds 0,1,2,3,4 on one, the others on another, then itae report DIR1 DIR2.
+On several machines: --seeds 0,1,2,3,4 on one, the others on another, then itae report DIR1 DIR2. Seed 0 is
+Table 1's: --reuse DIR takes it from a run of table1_mnist.py.
 The paper's ten runs average 99.94 with an SD of 0.01 (GeoTrans: 84.33 and 5.22, of which Table 1
 takes the best run).
 """
