@@ -3,8 +3,9 @@
   itae run experiments/table4_transforms.py --set data.root=DIR
 
 Five variants, one network each for every class: the plain autoencoder (AE), and with scaling (S),
-graying (G), rotation (R), graying and rotation. AE+G+R is Table 1's ITAE: --reuse DIR takes it from a run of
-table1_cifar10.py, and AE from one with --set transform.name=identity. On several machines: --variants AE,AE+S on one, the others on another, then itae report DIR1 DIR2.
+graying (G), rotation (R), graying and rotation. AE+G+R is Table 1's ITAE: --reuse DIR takes it from a
+run of table1_cifar10.py, and AE from one with --set transform.name=identity. On several machines:
+--variants AE,AE+S on one, the others on another, then itae report DIR1 DIR2.
 The paper's averages are 59.3, 57.8, 65.6, 82.2 and 86.6; its cells of AE average 59.0, those of AE+G
 65.9, and its text says 58.8 for scaling. It does not say whether scaled images are brought back to
 their size; here they are.

@@ -3,8 +3,8 @@
   itae run experiments/table5_losses.py --set data.root=DIR
 
 Two trainings of each class, by l1 and by l2; each is scored by both errors in one pass, which gives the
-table's four columns. Those by l2 are Table 1's: --reuse DIR takes them from a run of table1_cifar10.py. The paper's cells average 79.00 (l1 to l1), 78.45 (l1 to l2), 81.45 (l2 to l2) and
-82.95 (l2 to l1, its choice).
+table's four columns. Those by l2 are Table 1's: --reuse DIR takes them from a run of table1_cifar10.py. The
+paper's cells average 79.00 (l1 to l1), 78.45 (l1 to l2), 81.45 (l2 to l2) and 82.95 (l2 to l1, its choice).
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig

@@ -175,10 +175,30 @@ def test_who_is_waited_for_is_said(address):
     assert said == [f"waiting for the other 2 of 3 processes at localhost:{address[1]}"]
 
 
+@pytest.fixture
+def unknown(monkeypatch):
+    """Sets the error of looking for a host, whatever network there is."""
+
+    def answer(number, line):
+        def look_up(*arguments, **options):
+            raise socket.gaierror(number, line)
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+    return answer
+
+
+def test_a_host_that_may_be_known_in_a_moment_is_looked_up_again(come, option, unknown):
+    unknown(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    assert told(come(1, 2, seconds=1)).startswith(f"{option}did not meet process 0 there (Temporary failure")
+
+
 @pytest.mark.parametrize("process_id", ["0", "1"])
 @pytest.mark.parametrize("host", ["nohost.invalid", "a" * 70, "..."])
-def test_a_host_that_is_unknown_is_refused(host, process_id, tmp_path, capsys):
+def test_a_host_that_is_unknown_is_refused(host, process_id, tmp_path, capsys, unknown):
     out = tmp_path / "out"
+    if host == "nohost.invalid":
+        unknown(socket.EAI_NONAME, "Name or service not known")
     assert cli.main([*RUN, "--coordinator", f"{host}:1234", "--process-id", process_id, "--out", str(out)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"itae: --coordinator {host}:1234: ")
