@@ -10,14 +10,8 @@ FILE = """
 from itae_jax.config import *
 
 def get_configs():
-    return {
-        name: Experiment(
-            name="another",
-            data=DataConfig(name="digits", image_size=16),
-            transform=TransformConfig(name=transform),
-        )
-        for name, transform in {"turned": "rotate", "plain": "identity"}.items()
-    }
+    data, transform = DataConfig(name="digits", image_size=16), TransformConfig(name="rotate")
+    return {"turned": Experiment(name="another", data=data, transform=transform)}
 """
 SETTINGS = ["--set", "compute.devices=1", "model.width=2", "train.epochs=2"]
 SETTINGS += ["data.limit_train=40", "data.limit_test=60"]
@@ -34,7 +28,7 @@ def file(tmp_path_factory):
 def first(file, tiny_network):
     """A run of two classes by the one variant; tests leave it as it is."""
     path = file.with_name("first.py")
-    path.write_text(FILE.replace("another", "first").replace(', "plain": "identity"', ""))
+    path.write_text(FILE.replace("another", "first").replace("turned", "Turned"))
     assert cli.main(["run", str(path), "--classes", "6,8", "--out", str(file.parent / "first"), *SETTINGS]) == 0
     return file.parent / "first"
 
@@ -59,15 +53,15 @@ def run(file, out, first, *more):
 
 def test_what_would_be_the_same_is_taken_and_the_rest_is_trained(file, first, tmp_path, trained, capsys):
     assert run(file, tmp_path / "out", first) == 0
-    assert trained == [(0, 7), (0, 6), (0, 7)]  # all but the first variant's 6
+    assert trained == [(0, 7)]
     assert capsys.readouterr().out.count("taken from") == 1
-    theirs = results.read_results(first / "turned")[6, 0]
-    ours = results.read_results(tmp_path / "out" / "turned")[6, 0]
-    assert ours == theirs | {"experiment": "another"}
+    directories = tmp_path / "out" / "turned", first / "Turned"
+    ours, theirs = (results.read_results(directory)[6, 0] for directory in directories)
+    assert ours == theirs | {"experiment": "another", "variant": "turned"}
     for name in ("scores.csv", "illustrations.npz"):
-        taken, original = (run / "turned" / "class_6" / "seed_0" / name for run in (tmp_path / "out", first))
+        taken, original = (directory / "class_6" / "seed_0" / name for directory in directories)
         assert taken.read_bytes() == original.read_bytes()
-    entries = [results.read_metrics(run / "turned" / "metrics.jsonl") for run in (tmp_path / "out", first)]
+    entries = [results.read_metrics(directory / "metrics.jsonl") for directory in directories]
     ours, theirs = ([entry for entry in of_run if entry["normal_class"] == 6] for of_run in entries)
     assert ours == theirs
     assert len(ours) == 2
@@ -98,11 +92,12 @@ def test_what_would_be_another_result_is_not_taken(other, is_taken, first, tmp_p
 def test_a_copy_that_was_cut_short_is_made_again(file, first, tmp_path, trained, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(results, "add_result", lambda out, row: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert run(file, tmp_path, first, "--variants", "turned") == 130
+        assert run(file, tmp_path, first) == 130
     (tmp_path / "turned" / "class_6" / "seed_0" / "scores.csv").write_text("half")
-    assert run(file, tmp_path, first, "--variants", "turned") == 0
+    assert run(file, tmp_path, first) == 0
     assert trained == [(0, 7)]
-    ours, theirs = (path / "turned" / "class_6" / "seed_0" / "scores.csv" for path in (tmp_path, first))
+    directories = tmp_path / "turned", first / "Turned"
+    ours, theirs = (directory / "class_6" / "seed_0" / "scores.csv" for directory in directories)
     assert ours.read_bytes() == theirs.read_bytes()
     entries = results.read_metrics(tmp_path / "turned" / "metrics.jsonl")
     assert [entry["epoch"] for entry in entries if entry["normal_class"] == 6] == [1, 2]
