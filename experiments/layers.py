@@ -1,6 +1,6 @@
 """Single layers on XLA's CPU backend, as XLA has them and as itae_jax/models/conv.py computes them.
 
-python experiments/layers.py --json experiments/results/layers_cpu.json     a minute, on one core
+python experiments/layers.py --json experiments/results/layers_cpu.json     three minutes, on one core
 
 Cases of the network at widths 16 and 64, forward and backward; and a step in a loop beside one by itself.
 """

@@ -1,7 +1,7 @@
 """How time and memory of training grow with image size, width, devices and data, and how closely training
 on several devices follows that on one: docs/scaling.md.
 
-python experiments/scaling.py --json experiments/results/scaling_cpu.json     about ten minutes on two cores
+python experiments/scaling.py --json experiments/results/scaling_cpu.json     a quarter of an hour on two cores
 
 Devices beyond the cores are virtual: they share the cores, so their time shows what dividing the work
 costs, not what it gains. Memory on each device is by XLA's account of the compiled step.

@@ -58,12 +58,12 @@ def measure(
 ) -> dict:
     """Times training and scoring at each width; `say` is told what is being done.
 
+    PyTorch takes part where it is installed and computes on the same kind of device as JAX.
+
     Args:
       rounds: how often every contender has its turn.
       models_at_once: numbers of networks that train side by side on each device, timed besides.
       scored_at_once: images in a batch of scoring; one of training has always 32.
-
-    PyTorch takes part where it is installed and computes on the same kind of device as JAX.
 
     Returns:
       {"environment": ..., "settings": ..., "floors": [...], "timings": [...]}, as

@@ -1,4 +1,4 @@
-"""Many devices as one, of one process or of several: the only file that names pmap.
+"""Many devices as one, of one process or of several: the only file that names pmap and jax.distributed.
 
 A function written for a slice of a batch is mapped over the devices. Inside it `mean` averages over
 all slices and `example_indices` tells each image its place in the whole batch, so that random
@@ -20,6 +20,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from itae_jax.errors import RequestError
 
 AXIS = "devices"
+# How long processes wait for each other at the start and at the end, and until a silent one counts as lost.
+SECONDS_TO_JOIN = 120
+_SECONDS_TO_PART = 600
+_SECONDS_OF_SILENCE = 20
 
 
 def use_cpu_cores() -> None:
@@ -188,6 +192,41 @@ def mean(tree):
 def example_indices(slice_size: int) -> jax.Array:
     """The places of this device's images in the whole batch; inside a mapped function only."""
     return lax.axis_index(AXIS) * slice_size + jax.numpy.arange(slice_size, dtype="int32")
+
+
+def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Joins the other processes, who have met before (`meeting`): JAX does not tell well that one is missing.
+
+    All None: found out from Slurm, a TPU pod or another cluster that JAX knows.
+
+    Raises:
+      RequestError: the others cannot be found.
+    """
+    jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM for itself
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            cluster_detection_method=None if coordinator is None else "deactivate",
+            initialization_timeout=SECONDS_TO_JOIN,
+            heartbeat_timeout_seconds=_SECONDS_OF_SILENCE,
+            shutdown_timeout_seconds=_SECONDS_TO_PART,
+        )
+    except (ValueError, RuntimeError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        if coordinator is None and isinstance(error, ValueError):
+            raise RequestError(
+                f"--distributed: JAX finds no Slurm, TPU pod or other cluster that it knows here ({why}); give "
+                "--coordinator, --num-processes and --process-id instead"
+            ) from None
+        where = f"--coordinator {coordinator}" if coordinator else "--distributed"
+        raise RequestError(f"{where}: JAX cannot join the processes ({why})") from None
+
+
+def part_processes() -> None:
+    """Waits until all processes come to their end; from then on the end of one is no loss to the others."""
+    jax.distributed.shutdown()
 
 
 def any_of(flags: Sequence[bool], devices: Sequence[jax.Device]) -> jax.Array:

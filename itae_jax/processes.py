@@ -1,5 +1,4 @@
-"""Several processes that train as one: how they come together, part, and agree. The only file that names
-jax.distributed.
+"""Several processes that train as one: how they come together, part, and agree.
 
 What has to be decided by one of them, the first decides: `from_leader`.
 """
@@ -15,13 +14,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from itae_jax import interrupt, meeting, watch
+from itae_jax import interrupt, meeting, parallel, watch
 from itae_jax.errors import RequestError
 
-# How long processes wait for each other at the start and at the end, and until a silent one counts as lost.
-_SECONDS_TO_MEET = 120
-_SECONDS_TO_PART = 600
-_SECONDS_OF_SILENCE = 20
 _SECONDS_TO_TELL = 2
 
 
@@ -56,9 +51,11 @@ def taking_part(
     if address is not None:
         meeting.meet(address, num_processes, process_id, say)
     name = "this process" if process_id is None else f"process {process_id}"
-    watch.start(f"{name}: the processes did not all join within {_SECONDS_TO_MEET} seconds; start all again")
+    watch.start(
+        f"{name}: the processes did not all join within {parallel.SECONDS_TO_JOIN} seconds; start all again"
+    )
     with interrupt.at_once():  # JAX waits where Python handles no signals
-        join(coordinator, num_processes, process_id)
+        parallel.join_processes(coordinator, num_processes, process_id)
     watch.tell(
         f"{name}: another process of this run was lost, or this one was killed; start all of them again alike, "
         "and the run goes on from its last checkpoint"
@@ -68,44 +65,13 @@ def taking_part(
         with interrupt.deferred_throughout(), tempfile.TemporaryDirectory(prefix="itae_") as scratch:
             yield out if is_leader() else Path(scratch)
     except KeyboardInterrupt:  # all of them, after the same step
-        jax.distributed.shutdown()
+        parallel.part_processes()
         raise
     except RequestError:
         if is_leader():
             time.sleep(_SECONDS_TO_TELL)  # its end is the end of the others, who may have the same to tell
         raise
-    # Waits until all come to their end; from then on the end of one is no loss to the others.
-    jax.distributed.shutdown()
-
-
-def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Joins the others, who have met before (`meeting`): JAX does not tell well that one is missing.
-
-    All None: found out from Slurm, a TPU pod or another cluster that JAX knows.
-
-    Raises:
-      RequestError: the others cannot be found.
-    """
-    jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM for itself
-    try:
-        jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            cluster_detection_method=None if coordinator is None else "deactivate",
-            initialization_timeout=_SECONDS_TO_MEET,
-            heartbeat_timeout_seconds=_SECONDS_OF_SILENCE,
-            shutdown_timeout_seconds=_SECONDS_TO_PART,
-        )
-    except (ValueError, RuntimeError) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        if coordinator is None and isinstance(error, ValueError):
-            raise RequestError(
-                f"--distributed: JAX finds no Slurm, TPU pod or other cluster that it knows here ({why}); give "
-                "--coordinator, --num-processes and --process-id instead"
-            ) from None
-        where = f"--coordinator {coordinator}" if coordinator else "--distributed"
-        raise RequestError(f"{where}: JAX cannot join the processes ({why})") from None
+    parallel.part_processes()
 
 
 def _check_devices() -> None:

@@ -13,8 +13,8 @@ os.environ["JAX_PLATFORMS"], os.environ["JAX_ENABLE_X64"] = "cpu", "1"
 
 import tiny_net
 
-from itae_jax import cli, models, processes
+from itae_jax import cli, models, parallel
 
 models.build = tiny_net.build
-processes._SECONDS_OF_SILENCE = 5  # no need to be patient
+parallel._SECONDS_OF_SILENCE = 5  # no need to be patient
 sys.exit(cli.main(sys.argv[2:]))

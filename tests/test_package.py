@@ -20,8 +20,7 @@ def test_public_names_exist_and_have_docstrings():
 
 
 def test_one_file_knows_the_devices_one_the_checkpoints_and_few_pytorch():
-    assert naming(r"\bjax\.pmap\b") == {"parallel.py"}
-    assert naming(r"jax\.distributed") == {"processes.py"}
+    assert naming(r"\bjax\.pmap\b|jax\.distributed") == {"parallel.py"}
     assert naming("orbax.checkpoint as") == {"checkpoint.py"}
     assert naming("import torch") == {"contenders.py", "torch_unet.py"}
 
