@@ -7,141 +7,90 @@ python experiments/publish.py --check           only says whether they are up to
 """
 
 import argparse
-import functools
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import publish_faults
 import publish_fitted
+import publish_rows
 import publish_scaling
 import publish_speed
 
-from itae_jax import config, experiment_files, finished, paper, tables, variants
+from itae_jax import tables, variants
 from itae_jax.errors import RequestError
 from itae_jax.finished import RunResults
 from itae_jax.report import describe
-from itae_jax.results import COLUMNS, read_csv, write_csv, write_text
+from itae_jax.results import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-EXPERIMENTS = ROOT / "experiments"
-RESULTS, PAPER = EXPERIMENTS / "results", EXPERIMENTS / "paper"
-# Rows that agree in all of these are of one thing, and average; others never do.
-_GROUP = (
-    *("experiment", "variant", "dataset", "method", "transform", "width", "epochs", "dtype", "device"),
-    *("data_copy", "settings"),
-)
-# A row replaces an older one that measured the same.
-_SAME = (*_GROUP, "normal_class", "seed")
-# What may differ between groups that stand side by side in a table: what is compared there.
-_COMPARED = ("variant", "transform")
-_COMPARED_SETTINGS = ("transform.name", "train.loss")
-_SHOWN_SETTINGS = ("data.name", "transform.name", "model.width", "train.epochs", "compute.dtype")
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a file of results; columns that it is too old to have are empty."""
-    return [dict.fromkeys(COLUMNS, "") | row for row in read_csv(path)] if path.exists() else []
-
-
-def add(directory: Path) -> None:
-    """Adds the rows of a finished run to experiments/results/<experiment>.csv."""
-    rows = finished.read(directory).measured
-    if not rows:
-        raise RequestError(f"{directory}: none of its trainings has an AUROC")
-    add_rows(rows, directory)
-
-
-def add_rows(rows: list[dict[str, str]], directory: Path) -> None:
-    """Adds rows of one experiment, which come from a directory."""
-    for row in rows:
-        if not row["commit"] or row["commit"].endswith("+"):
-            raise RequestError(
-                f"{directory}: class {row['normal_class']} has uncommitted changes behind it; commit, rerun"
-            )
-    path = RESULTS / f"{rows[0]['experiment']}.csv"
-    kept = {tuple(row[key] for key in _SAME): row for row in [*read_rows(path), *rows]}
-    order = ("dataset", "variant", "transform", "width", "epochs", "seed", "normal_class")
-    write_csv(path, sorted(kept.values(), key=lambda row: [row[key].zfill(9) for key in order]), COLUMNS)
-
-
-@functools.cache
-def paper_table(experiment: str) -> str:
-    """The table of the paper that an experiment file compares with; empty for none."""
-    path = EXPERIMENTS / f"{experiment}.py"
-    return next(iter(experiment_files.load(path).values())).paper_table if path.exists() else ""
-
-
-def as_results(rows: list[dict[str, str]]) -> RunResults:
-    """Rows of one group, as a report would read them from a run directory."""
-    row = rows[0]
-    table = paper_table(row["experiment"])
-    printed = read_csv(PAPER / f"{table}.csv") if table else []
-    start = config.Experiment(name=row["experiment"], variant=row["variant"], paper_table=table)
-    loss, error = paper.setting(row, "train.loss", "l2"), paper.setting(row, "evaluate.error", "l1")
-    experiment = config.override(start, [f"train.loss={loss}", f"evaluate.error={error}"])
-    rows = sorted(rows, key=lambda row: (int(row["normal_class"]), int(row["seed"])))
-    return RunResults(experiment, rows, printed, {})
-
-
-def groups() -> list[RunResults]:
-    """All that was measured, rows of one thing together."""
-    found: dict[tuple, list[dict[str, str]]] = {}
-    for path in sorted(RESULTS.glob("*.csv")):
-        for row in read_rows(path):
-            found.setdefault(tuple(row[key] for key in _GROUP), []).append(row)
-    return [as_results(rows) for rows in found.values()]
-
-
-def side_by_side() -> list[list[RunResults]]:
-    """The groups that one table compares: alike but for what is compared."""
-    found: dict[tuple, list[RunResults]] = {}
-    for group in groups():
-        row = group.rows[0]
-        settings = [part for part in row["settings"].split(" ") if not part.startswith(_COMPARED_SETTINGS)]
-        key = *(row[key] for key in _GROUP if key not in (*_COMPARED, "settings")), *settings
-        found.setdefault(key, []).append(group)
-    return list(found.values())
+# What README.md tells of a training beside its width and epochs; docs/results.md has everything.
+_TOLD_SETTINGS = ("train.", "evaluate.", "transform.")
+_NOT_TOLD_SETTINGS = ("train.epochs", "transform.name")
 
 
 def training(row: dict[str, str]) -> str:
-    """How a row came about: what distinguishes the lines of the summary."""
-    others = [part for part in row["settings"].split(" ") if part.partition("=")[0] not in _SHOWN_SETTINGS]
-    reduced = ["reduced"] if is_reduced(row) else []
-    told = [f"width {row['width']}", f"{row['epochs']} epochs", row["dtype"], *reduced, *others]
-    return ", ".join(told)
+    """How a row came about, in short."""
+    settings = [
+        part
+        for part in row["settings"].split(" ")
+        if part.startswith(_TOLD_SETTINGS) and not part.startswith(_NOT_TOLD_SETTINGS)
+    ]
+    dtype = [] if row["dtype"] == "float32" else [row["dtype"]]
+    return ", ".join([f"width {row['width']}", f"{row['epochs']} epochs", *dtype, *settings])
 
 
-def is_reduced(row: dict[str, str]) -> bool:
-    """Whether a result stands beside the paper's but is of less training or data."""
-    return bool(paper_table(row["experiment"])) and paper.is_reduced(row)
+def title_of(row: dict[str, str]) -> str:
+    """The experiment, and the data set if its name does not tell."""
+    name, dataset = row["experiment"], row["dataset"]
+    return name if dataset in name else f"{name}: {dataset}"
 
 
 def summary_table() -> list[str]:
-    """A line for each group: the average over its classes beside the paper's."""
-    header = ["data", "erased by", "training", "classes", "seeds", "average AUROC, %", "paper, full training"]
+    """The averages over classes: a line for each method, with the plain autoencoder and the paper beside it."""
+    header = ["experiment", "training", "erased by", "classes", "seeds", "average AUROC, %", "paper's"]
+    header += ["plain autoencoder's", "paper's"]
     lines = []
-    for group in groups():
-        (of_dataset,) = tables.columns([group])
-        row = group.rows[0]
-        for column in of_dataset:
-            told = {line.key: line for line in tables.lines(group.rows, column.cells, column.measure)}
-            classes = sum(key.isdecimal() for key in told)
-            how = row["transform"] if column.measure == "auroc" else f"{row['transform']}, {column.title}"
-            average = told["avg"]
-            counts = [str(classes), str(average.seeds)]
-            shown = [row["data_copy"], how, training(row), *counts, average.ours_text, average.paper_text]
-            lines.append(shown)
+    for together in publish_rows.side_by_side():
+        (columns,) = tables.columns(together)
+        plain = [column for column in columns if column.found.rows[0]["transform"] == "identity"][:1]
+        for column in [column for column in columns if column not in plain] or plain:
+            both = [column, *plain] if column not in plain else plain
+            told = _averages(both)
+            row = column.found.rows[0]
+            way = "" if column.measure == "auroc" else f", {column.title}"
+            reduced = " (reduced)" if publish_rows.is_reduced(row) else ""
+            how = [title_of(row) + reduced, training(row), row["transform"] + way]
+            numbers = [text for line in told for text in (line.ours_text, line.paper_text)]
+            if column in plain:
+                numbers = ["", "", *numbers]
+            classes = len(_classes(both))
+            lines.append([*how, str(classes), str(told[0].seeds), *numbers, *[""] * (4 - len(numbers))])
     return tables.as_markdown(tables.Grid(header, lines, len(lines)), texts=3)
+
+
+def _classes(columns: Sequence[tables.Column]) -> set[str]:
+    """The classes that all of these columns have."""
+    return set.intersection(*({row["normal_class"] for row in column.found.rows} for column in columns))
+
+
+def _averages(columns: Sequence[tables.Column]) -> Iterable[tables.Line]:
+    """The average of each column over the classes that all of them have."""
+    classes = _classes(columns)
+    averages = []
+    for column in columns:
+        rows = [row for row in column.found.rows if row["normal_class"] in classes]
+        told = tables.lines(rows, column.cells, column.measure)
+        averages += [line for line in told if line.key == "avg"]
+    return averages
 
 
 def section(together: list[RunResults]) -> list[str]:
     """The part of docs/results.md on groups that stand side by side."""
     (of_dataset,) = tables.columns(together)
     first = together[0].rows[0]
-    compared = bool(first["experiment"] and paper_table(first["experiment"]))
-    mark = " (reduced: less than the paper's training)" if compared and paper.is_reduced(first) else ""
-    name = ": ".join(dict.fromkeys((first["experiment"], first["dataset"])))
-    lines = [f"## {name}, {first['dtype']}, width {first['width']}{mark}", ""]
+    mark = " (reduced: less than the paper's training)" if publish_rows.is_reduced(first) else ""
+    lines = [f"## {title_of(first)}, {training(first)}{mark}", ""]
     lines += [*tables.as_markdown(tables.grid(of_dataset)), ""]
     for column in of_dataset:
         seeds = tables.seeds_grid(column)
@@ -149,7 +98,9 @@ def section(together: list[RunResults]) -> list[str]:
             lines += [f"{column.title} by seed:", "", *tables.as_markdown(seeds), ""]
     for column in {id(column.found): column for column in of_dataset}.values():
         row, title = column.found.rows[0], column.title
-        lines += [f"{title}: {describe(column.found)}. Not at their defaults: `{row['settings']}`.", ""]
+        origin = row.get(publish_rows.TAKEN_FROM, "")
+        taken = f"; measured in {origin}" if origin else ""
+        lines += [f"{title}: {describe(column.found)}{taken}. Not at their defaults: `{row['settings']}`.", ""]
         measures = tables.measures_grid(column.found)
         if len(measures.header) > 2:
             lines += [f"{title}, all measures in percent:", "", *tables.as_markdown(measures), ""]
@@ -159,9 +110,9 @@ def section(together: list[RunResults]) -> list[str]:
 def results_page() -> str:
     """docs/results.md."""
     lines = ["# Results", "", "Written from `experiments/results/` by `make results`.", ""]
-    for together in side_by_side():
+    for together in publish_rows.side_by_side():
         lines += section(together)
-    return "\n".join([*lines, *publish_speed.sections(RESULTS)])
+    return "\n".join([*lines, *publish_speed.sections(publish_rows.RESULTS)])
 
 
 def between(text: str, name: str, lines: list[str]) -> str:
@@ -174,12 +125,13 @@ def between(text: str, name: str, lines: list[str]) -> str:
 
 def pages() -> dict[Path, str]:
     """Everything that is written from the results."""
+    results = publish_rows.RESULTS
     blocks = {
-        ROOT / "README.md": {"results": [*summary_table(), *publish_speed.speed_line(RESULTS)]},
-        ROOT / "docs" / "reliability.md": {"faults": publish_faults.lines(RESULTS)},
+        ROOT / "README.md": {"results": [*summary_table(), *publish_speed.speed_line(results)]},
+        ROOT / "docs" / "reliability.md": {"faults": publish_faults.lines(results)},
         ROOT / "docs" / "scaling.md": {
-            "scaling": publish_scaling.lines(RESULTS),
-            "plan": publish_scaling.plan_lines(RESULTS),
+            "scaling": publish_scaling.lines(results),
+            "plan": publish_scaling.plan_lines(results),
         },
     }
     written = {ROOT / "docs" / "results.md": results_page()}
@@ -200,9 +152,9 @@ def main() -> int:
     try:
         for directory in arguments.runs:
             for run in variants.expand(directory):
-                add(run)
+                publish_rows.add(run)
         for name, model, scores in arguments.fitted:
-            add_rows([publish_fitted.row(Path(model), Path(scores), name)], Path(model))
+            publish_rows.add_rows([publish_fitted.row(Path(model), Path(scores), name)], Path(model))
     except RequestError as error:
         print(f"publish: {error}", file=sys.stderr)
         return 2

@@ -27,8 +27,9 @@ def scripts():
 def publish(tmp_path, monkeypatch):
     """The script, with an empty directory of results."""
     import publish
+    import publish_rows
 
-    monkeypatch.setattr(publish, "RESULTS", tmp_path)
+    monkeypatch.setattr(publish_rows, "RESULTS", tmp_path)
     return publish
 
 
@@ -72,8 +73,7 @@ def averages(publish):
 def test_classes_and_seeds_of_one_thing_average(publish, tmp_path):
     write(tmp_path, row(0, 0, 0.9), row(0, 1, 0.8), row(1, 0, 0.5), row(1, 1, 0.6))
     (line,) = publish.summary_table()[2:]
-    assert "| 2 | 2 | 70.0 ± 0.0 |" in line
-    assert "reduced" in line
+    assert "| table1_cifar10 (reduced) | width 16, 60 epochs | gray+rotate | 2 | 2 | 70.0 ± 0.0 |" in line
     page = publish.results_page()
     assert "| class 0 | 85.0 ± 7.1 | 78.5 | +6.5 |" in page
     assert "| class 1 | 50.0 | 60.0 | 55.0 | 7.1 |" in page  # by seed
@@ -100,6 +100,17 @@ def test_what_was_made_otherwise_never_averages(publish, tmp_path, other):
     assert "80.0" not in publish.results_page()
 
 
+def test_the_plain_autoencoder_is_averaged_over_the_same_classes(publish, tmp_path):
+    plain = [row(index, 0, auroc, transform="identity") for index, auroc in ((0, 0.6), (1, 0.2))]
+    write(tmp_path, row(0, 0, 0.9), row(2, 0, 0.5), *plain)
+    (line,) = publish.summary_table()[2:]
+    assert "| gray+rotate | 1 | 1 | 90.0 |  | 60.0 |  |" in line
+    (tmp_path / "table1_cifar10.csv").unlink()
+    write(tmp_path, *plain)
+    (line,) = publish.summary_table()[2:]
+    assert "| identity | 2 | 1 |  |  | 40.0 |  |" in line
+
+
 def test_variants_stand_side_by_side(publish, tmp_path):
     names = {"AE": "identity", "AE+G+R": "gray+rotate"}
     rows = [
@@ -112,13 +123,29 @@ def test_variants_stand_side_by_side(publish, tmp_path):
     assert "| class 0 | 90.0 | 57.1 | 90.0 | 78.5 |" in page
 
 
+def test_variants_that_another_experiment_measured_alike_are_taken_over(publish, tmp_path):
+    own = {"experiment": "table4_transforms", "variant": "AE+S", "transform": "scale"}
+    write(tmp_path, row(1, 0, 0.3, **own))
+    longer = {"settings": "data.name=cifar10 model.width=16 train.epochs=61", "epochs": "61"}
+    plain = {"settings": "data.name=cifar10 transform.name=identity model.width=16 train.epochs=60"}
+    rows = [row(1, 0, 0.8), row(0, 0, 0.7), row(1, 1, 0.6), row(1, 0, 0.2, transform="identity", **plain)]
+    write(tmp_path, *rows, row(1, 0, 0.5, **longer))
+    page = publish.results_page()
+    (table,) = [part for part in page.split("## ") if part.startswith("table4_transforms")]
+    assert "| normal class | AE | paper | AE+S | paper | AE+G+R | paper |" in table
+    assert "| class 1 | 20.0 | 54.9 | 30.0 | 41.8 | 80.0 | 89.8 |" in table
+    assert "class 0" not in table
+    assert table.count("measured in table1_cifar10") == 2
+    assert "commit 0123; reduced" in table
+
+
 def test_rows_of_older_versions_are_told_beside_new_ones(publish, tmp_path):
     old = results.COLUMNS[: results.COLUMNS.index("commit") + 1]
     write(tmp_path, row(0), columns=old)
     assert averages(publish) == ["90.0"]
     write_run(tmp_path / "run", row(1, 0, 0.7, best_f1="0.5"), row(0, 0, 0.8))
-    publish.add(tmp_path / "run")
-    stored = publish.read_rows(tmp_path / "table1_cifar10.csv")
+    publish.publish_rows.add(tmp_path / "run")
+    stored = publish.publish_rows.read_rows(tmp_path / "table1_cifar10.csv")
     assert [(one["normal_class"], one["auroc"], one["best_f1"]) for one in stored] == [
         ("0", "0.8", ""),  # in the place of the old one
         ("1", "0.7", "0.5"),
@@ -129,7 +156,7 @@ def test_rows_of_older_versions_are_told_beside_new_ones(publish, tmp_path):
 def test_a_row_without_its_commit_is_refused(publish, tmp_path, commit):
     write_run(tmp_path / "run", row(0, commit=commit))
     with pytest.raises(RequestError, match="uncommitted"):
-        publish.add(tmp_path / "run")
+        publish.publish_rows.add(tmp_path / "run")
 
 
 def test_every_reduced_experiment_is_a_valid_request():
