@@ -37,6 +37,9 @@ class Progress(Protocol):
     def start(self, epochs: int) -> None:
         """A training of so many epochs begins."""
 
+    def step(self, epochs: float) -> None:
+        """So many epochs are done, the last of them in part."""
+
     def epoch(self, epoch: int, loss: float, rate: float) -> None:
         """So many epochs are done."""
 
@@ -286,7 +289,7 @@ def _train(work, experiment, itae, everything, training, held_out, details, prog
         progress.epoch(report.epoch, report.loss, report.learning_rate)
         metrics.add(dataclasses.asdict(report))
 
-    fitted = itae.fit(training_images, (experiment.seed,), on_report, checkpoints)
+    fitted = itae.fit(training_images, (experiment.seed,), on_report, checkpoints, progress.step)
     names = [str(everything.keys[position]) for position in held_out]
     normal = NormalScores.measure(fitted, everything.select(held_out), names)
     progress.say(

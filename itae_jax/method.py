@@ -68,17 +68,20 @@ class ITAE:
         seeds: tuple[int, ...],
         on_report: Callable[[Report, Callable[[], "FittedITAE"]], None],
         checkpoints: Checkpoints | None = None,
+        on_step: Callable[[float], None] = lambda epochs: None,
     ) -> "FittedITAE":
         """Trains on normal images, from the newest of the `checkpoints` if there is one.
 
-        `on_report` gets each report and a function that gives the method as fitted so far.
+        `on_report` gets each report and a function that gives the method as fitted so far; `on_step`
+        how many epochs are done, more often.
         """
 
         def report(values, state):
             on_report(values, lambda: self._fitted(state, images))
 
         start = time.perf_counter()
-        state = self.trainer.train(images, seeds, report, self.experiment.evaluate.every_epochs, checkpoints)
+        every = self.experiment.evaluate.every_epochs
+        state = self.trainer.train(images, seeds, report, every, checkpoints, on_step)
         fitted = self._fitted(state, images)
         seconds = time.perf_counter() - start if checkpoints is None else checkpoints.seconds()
         return dataclasses.replace(fitted, train_seconds=seconds)

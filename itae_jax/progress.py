@@ -2,15 +2,18 @@
 
 import time
 
+# Where there is no terminal, something is said after so many seconds.
+_SILENCE = 120.0
 
-def training_bar(console):
-    """A bar with loss, learning rate and the time left."""
+
+def _training_bar(console):
+    """A bar with what is told of the last epoch, and the time left."""
     from rich import progress
 
     return progress.Progress(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
-        progress.TextColumn("loss {task.fields[loss]:.4f}  rate {task.fields[rate]:.4g}"),
+        progress.TextColumn("{task.fields[told]}"),
         progress.TimeElapsedColumn(),
         progress.TextColumn("left"),
         progress.TimeRemainingColumn(),
@@ -37,28 +40,93 @@ class _Progress:
         self._console.print(text, markup=False)
 
 
-class FitProgress(_Progress):
-    """Of one training."""
+class _TrainingProgress(_Progress):
+    """Of trainings; without a terminal a line for every tenth of one, and after a while of silence."""
 
-    def __init__(self):
-        super().__init__()
-        self._bar = training_bar(self._console)
+    def __init__(self, quiet: bool = False):
+        super().__init__(quiet)
+        self._bar = _training_bar(self._console)
+
+    def _start(self, trainings: int, epochs: int) -> None:
+        self._trainings, self._epochs, self._pace = trainings, epochs, _Pace(trainings * epochs)
+        self._task = self._bar.add_task("compiling", total=trainings * epochs, told="")
+        self._finished, self._spoke = 0, time.monotonic()
+        self._begin()
+
+    def _begin(self) -> None:
+        """The next training begins."""
+        self._tenth, self._told = 0, ""
+
+    def _tell(self, description: str, epoch: float, place: str = "") -> None:
+        """So many epochs of a training are done, a whole number of them or not; `place` is which one it is."""
+        done = self._finished * self._epochs + epoch
+        left, now = self._pace.left(done), time.monotonic()
+        self._bar.update(self._task, completed=done, description=description, told=self._told)
+        is_whole = isinstance(epoch, int)
+        tenth = 10 * epoch // self._epochs if is_whole else self._tenth
+        if self._console.is_terminal or (tenth == self._tenth and now - self._spoke < _SILENCE):
+            return
+        self._tenth, self._spoke = tenth, now
+        told = f"  {self._told}" if self._told else ""
+        self.say(f"{place}epoch {epoch if is_whole else f'{epoch:.2f}'}/{self._epochs}{told}{left}")
+
+    def _report(self, loss: float, rate: float) -> None:
+        self._told = f"loss {loss:.4f}  rate {rate:.4g}"
+
+
+class FitProgress(_TrainingProgress):
+    """Of one training."""
 
     def start(self, epochs: int) -> None:
         """A training of so many epochs begins."""
-        self._epochs, self._tenth, self._pace = epochs, 0, _Pace(epochs)
-        self._task = self._bar.add_task("compiling", total=epochs, loss=float("nan"), rate=0.0)
+        self._start(1, epochs)
         if not self._console.is_terminal:
             self.say("compiling, half a minute or more")
 
+    def step(self, epochs: float) -> None:
+        """So many epochs are done, the last of them in part."""
+        self._tell("training", epochs)
+
     def epoch(self, epoch: int, loss: float, rate: float) -> None:
         """So many epochs are done."""
-        self._bar.update(self._task, completed=epoch, description="training", loss=loss, rate=rate)
-        left = self._pace.left(epoch)
-        tenth = 10 * epoch // self._epochs
-        if not self._console.is_terminal and tenth != self._tenth:
-            self._tenth = tenth
-            self.say(f"epoch {epoch}/{self._epochs}  loss {loss:.4f}  rate {rate:.4g}{left}")
+        self._report(loss, rate)
+        self._tell("training", epoch)
+
+
+class SweepProgress(_TrainingProgress):
+    """Of several trainings."""
+
+    def start(self, jobs: int, epochs: int) -> None:
+        """So many trainings of so many epochs follow."""
+        self._start(jobs, epochs)
+        if not self._console.is_terminal:
+            trainings = "one training" if jobs == 1 else f"{jobs} trainings"
+            self.say(f"{trainings} of {epochs} epochs; compiling first, half a minute or more")
+
+    def step(self, name: str, seed: int, epochs: float) -> None:
+        """The training of class `name` has done so many epochs, the last of them in part."""
+        place = f"{self._finished + 1}/{self._trainings}  class {name}  seed {seed}  "
+        self._tell(f"class {name}, seed {seed}", epochs, place)
+
+    def epoch(self, name: str, seed: int, epoch: int, loss: float, rate: float) -> None:
+        """The training of class `name` has done `epoch` epochs."""
+        self._report(loss, rate)
+        self.step(name, seed, epoch)
+
+    def finished(self, row: dict[str, str]) -> None:
+        """A row of results.csv was written."""
+        self._finished += 1
+        self._begin()
+        outcome = f"AUROC {float(row['auroc']):.4f}" if row["auroc"] else row["note"]
+        if row["train_seconds"]:
+            outcome += f"  trained in {row['train_seconds']} s, scored in {row['score_seconds']} s"
+        self.say(f"class {row['normal_class_name']}  seed {row['seed']}  {outcome}")
+
+    def unreadable(self, rows: list[dict[str, str]], path) -> None:
+        """Images were left out; `path` lists them."""
+        self.say(f"{len(rows)} images left out because they cannot be read, listed in {path}:")
+        for row in rows[:5]:
+            self.say(f"  {row['image']}: {row['reason']}")
 
 
 class _Pace:
@@ -81,57 +149,6 @@ def _minutes(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-class SweepProgress(_Progress):
-    """Of several trainings; elsewhere than on a terminal a line for every tenth of one."""
-
-    def __init__(self, quiet: bool = False):
-        super().__init__(quiet)
-        self._bar = training_bar(self._console)
-
-    def start(self, jobs: int, epochs: int) -> None:
-        """So many trainings of so many epochs follow."""
-        self._jobs, self._epochs, self._done, self._tenth = jobs, epochs, 0, 0
-        self._pace = _Pace(jobs * epochs)
-        self._task = self._bar.add_task("compiling", total=jobs * epochs, loss=float("nan"), rate=0.0)
-        if not self._console.is_terminal:
-            trainings = "one training" if jobs == 1 else f"{jobs} trainings"
-            self.say(f"{trainings} of {epochs} epochs; compiling first, half a minute or more")
-
-    def epoch(self, name: str, seed: int, epoch: int, loss: float, rate: float) -> None:
-        """The training of class `name` has done `epoch` epochs."""
-        done = self._done * self._epochs + epoch
-        left = self._pace.left(done)
-        self._bar.update(
-            self._task,
-            completed=done,
-            description=f"class {name}, seed {seed}",
-            loss=loss,
-            rate=rate,
-        )
-        tenth = 10 * epoch // self._epochs
-        if not self._console.is_terminal and tenth != self._tenth:
-            self._tenth = tenth
-            self.say(
-                f"{self._done + 1}/{self._jobs}  class {name}  seed {seed}  epoch {epoch}/{self._epochs}  "
-                f"loss {loss:.4f}  rate {rate:.4g}{left}"
-            )
-
-    def finished(self, row: dict[str, str]) -> None:
-        """A row of results.csv was written."""
-        self._done += 1
-        self._tenth = 0
-        outcome = f"AUROC {float(row['auroc']):.4f}" if row["auroc"] else row["note"]
-        if row["train_seconds"]:
-            outcome += f"  trained in {row['train_seconds']} s, scored in {row['score_seconds']} s"
-        self.say(f"class {row['normal_class_name']}  seed {row['seed']}  {outcome}")
-
-    def unreadable(self, rows: list[dict[str, str]], path) -> None:
-        """Images were left out; `path` lists them."""
-        self.say(f"{len(rows)} images left out because they cannot be read, listed in {path}:")
-        for row in rows[:5]:
-            self.say(f"  {row['image']}: {row['reason']}")
 
 
 class ScoreProgress(_Progress):

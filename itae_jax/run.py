@@ -26,6 +26,9 @@ class Progress(Protocol):
     def start(self, jobs: int, epochs: int) -> None:
         """So many trainings of so many epochs follow."""
 
+    def step(self, name: str, seed: int, epochs: float) -> None:
+        """The training of class `name` has done so many epochs, the last of them in part."""
+
     def epoch(self, name: str, seed: int, epoch: int, loss: float, rate: float) -> None:
         """The training of class `name` has done `epoch` epochs."""
 
@@ -209,7 +212,10 @@ class _Job:
                 entry["auroc"] = measures.auroc(self.split, fitted_so_far().score(test_images).scores_N)
             metrics.add(entry)
 
-        fitted = self.method.fit(train_images, (self.seed, self.normal_class), on_report, checkpoints)
+        def on_step(epochs):
+            self.progress.step(self.name, self.seed, epochs)
+
+        fitted = self.method.fit(train_images, (self.seed, self.normal_class), on_report, checkpoints, on_step)
         if processes.is_leader():
             fitted.save(state)
             checkpoints.remove()

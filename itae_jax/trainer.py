@@ -119,6 +119,7 @@ class Trainer:
         on_report: Callable[[Report, TrainState], None],
         report_every: int = 0,
         checkpoints: Checkpoints | None = None,
+        on_step: Callable[[float], None] = lambda epochs: None,
     ) -> TrainState:
         """Trains a network from the start, or from the newest checkpoint.
 
@@ -130,6 +131,7 @@ class Trainer:
           report_every: epochs.
           checkpoints: where states are kept while training and at its end; on SIGINT or SIGTERM
             one more is written, and KeyboardInterrupt raised.
+          on_step: told after each call to the devices how many epochs are done, the last of them in part.
 
         Raises:
           RequestError: fewer images than a batch, of another shape than the trainer's, or other ones
@@ -144,7 +146,7 @@ class Trainer:
                 f"{len(images)} training images are less than train.batch_size={batch_size}; lower it"
             )
         with interrupt.deferred(checkpoints is not None) as stop:
-            training = Training(self, self._config, images, seeds, checkpoints, stop)
+            training = Training(self, self._config, images, seeds, checkpoints, stop, on_step)
             try:
                 return training.run(on_report, report_every)
             finally:

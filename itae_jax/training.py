@@ -75,6 +75,7 @@ class Training:
       seeds: decide initialisation, order and all random draws.
       checkpoints: where the state is kept, and gone on from; None: nowhere.
       stop: of a signal, which is looked at after each call to the devices.
+      on_step: told after each call how many epochs are done, the last of them in part.
 
     Raises:
       RequestError: the checkpoint was begun with other images.
@@ -88,9 +89,10 @@ class Training:
         seeds: tuple[int, ...],
         checkpoints: Checkpoints | None,
         stop: Stop,
+        on_step: Callable[[float], None],
     ):
         self._trainer, self._config, self._images, self._seeds = trainer, config, images, seeds
-        self._checkpoints, self._stop = checkpoints, stop
+        self._checkpoints, self._stop, self._on_step = checkpoints, stop, on_step
         self._steps_per_epoch = len(images) // config.batch_size
         self._rates = learning_rate_schedule(config, self._steps_per_epoch)
         self._epoch, self._used = 1, 0
@@ -145,6 +147,7 @@ class Training:
         self._losses.append(loss_K)
         self._step += len(batches)
         self._epoch, self._used = batches[-1].epoch, batches[-1].used
+        self._on_step(self._epoch - 1 + self._used / len(self._images))
         if self._checkpoints is None:
             return
         is_to_stop, is_due = self._asked()

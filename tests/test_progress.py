@@ -21,7 +21,7 @@ def test_a_sweep_tells_how_long_all_of_it_still_takes(clock, capsys):
     with progress.SweepProgress() as bar:
         bar.start(2, 20)
         for epoch in range(1, 21):
-            clock.now += 300 if epoch == 1 else 60  # the first one compiles
+            clock.now += 100 if epoch == 1 else 60  # the first one compiles
             bar.epoch("cat", 0, epoch, 0.5, 0.1)
         bar.finished(row)
         for epoch in range(1, 21):
@@ -47,6 +47,31 @@ def test_the_time_left_is_in_units_that_suit_it(seconds, told, clock, capsys):
             clock.now += seconds
             bar.epoch(epoch, 0.5, 0.1)
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"  {told}")
+
+
+def test_epochs_that_take_long_are_told_of_while_they_last(clock, capsys):
+    with progress.SweepProgress() as bar:
+        bar.start(1, 3)
+        for epoch in range(3):
+            for sixth in range(1, 7):
+                clock.now += 60
+                bar.step("cat", 0, epoch + sixth / 6)
+            bar.epoch("cat", 0, epoch + 1, 0.5, 0.1)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert lines[:4] == [
+        "1/1  class cat  seed 0  epoch 0.33/3  16 min left",
+        "1/1  class cat  seed 0  epoch 0.67/3  14 min left",
+        "1/1  class cat  seed 0  epoch 1.00/3  12 min left",
+        "1/1  class cat  seed 0  epoch 1/3  loss 0.5000  rate 0.1  12 min left",
+    ]
+    assert len(lines) == 12
+    with progress.FitProgress() as bar:
+        bar.start(2)
+        clock.now += 119
+        bar.step(0.5)
+        clock.now += 1
+        bar.step(0.6)
+    assert capsys.readouterr().out.splitlines()[1:] == ["epoch 0.60/2  14 s left"]
 
 
 def test_one_epoch_alone_tells_no_time(clock, capsys):
