@@ -5,9 +5,11 @@
   done
 
 The digits of `digits.py`, with its network and its training, so that only the transform differs.
-`drop_channel` is not among them: the images are grey. Measured so far: `mask` alone, an average AUROC of
-96.9 (experiments/results/digits_transforms.csv; the seconds there are of two CPU cores busy with other
-work too), and `rotate` alone by `digits.py`, 99.0. The paper has no number for this data set.
+`drop_channel` is not among them: the images are grey; `rotate` alone is what `digits.py` does. The paper
+has no number for this data set.
+
+Measured:
+  width 16, 50 epochs: mask 96.9 (10 classes); 80 s a training on 2 x AMD EPYC
 """
 
 from itae_jax.config import DataConfig, Experiment, ModelConfig, TrainConfig, TransformConfig

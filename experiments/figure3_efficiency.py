@@ -6,6 +6,8 @@ Speed is that of scoring the whole test set, reading included and compiling not;
 scoring program takes on a device by XLA's account: parameters, a batch and what lies between.
 The paper prints 270 images a second and 713 MB for ITAE, 35 and 1389 MB for GeoTrans, on a GTX 1080 Ti.
 Its "5x faster" is 7.7x by its own times.
+
+Measured (a CPU does it reduced: python experiments/reduced.py figure3): nothing yet.
 """
 
 from itae_jax.config import ComputeConfig, DataConfig, Experiment, TrainConfig, TransformConfig

@@ -7,6 +7,8 @@ Figure 9. As in the paper the test set is scored after every 5 epochs; nothing i
 (--seeds 0,1,2) give a band. Table 1's own run gives the same curve with --set evaluate.every_epochs=5.
 The paper's curves, whose values are not printed, are said to end high and steady for ITAE, and less so
 for the plain autoencoder and GANomaly.
+
+Measured (a CPU does it reduced: python experiments/reduced.py figure4): nothing yet.
 """
 
 from itae_jax.config import DataConfig, EvaluateConfig, Experiment, TransformConfig

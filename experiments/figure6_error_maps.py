@@ -7,6 +7,8 @@ that AE+G repeats AE, and ITAE AE+R. The paper shows a frame of ShanghaiTech:
 --set data.name=shanghaitech data.image_size=480 model.name=resnet34_unet (its frames have no masks here).
 What the paper shows: the plain autoencoder restores the anomaly too, ITAE does not. The pixel AUROC and
 AUPRO of each variant stand in the report; the paper has none.
+
+Measured (a CPU does it reduced: python experiments/reduced.py figure6): nothing yet.
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig, TransformConfig

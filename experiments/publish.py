@@ -2,7 +2,8 @@
 
 python experiments/publish.py runs/digits ...   adds the rows of finished runs, then writes
 python experiments/publish.py --fitted NAME MODEL SCORES.csv   adds what a fitted model scored, a folder by kind
-python experiments/publish.py                   writes docs/results.md, and parts of README.md and others
+python experiments/publish.py                   writes docs/results.md, and parts of README.md and others,
+                                                the last paragraph of each experiment's docstring too
 python experiments/publish.py --check           only says whether they are up to date
 """
 
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import publish_docstrings
 import publish_faults
 import publish_fitted
 import publish_rows
@@ -140,7 +142,18 @@ def pages() -> dict[Path, str]:
         for name, lines in named.items():
             text = between(text, name, lines)
         written[path] = text
-    return written
+    return written | publish_docstrings.pages(docstrings())
+
+
+def docstrings() -> dict[str, list[str]]:
+    """What each experiment has given, in a line for each way of training."""
+    told: dict[str, list[str]] = {}
+    for together in publish_rows.side_by_side():
+        row = together[0].rows[0]
+        dataset = title_of(row).removeprefix(row["experiment"]).removeprefix(": ")
+        how = ", ".join(filter(None, (dataset, training(row))))
+        told.setdefault(row["experiment"], []).append(publish_docstrings.line(together, how))
+    return told
 
 
 def main() -> int:

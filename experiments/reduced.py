@@ -21,7 +21,11 @@ _SMALL = (*_NETWORK, "data.limit_test=2000")
 # The rate is halved after 50 of them: the steps at the high rate decide on colour images.
 _RGB = (*_SMALL, "train.epochs=60")
 _GREY = (*_SMALL, "train.epochs=5")
-_FIRST_FOUR = "0,1,2,3"
+# Pictures and curves: enough to see whether and how networks restore.
+_FEW = "data.limit_train=2000"
+_FIRST_TWO = "0,1"
+_IMAGENET = (*_NETWORK, "data.image_size=32", "train.epochs=200")
+_MVTEC = (*_NETWORK, "data.image_size=64", "train.epochs=30")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +56,13 @@ REDUCED = {
     "table1_cifar10_ae": Reduced(
         "table1_cifar10", "cifar10", (*_RGB, "transform.name=identity"), ("--classes", "0,1,2,3,7")
     ),
-    "table1_cifar100": Reduced("table1_cifar100", "data", _RGB, ("--classes", _FIRST_FOUR)),
-    "table1_imagenet": Reduced(
-        "table1_imagenet", "imagenet", (*_NETWORK, "data.image_size=64", "train.epochs=30")
+    "table1_cifar100": Reduced("table1_cifar100", "data", _RGB, ("--classes", _FIRST_TWO)),
+    "table1_imagenet": Reduced("table1_imagenet", "imagenet", _IMAGENET, ("--classes", "dog,beetle")),
+    "table1_imagenet_ae": Reduced(
+        "table1_imagenet", "imagenet", (*_IMAGENET, "transform.name=identity"), ("--classes", "dog,beetle")
     ),
-    "table2_mvtec_ad": Reduced(
-        "table2_mvtec_ad", "mvtec", (*_NETWORK, "data.image_size=64", "train.epochs=60")
-    ),
+    "table2_mvtec_ad": Reduced("table2_mvtec_ad", "mvtec", _MVTEC),
+    "table2_mvtec_ad_ae": Reduced("table2_mvtec_ad", "mvtec", (*_MVTEC, "transform.name=identity")),
     "table3_shanghaitech": Reduced(
         "table3_shanghaitech",
         "shanghaitech",
@@ -68,14 +72,17 @@ REDUCED = {
         "table4_transforms",
         "cifar10",
         _RGB,
-        ("--classes", _FIRST_FOUR),
+        ("--classes", _FIRST_TWO),
         reused=("table1_cifar10", "table1_cifar10_ae"),
     ),
-    "table5": Reduced("table5_losses", "cifar10", _RGB, ("--classes", _FIRST_FOUR), reused=("table1_cifar10",)),
+    "table5": Reduced("table5_losses", "cifar10", _RGB, ("--classes", _FIRST_TWO), reused=("table1_cifar10",)),
     "table6": Reduced("table6_stability", "data", _GREY, reused=("table1_mnist",)),
-    "figure3": Reduced("figure3_efficiency", "cifar10", (*_SMALL, "train.epochs=10"), ("--classes", "7")),
+    "figure3": Reduced("figure3_efficiency", "cifar10", (*_SMALL, "train.epochs=5"), ("--classes", "7")),
     "figure4": Reduced(
-        "figure4_curves", "data", (*_SMALL, "train.epochs=20", "evaluate.every_epochs=2"), ("--classes", "7")
+        "figure4_curves",
+        "data",
+        (*_SMALL, _FEW, "train.epochs=20", "evaluate.every_epochs=2"),
+        ("--classes", "7"),
     ),
     "figure5_mnist": Reduced(
         "figure5_restorations", "data", _GREY, ("--variants", "mnist"), reused=("table1_mnist",)
@@ -83,7 +90,7 @@ REDUCED = {
     "figure7_cifar10": Reduced(
         "figure5_restorations", "cifar10", _RGB, ("--variants", "cifar10"), reused=("table1_cifar10",)
     ),
-    "figure6": Reduced("figure6_error_maps", "mvtec", (*_NETWORK, "data.image_size=64", "train.epochs=30")),
+    "figure6": Reduced("figure6_error_maps", "mvtec", _MVTEC, reused=("table2_mvtec_ad", "table2_mvtec_ad_ae")),
 }
 _ROOTS = {
     "data": "of TFDS, and of every set below that is not given one of its own",

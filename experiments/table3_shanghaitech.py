@@ -6,6 +6,8 @@
 AUROC over all frames, after Eq. 4 within each video. The paper prints 72.5 for ITAE. It says "ResNet34
 as our encoder" and leaves decoder, skips, pretraining and schedule open; here the encoder is trained
 from scratch.
+
+Measured (a CPU does it reduced: python experiments/reduced.py table3_shanghaitech): nothing yet.
 """
 
 from itae_jax.config import DataConfig, Experiment, ModelConfig

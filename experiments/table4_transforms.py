@@ -9,6 +9,8 @@ run of table1_cifar10.py, and AE from one with --set transform.name=identity. On
 The paper's averages are 59.3, 57.8, 65.6, 82.2 and 86.6; its cells of AE average 59.0, those of AE+G
 65.9, and its text says 58.8 for scaling. It does not say whether scaled images are brought back to
 their size; here they are.
+
+Measured (a CPU does it reduced: python experiments/reduced.py table4): nothing yet.
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig, TransformConfig

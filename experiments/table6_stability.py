@@ -6,6 +6,8 @@ On several machines: --seeds 0,1,2,3,4 on one, the others on another, then itae 
 Table 1's: --reuse DIR takes it from a run of table1_mnist.py.
 The paper's ten runs average 99.94 with an SD of 0.01 (GeoTrans: 84.33 and 5.22, of which Table 1
 takes the best run).
+
+Measured (a CPU does it reduced: python experiments/reduced.py table6): nothing yet.
 """
 
 from itae_jax.config import DataConfig, Experiment, TransformConfig

@@ -1,6 +1,7 @@
 """What is published of measured rows, and the commands of the reduced experiments."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -137,6 +138,17 @@ def test_variants_that_another_experiment_measured_alike_are_taken_over(publish,
     assert "class 0" not in table
     assert table.count("measured in table1_cifar10") == 2
     assert "commit 0123; reduced" in table
+
+
+def test_experiment_files_tell_what_they_have_given(publish, tmp_path):
+    write(tmp_path, row(0, train_seconds="60"), row(1, 0, 0.7, train_seconds="240"))
+    path = EXPERIMENTS / "table1_cifar10.py"
+    old, new = path.read_text(), publish.pages()[path]
+    assert "  width 16, 60 epochs: ITAE 80.0 (2 classes); 2 min a training on 2 x CPU\n" in new
+    assert "python experiments/reduced.py table1_cifar10 table1_cifar10_ae):\n" in new
+    for part in (0, 2):  # what comes before, and the code
+        assert re.split(r"(Measured.*?\n\"\"\"\n)", old, flags=re.S)[part] in new
+    assert "): nothing yet.\n" in publish.pages()[EXPERIMENTS / "table1_mnist.py"]
 
 
 def test_rows_of_older_versions_are_told_beside_new_ones(publish, tmp_path):

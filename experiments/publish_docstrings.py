@@ -1,0 +1,60 @@
+"""The end of an experiment file's docstring: how a CPU does it, what it has given, and in which time."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import publish_rows
+import reduced
+
+from itae_jax import tables
+from itae_jax.finished import RunResults
+
+_BEGIN = "\n\nMeasured"
+_END = '\n"""\n'
+_WIDTH = 110
+
+
+def pages(trainings: dict[str, list[str]]) -> dict[Path, str]:
+    """The text of each experiment file.
+
+    Args:
+      trainings: by experiment what was measured, a line for each way of training.
+    """
+    written = {}
+    for path in sorted(publish_rows.EXPERIMENTS.glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if "\ndef get_config" in text:
+            written[path] = _with_end(text, _lines(path.stem, trainings.get(path.stem, [])))
+    return written
+
+
+def _with_end(text: str, lines: Sequence[str]) -> str:
+    docstring, end, code = text.partition(_END)
+    before = docstring.partition(_BEGIN)[0]
+    return "\n".join([before, "", *lines]) + end + code
+
+
+def _lines(name: str, trainings: Sequence[str]) -> list[str]:
+    on_cpu = [short for short, one in reduced.REDUCED.items() if one.file == name]
+    how = f" (a CPU does it reduced: python experiments/reduced.py {' '.join(on_cpu)})" if on_cpu else ""
+    start = f"{_BEGIN.strip()}{how}:" + ("" if trainings else " nothing yet.")
+    options = {"subsequent_indent": "    ", "break_on_hyphens": False}
+    return textwrap.wrap(start, _WIDTH, **options) + [
+        line for text in trainings for line in textwrap.wrap(f"  {text}", _WIDTH, **options)
+    ]
+
+
+def line(together: Sequence[RunResults], how: str) -> str:
+    """The average AUROC of each column of a table, in percent, and how long a training took."""
+    (columns,) = tables.columns(together)
+    averages = []
+    for column in columns:
+        told = {line.key: line for line in tables.lines(column.found.rows, column.cells, column.measure)}
+        count = sum(key.isdecimal() for key in told)
+        averages.append(f"{column.title} {told['avg'].ours_text} ({count} class{'es' * (count != 1)})")
+    rows = [row for column in columns for row in column.found.rows]
+    seconds = median(float(row["train_seconds"]) for row in rows)
+    time = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    return f"{how}: {', '.join(averages)}; {time} a training on {rows[0]['device']}"
