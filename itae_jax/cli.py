@@ -267,7 +267,7 @@ def _data_list(arguments) -> int:
     from itae_jax import data
 
     for name, entry in data.CATALOGUE.items():
-        there = "yes" if entry.is_there(arguments.root) else "no"
+        there = entry.there(arguments.root) or "no"
         print(f"{name}\n  what     {entry.about}\n  size     {entry.size}\n  licence  {entry.licence}")
         print(f"  get it   {entry.get}\n  there    {there}\n")
     return 0

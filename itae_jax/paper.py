@@ -1,5 +1,6 @@
 """The paper's numbers: which of them stand beside which of ours, and what to say of them."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from itae_jax.results import is_same_dataset
@@ -14,6 +15,8 @@ _METHODS = {"identity": "AE", "gray+rotate": "ITAE"}
 _METHODS_OF = {
     "table4": {"identity": "AE", "scale": "AE+S", "gray": "AE+G", "rotate": "AE+R", "gray+rotate": "AE+G+R"},
 }
+# At the end of `data_copy`: other anomalies than the paper's.
+_PART_OF_THE_FOLDERS = re.compile(r", \d+ of \d+ folders$")
 _AVERAGED = 10  # classes, where the paper prints the average alone
 
 
@@ -47,9 +50,12 @@ def cells(
 ) -> dict[str, dict[str, str]]:
     """The paper's cells for the method that a row of results used: class index, "avg" or "SD" -> cell.
 
-    Empty for what the paper did not do. Of Table 6 the average and the SD over its ten runs stand
-    for the class, under "1" and "SD of 1"; of Table 3 the one number stands for everything.
+    Empty for what the paper did not do, and for a part of its data. Of Table 6 the average and the SD
+    over its ten runs stand for the class, under "1" and "SD of 1"; of Table 3 the one number stands for
+    everything.
     """
+    if _PART_OF_THE_FOLDERS.search(row.get("data_copy", "")):
+        return {}
     method = method_of(row, table, error)
     found = {
         cell["class"]: cell

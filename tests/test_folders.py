@@ -86,6 +86,9 @@ def test_folders_are_joined_to_classes_by_a_file(tree, tmp_path):
     dataset = load(tree, superclasses=str(mapping))
     assert dataset.class_names == ("canine", "feline")
     assert len(dataset.split(0).train_images) == 3
+    assert "of 3 folders" not in dataset.source
+    mapping.write_text(mapping.read_text() + "lion,feline\n")
+    assert load(tree, superclasses=str(mapping)).source == f"{dataset.source}, 3 of 4 folders"
 
 
 @pytest.mark.parametrize(

@@ -51,14 +51,26 @@ def test_what_tfds_does_not_prepare_is_refused_with_the_choices(name, capsys):
 
 
 def test_the_list_says_what_is_there(tmp_path, capsys):
-    for name in ("train", "test"):
-        (tmp_path / name).mkdir()
-    assert cli.main(["data", "list", "--root", str(tmp_path)]) == 0
-    blocks = {block.split()[0]: block for block in capsys.readouterr().out.strip().split("\n\n")}
-    assert set(blocks) == set(data.CATALOGUE)
-    assert "there    yes" in blocks["digits"]
-    assert "there    yes" in blocks["folder"]
-    assert "there    no" in blocks["shanghaitech"]
+    def there(root):
+        assert cli.main(["data", "list", "--root", str(root)]) == 0
+        blocks = [block.splitlines() for block in capsys.readouterr().out.strip().split("\n\n")]
+        return {block[0]: block[-1].removeprefix("  there    ") for block in blocks}
+
+    nothing = dict.fromkeys(data.CATALOGUE, "no") | {"digits": "with scikit-learn"}
+    assert there(tmp_path) == there(tmp_path / "nowhere") == nothing
+    for name in range(10):
+        (tmp_path / "ten" / "train" / str(name)).mkdir(parents=True)
+    ten = dict.fromkeys(("mnist", "fashion_mnist", "cifar10", "folder"), "a tree of 10 classes")
+    assert there(tmp_path / "ten") == nothing | ten
+    for wnid in ("n02106662", "n02123045", "n99999999"):
+        (tmp_path / "some" / "train" / wnid).mkdir(parents=True)
+    imagenet = {"imagenet2012": "a tree of 2 of the 56 classes", "folder": "a tree of 3 classes"}
+    assert there(tmp_path / "some") == nothing | imagenet
+    for name in ("leather", "bottle", "ours"):
+        (tmp_path / "parts" / name / "train" / "good").mkdir(parents=True)
+    assert there(tmp_path / "parts") == nothing | {"mvtec_ad": "bottle, leather, ours"}
+    one = {"mvtec_ad": "ours", "folder": "a tree of 1 class"}
+    assert there(tmp_path / "parts" / "ours") == nothing | one
 
 
 def test_each_preparation_unpacks_into_a_directory_of_its_own(tmp_path, monkeypatch):

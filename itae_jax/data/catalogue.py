@@ -19,7 +19,7 @@ class Entry:
     Attributes:
       about, size, licence, get: for people.
       load: config -> data set.
-      is_there: root -> whether it can be read from there right now.
+      there: root -> what can be read from there right now, in a few words; empty for nothing.
       preparable: whether `itae data prepare` knows it.
     """
 
@@ -28,7 +28,7 @@ class Entry:
     licence: str
     get: str
     load: Callable[[DataConfig], Dataset | InspectionDataset]
-    is_there: Callable[[str], bool]
+    there: Callable[[str], str]
     preparable: bool = False
 
 
@@ -36,7 +36,16 @@ def _is_tree(root: str) -> bool:
     return bool(root) and (Path(root).expanduser() / "train").is_dir()
 
 
-def _from_tfds_or_tree(name: str, *, channels: int, label: str = "label") -> dict:
+def _classes_of_tree(root: str) -> list[str]:
+    """The folders to train on; of a tree that is told by its classes alone, it may be another set's."""
+    return folders.subfolders(Path(root).expanduser() / "train") if _is_tree(root) else []
+
+
+def _in_tfds(name: str, root: str) -> str:
+    return "prepared" if tfds.is_prepared(name, root) else ""
+
+
+def _from_tfds_or_tree(name: str, *, channels: int, classes: int = 10, label: str = "label") -> dict:
     """28x28 and 32x32 sets: padded with black to 32x32 if they are smaller."""
 
     def load(config: DataConfig) -> Dataset:
@@ -45,10 +54,11 @@ def _from_tfds_or_tree(name: str, *, channels: int, label: str = "label") -> dic
         reader = folders.reader_of(config, fit="pad", size=32, channels=channels)
         return tfds.load(config, name, label=label, reader=reader)
 
-    def is_there(root: str) -> bool:
-        return _is_tree(root) or tfds.is_prepared(name, root)
+    def there(root: str) -> str:
+        is_such_a_tree = len(_classes_of_tree(root)) == classes
+        return f"a tree of {classes} classes" if is_such_a_tree else _in_tfds(name, root)
 
-    return {"load": load, "is_there": is_there, "preparable": True}
+    return {"load": load, "there": there, "preparable": True}
 
 
 def _load_imagenet(config: DataConfig) -> Dataset:
@@ -61,6 +71,22 @@ def _load_imagenet(config: DataConfig) -> Dataset:
     return tfds.load(config, "imagenet2012", reader=reader, test_split="validation", superclasses=superclasses)
 
 
+def _imagenet_there(root: str) -> str:
+    wnids = folders.read_superclasses(SUPERCLASSES)
+    found = wnids.keys() & set(_classes_of_tree(root))
+    return f"a tree of {len(found)} of the {len(wnids)} classes" if found else _in_tfds("imagenet2012", root)
+
+
+def _mvtec_ad_there(root: str) -> str:
+    found = mvtec_ad.categories(Path(root).expanduser()) if root else {}
+    return ", ".join(found)
+
+
+def _tree_there(root: str) -> str:
+    count = len(_classes_of_tree(root))
+    return f"a tree of {count} class{'es' * (count != 1)}" if count else ""
+
+
 _PREPARE = "itae data prepare {0} --root DIR, then data.root=DIR"
 _MANUAL = "itae data prepare {0} --root DIR --manual-dir ARCHIVES, then data.root=DIR"
 
@@ -71,7 +97,7 @@ CATALOGUE = {
         "BSD-3-Clause",
         "comes with scikit-learn",
         digits.load,
-        lambda root: True,
+        lambda root: "with scikit-learn",
     ),
     "mnist": Entry(
         "handwritten digits, 28x28, grey, 10 classes",
@@ -99,7 +125,7 @@ CATALOGUE = {
         "50,000 + 10,000 images, 169 MB",
         "none stated",
         _PREPARE.format("cifar100") + "; or a tree DIR/{train,test}/<coarse class>/",
-        **_from_tfds_or_tree("cifar100", channels=3, label="coarse_label"),
+        **_from_tfds_or_tree("cifar100", channels=3, classes=20, label="coarse_label"),
     ),
     "imagenet2012": Entry(
         "photographs, 10 superclasses of 56 classes (the paper's Table 7)",
@@ -107,7 +133,7 @@ CATALOGUE = {
         "ImageNet's terms of access",
         "a tree DIR/{train,val}/<wnid>/*.JPEG by data.root=DIR; or " + _MANUAL.format("imagenet2012"),
         _load_imagenet,
-        lambda root: _is_tree(root) or tfds.is_prepared("imagenet2012", root),
+        _imagenet_there,
         preparable=True,
     ),
     "mvtec_ad": Entry(
@@ -116,7 +142,7 @@ CATALOGUE = {
         "CC BY-NC-SA 4.0",
         "unpack the published archive, data.root=DIR with DIR/<category>/{train,test,ground_truth}",
         mvtec_ad.load,
-        lambda root: bool(root) and any(Path(root).expanduser().glob("**/train/good")),
+        _mvtec_ad_there,
     ),
     "shanghaitech": Entry(
         "surveillance video, single frames of 480x480",
@@ -124,7 +150,7 @@ CATALOGUE = {
         "for research, on request from its authors",
         _MANUAL.format("shanghaitech"),
         shanghaitech.load,
-        lambda root: tfds.is_prepared("shanghaitech", root),
+        lambda root: _in_tfds("shanghaitech", root),
         preparable=True,
     ),
     "folder": Entry(
@@ -133,7 +159,7 @@ CATALOGUE = {
         "yours",
         "data.root=DIR; data.superclasses=FILE joins folders to classes",
         folders.load,
-        _is_tree,
+        _tree_there,
     ),
 }
 

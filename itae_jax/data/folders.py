@@ -140,8 +140,13 @@ def load_tree(
     train, test = root / "train", test_folder(root)
     if not train.is_dir():
         raise RequestError(f"data.root={root}: there is no folder train in it")
+    partial = ""
     if superclasses is None:
         superclasses = {folder: folder for folder in sorted({*subfolders(train), *subfolders(test)})}
+    else:
+        there = superclasses.keys() & {*subfolders(train), *subfolders(test)}
+        if len(there) < len(superclasses):
+            partial = f", {len(there)} of {len(superclasses)} folders"
     classes = tuple(dict.fromkeys(superclasses.values()))
     if len(classes) < 2:
         raise RequestError(
@@ -170,7 +175,7 @@ def load_tree(
     options = lazy_options(config, unreadable)
     return Dataset(
         name=name,
-        source=f"folder {root.name}: {len(train_paths)} + {len(test_paths)} {_kinds(train_paths)}",
+        source=f"folder {root.name}: {len(train_paths)} + {len(test_paths)} {_kinds(train_paths)}{partial}",
         class_names=classes,
         train_images=images.files(train_paths, reader, shape, **options),
         train_labels=train_labels,

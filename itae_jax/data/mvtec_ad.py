@@ -22,6 +22,17 @@ CATEGORIES = (
 _SIZE = 256
 
 
+def categories(root: Path) -> dict[str, Path]:
+    """The folders of the categories in `root`, those of the paper first; or `root`, if it is one itself."""
+    if (root / "train" / "good").is_dir():
+        return {root.name: root}
+    if not root.is_dir():
+        return {}
+    there = [name for name in folders.subfolders(root) if (root / name / "train" / "good").is_dir()]
+    known = [name for name in CATEGORIES if name in there]
+    return {name: root / name for name in [*known, *(name for name in there if name not in known)]}
+
+
 def load(config: DataConfig) -> InspectionDataset:
     """The categories below `data.root`, or the one that `data.root` itself is.
 
@@ -31,12 +42,7 @@ def load(config: DataConfig) -> InspectionDataset:
       RequestError: no category there, or one without images.
     """
     root = folders.root_of(config)
-    if (root / "train" / "good").is_dir():
-        found = {root.name: root}
-    else:
-        there = [name for name in folders.subfolders(root) if (root / name / "train" / "good").is_dir()]
-        known = [name for name in CATEGORIES if name in there]
-        found = {name: root / name for name in [*known, *(name for name in there if name not in known)]}
+    found = categories(root)
     if not found:
         raise RequestError(
             f"data.root={root}: expected folders <category>/train/good in it, "
