@@ -9,7 +9,6 @@ python experiments/publish.py --check           only says whether they are up to
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import publish_docstrings
@@ -19,33 +18,44 @@ import publish_rows
 import publish_scaling
 import publish_speed
 
-from itae_jax import tables, variants
+from itae_jax import paper, report, tables, variants
 from itae_jax.errors import RequestError
 from itae_jax.finished import RunResults
-from itae_jax.report import describe
 from itae_jax.results import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 # What README.md tells of a training beside its width and epochs; docs/results.md has everything.
 _TOLD_SETTINGS = ("train.", "evaluate.", "transform.")
-_NOT_TOLD_SETTINGS = ("train.epochs", "transform.name")
+_TOLD_ELSEWHERE = ("train.epochs", "transform.name")
+_LOSSES = ("train.loss", "evaluate.error")
+_LEGEND = """\
+ITAE is the paper's method, AE the plain autoencoder, which erases nothing; other columns are named by what
+they erase. AUROC in percent; ± is the SD over seeds (n - 1), the SD over classes is the paper's (n - 1, of
+ImageNet n). *paper* is what the paper prints; a word in brackets says how else its number is known: *quoted*
+from a later paper, *derived* from the row's average and SD, *restored* from digits that were cut in half and
+confirmed by them, *unverified* where they only agree, *illegible*. It is empty where the paper prints none or
+other classes are averaged. A training that is *reduced* is shorter or of fewer images than the paper's; a few
+words say in what. Best F1 is that of the threshold that suits the test labels best, an upper bound; where most
+images are anomalous, calling all of them so gives a high F1, and average precision is high by chance.
+`2 x AMD EPYC` means two cores, each a device of JAX's; minutes of training are of a machine that did other
+work besides."""
 
 
 def training(row: dict[str, str]) -> str:
     """How a row came about, in short."""
     settings = [
-        part
-        for part in row["settings"].split(" ")
-        if part.startswith(_TOLD_SETTINGS) and not part.startswith(_NOT_TOLD_SETTINGS)
+        f"{field}={value}"
+        for field, value in paper.settings(row).items()
+        if field.startswith(_TOLD_SETTINGS) and field not in (*_TOLD_ELSEWHERE, *_LOSSES)
     ]
     dtype = [] if row["dtype"] == "float32" else [row["dtype"]]
     return ", ".join([f"width {row['width']}", f"{row['epochs']} epochs", *dtype, *settings])
 
 
-def title_of(row: dict[str, str]) -> str:
-    """The experiment, and the data set if its name does not tell."""
-    name, dataset = row["experiment"], row["dataset"]
-    return name if dataset in name else f"{name}: {dataset}"
+def title_of(found: RunResults) -> str:
+    """The experiment, the data set if its name does not tell, and whether it is reduced."""
+    name, dataset = found.experiment.name, found.dataset
+    return (name if dataset in name else f"{name}: {dataset}") + (" (reduced)" if found.reduced else "")
 
 
 def summary_table() -> list[str]:
@@ -55,73 +65,98 @@ def summary_table() -> list[str]:
     lines = []
     for together in publish_rows.side_by_side():
         (columns,) = tables.columns(together)
-        plain = [column for column in columns if column.found.rows[0]["transform"] == "identity"][:1]
-        for column in [column for column in columns if column not in plain] or plain:
-            both = [column, *plain] if column not in plain else plain
-            told = _averages(both)
-            row = column.found.rows[0]
-            way = "" if column.measure == "auroc" else f", {column.title}"
-            reduced = " (reduced)" if publish_rows.is_reduced(row) else ""
-            how = [title_of(row) + reduced, training(row), row["transform"] + way]
-            numbers = [text for line in told for text in (line.ours_text, line.paper_text)]
-            if column in plain:
-                numbers = ["", "", *numbers]
-            classes = len(_classes(both))
-            lines.append([*how, str(classes), str(told[0].seeds), *numbers, *[""] * (4 - len(numbers))])
+        left = list(columns)
+        for column in [column for column in columns if not publish_rows.is_plain(column.found)]:
+            beside = [other for other in columns if _is_plain_beside(other, column)]
+            lines.append([*_average_of(column), *(_average_of(beside[0])[-2:] if beside else ["", ""])])
+            left = [other for other in left if other not in (column, *beside)]
+        for column in left:
+            *how, average, of_paper = _average_of(column)
+            lines.append([*how, "", "", average, of_paper])
     return tables.as_markdown(tables.Grid(header, lines, len(lines)), texts=3)
 
 
-def _classes(columns: Sequence[tables.Column]) -> set[str]:
-    """The classes that all of these columns have."""
-    return set.intersection(*({row["normal_class"] for row in column.found.rows} for column in columns))
+def _is_plain_beside(plain: tables.Column, column: tables.Column) -> bool:
+    """Whether it is the plain autoencoder, trained and scored of the same classes and seeds in the same way."""
+
+    def trainings(of: tables.Column) -> set:
+        rows = [row for row in of.found.rows if tables.value_of(row, of.measure) is not None]
+        losses = tuple(paper.setting(of.found.rows[0], field, "") for field in _LOSSES)
+        return {(tables.class_key(row), row["seed"], of.measure, *losses) for row in rows}
+
+    return publish_rows.is_plain(plain.found) and trainings(plain) == trainings(column)
 
 
-def _averages(columns: Sequence[tables.Column]) -> Iterable[tables.Line]:
-    """The average of each column over the classes that all of them have."""
-    classes = _classes(columns)
-    averages = []
-    for column in columns:
-        rows = [row for row in column.found.rows if row["normal_class"] in classes]
-        told = tables.lines(rows, column.cells, column.measure)
-        averages += [line for line in told if line.key == "avg"]
-    return averages
+def _average_of(column: tables.Column) -> list[str]:
+    """A line of the summary: how, classes, seeds, our average and the paper's."""
+    row = column.found.rows[0]
+    losses = [f"{field}={value}" for field, value in paper.settings(row).items() if field in _LOSSES]
+    erased = ", ".join([row["transform"], *(losses if column.measure == "auroc" else [column.title])])
+    told = tables.lines(column.found.rows, column.cells, column.measure)
+    average = next((line for line in told if line.key == "avg"), None)
+    numbers = [average.seeds, average.ours_text, average.paper_text] if average else ["", "", ""]
+    classes = sum(line.is_class for line in told)
+    return [title_of(column.found), training(row), erased, str(classes), *map(str, numbers)]
+
+
+def unmeasured() -> str:
+    """Which of the experiments that compare with the paper nothing has been measured of, and what of none."""
+    measured = [found for together in publish_rows.side_by_side() for found in together]
+    compared = [name for name in publish_rows.names() if publish_rows.paper_table(name)]
+    names = {found.experiment.name for found in measured}
+    missing = [f"`{name}`" for name in compared if name not in names]
+    told = f"Nothing has been measured yet of {', '.join(missing)}." if missing else ""
+    if not any(found.experiment.paper_table and not found.reduced for found in measured):
+        told += " No experiment has been run at the paper's full size yet."
+    return told.strip()
 
 
 def section(together: list[RunResults]) -> list[str]:
     """The part of docs/results.md on groups that stand side by side."""
     (of_dataset,) = tables.columns(together)
-    first = together[0].rows[0]
-    mark = " (reduced: less than the paper's training)" if publish_rows.is_reduced(first) else ""
-    lines = [f"## {title_of(first)}, {training(first)}{mark}", ""]
+    lines = [f"## {title_of(together[0])}, {training(together[0].rows[0])}", ""]
     lines += [*tables.as_markdown(tables.grid(of_dataset)), ""]
+    notes = report.notes(of_dataset)
+    lines += [*(f"- {note}" for note in notes), *[""] * bool(notes)]
     for column in of_dataset:
         seeds = tables.seeds_grid(column)
         if seeds:
             lines += [f"{column.title} by seed:", "", *tables.as_markdown(seeds), ""]
     for column in {id(column.found): column for column in of_dataset}.values():
-        row, title = column.found.rows[0], column.title
-        origin = row.get(publish_rows.TAKEN_FROM, "")
-        taken = f"; measured in {origin}" if origin else ""
-        lines += [f"{title}: {describe(column.found)}{taken}. Not at their defaults: `{row['settings']}`.", ""]
-        measures = tables.measures_grid(column.found)
+        found, title = column.found, column.title
+        settings = f"Not at their defaults: `{found.rows[0]['settings']}`."
+        lines += [f"{title}: {report.describe(found)}{_origin(found)}. {settings}", ""]
+        measures = tables.measures_grid(found)
         if len(measures.header) > 2:
             lines += [f"{title}, all measures in percent:", "", *tables.as_markdown(measures), ""]
     return lines
 
 
+def _origin(found: RunResults) -> str:
+    """Where what was measured in other experiments comes from."""
+    origins: dict[str, list[str]] = {}
+    for row in found.rows:
+        if publish_rows.TAKEN_FROM in row:
+            origins.setdefault(row[publish_rows.TAKEN_FROM], []).append(row["normal_class_name"])
+    return "".join(
+        f"; {', '.join(dict.fromkeys(classes))} measured in {name}" for name, classes in origins.items()
+    )
+
+
 def results_page() -> str:
     """docs/results.md."""
     lines = ["# Results", "", "Written from `experiments/results/` by `make results`.", ""]
+    lines += [_LEGEND, "", *filter(None, [unmeasured()]), ""]
     for together in publish_rows.side_by_side():
         lines += section(together)
     return "\n".join([*lines, *publish_speed.sections(publish_rows.RESULTS)])
 
 
 def between(text: str, name: str, lines: list[str]) -> str:
-    """The text with these lines between its marks of that name."""
+    """The text with these lines between its marks of that name, which have to be there."""
     begin, end = f"<!-- {name}: begin, written by make results -->", f"<!-- {name}: end -->"
-    before, _, rest = text.partition(begin)
-    _, _, after = rest.partition(end)
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
     return before + "\n".join([begin, *lines, end]) + after
 
 
@@ -129,7 +164,9 @@ def pages() -> dict[Path, str]:
     """Everything that is written from the results."""
     results = publish_rows.RESULTS
     blocks = {
-        ROOT / "README.md": {"results": [*summary_table(), *publish_speed.speed_line(results)]},
+        ROOT / "README.md": {
+            "results": [*summary_table(), "", unmeasured(), *publish_speed.speed_line(results)]
+        },
         ROOT / "docs" / "reliability.md": {"faults": publish_faults.lines(results)},
         ROOT / "docs" / "scaling.md": {
             "scaling": publish_scaling.lines(results),
@@ -149,10 +186,10 @@ def docstrings() -> dict[str, list[str]]:
     """What each experiment has given, in a line for each way of training."""
     told: dict[str, list[str]] = {}
     for together in publish_rows.side_by_side():
-        row = together[0].rows[0]
-        dataset = title_of(row).removeprefix(row["experiment"]).removeprefix(": ")
-        how = ", ".join(filter(None, (dataset, training(row))))
-        told.setdefault(row["experiment"], []).append(publish_docstrings.line(together, how))
+        first, name = together[0], together[0].experiment.name
+        of_data = "" if first.dataset in name else f"{first.dataset}, "
+        how = of_data + training(first.rows[0]) + (", reduced" if first.reduced else "")
+        told.setdefault(name, []).append(publish_docstrings.line(together, how))
     return told
 
 

@@ -23,10 +23,9 @@ def pages(trainings: dict[str, list[str]]) -> dict[Path, str]:
       trainings: by experiment what was measured, a line for each way of training.
     """
     written = {}
-    for path in sorted(publish_rows.EXPERIMENTS.glob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        if "\ndef get_config" in text:
-            written[path] = _with_end(text, _lines(path.stem, trainings.get(path.stem, [])))
+    for name in publish_rows.names():
+        path = publish_rows.EXPERIMENTS / f"{name}.py"
+        written[path] = _with_end(path.read_text(encoding="utf-8"), _lines(name, trainings.get(name, [])))
     return written
 
 
@@ -51,10 +50,17 @@ def line(together: Sequence[RunResults], how: str) -> str:
     (columns,) = tables.columns(together)
     averages = []
     for column in columns:
-        told = {line.key: line for line in tables.lines(column.found.rows, column.cells, column.measure)}
-        count = sum(key.isdecimal() for key in told)
-        averages.append(f"{column.title} {told['avg'].ours_text} ({count} class{'es' * (count != 1)})")
+        told = tables.lines(column.found.rows, column.cells, column.measure)
+        count = sum(line.is_class for line in told)
+        averages += [
+            f"{column.title} {line.ours_text} ({count} class{'es' * (count != 1)})"
+            for line in told
+            if line.key == "avg"
+        ]
     rows = [row for column in columns for row in column.found.rows]
-    seconds = median(float(row["train_seconds"]) for row in rows)
+    all_seconds = [float(row["train_seconds"]) for row in rows if row["train_seconds"]]
+    if not all_seconds:
+        return f"{how}: {', '.join(averages)}"
+    seconds = median(all_seconds)
     time = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
     return f"{how}: {', '.join(averages)}; {time} a training on {rows[0]['device']}"

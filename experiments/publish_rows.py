@@ -31,48 +31,54 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def add(directory: Path) -> None:
-    """Adds the rows of a finished run to experiments/results/<experiment>.csv."""
-    rows = finished.read(directory).measured
-    if not rows:
+    """Adds the rows of a finished run to experiments/results/<experiment>.csv, those of failures too."""
+    found = finished.read(directory)
+    if not found.measured:
         raise RequestError(f"{directory}: none of its trainings has an AUROC")
-    add_rows(rows, directory)
+    add_rows(found.rows, directory)
 
 
 def add_rows(rows: list[dict[str, str]], directory: Path) -> None:
     """Adds rows of one experiment, which come from a directory."""
     for row in rows:
         if not row["commit"] or row["commit"].endswith("+"):
-            raise RequestError(
-                f"{directory}: class {row['normal_class']} has uncommitted changes behind it; commit, rerun"
-            )
+            why = "has uncommitted changes behind it; commit, rerun" if row["commit"] else "names no commit"
+            raise RequestError(f"{directory}: class {row['normal_class']} {why}")
     path = RESULTS / f"{rows[0]['experiment']}.csv"
     kept = {tuple(row[key] for key in _SAME): row for row in [*read_rows(path), *rows]}
-    order = ("dataset", "variant", "transform", "width", "epochs", "seed", "normal_class")
-    write_csv(path, sorted(kept.values(), key=lambda row: [row[key].zfill(9) for key in order]), COLUMNS)
+    texts, numbers = (
+        ("dataset", "variant", "transform", "settings"),
+        ("width", "epochs", "seed", "normal_class"),
+    )
+
+    def order(row: dict[str, str]) -> tuple:
+        return *(row[key] for key in texts), *(int(row[key]) for key in numbers)
+
+    write_csv(path, sorted(kept.values(), key=order), COLUMNS)
 
 
 @functools.cache
-def _experiments(name: str) -> dict[str, Experiment]:
+def experiments(name: str) -> dict[str, Experiment]:
     """What an experiment file describes, by variant; nothing for what is no such file."""
     path = EXPERIMENTS / f"{name}.py"
     return experiment_files.load(path) if path.exists() else {}
 
 
+def names() -> list[str]:
+    """The experiment files."""
+    return [path.stem for path in sorted(EXPERIMENTS.glob("*.py")) if "\ndef get_config" in path.read_text()]
+
+
 def paper_table(name: str) -> str:
     """The table of the paper that an experiment file compares with; empty for none."""
-    return next((experiment.paper_table for experiment in _experiments(name).values()), "")
-
-
-def is_reduced(row: dict[str, str]) -> bool:
-    """Whether a result stands beside the paper's but is of less training or data."""
-    return bool(paper_table(row["experiment"])) and paper.is_reduced(row)
+    return next((experiment.paper_table for experiment in experiments(name).values()), "")
 
 
 def side_by_side() -> list[list[RunResults]]:
     """All that was measured: a list for each table, of one entry for each of its columns.
 
     They are alike but for what is compared. The variants of an experiment come in the order of its
-    file, with those that another experiment has measured alike.
+    file, with those that another experiment has measured alike; elsewhere the plain autoencoder is last.
     """
     rows = [row for path in sorted(RESULTS.glob("*.csv")) for row in read_rows(path)]
     found: dict[tuple, dict[tuple, list[dict[str, str]]]] = {}
@@ -81,10 +87,19 @@ def side_by_side() -> list[list[RunResults]]:
         columns.setdefault(tuple(row[key] for key in _GROUP), []).append(row)
     tables = [[_as_results(of_column) for of_column in columns.values()] for columns in found.values()]
     for columns in tables:
-        order = list(_experiments(columns[0].experiment.name))
-        if all(column.experiment.variant in order for column in columns):
-            columns.sort(key=lambda column: order.index(column.experiment.variant))
+        order = list(experiments(columns[0].experiment.name))
+
+        def place(column: RunResults, order: list[str] = order) -> tuple:
+            variant = column.experiment.variant
+            return order.index(variant) if variant in order else len(order), is_plain(column)
+
+        columns.sort(key=place)
     return tables
+
+
+def is_plain(column: RunResults) -> bool:
+    """Whether nothing is erased: the plain autoencoder."""
+    return column.rows[0]["transform"] == "identity"
 
 
 def _table(row: dict[str, str]) -> tuple:
@@ -95,25 +110,36 @@ def _table(row: dict[str, str]) -> tuple:
 
 def _taken_over(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """For each variant that an experiment lacks, what others measured alike of the classes that it has."""
-
-    def training(row: dict[str, str], transform: str, loss: str) -> tuple:
-        return row["normal_class"], row["seed"], transform, loss, *_table(row)
-
-    def of(row: dict[str, str]) -> tuple:
-        return training(row, row["transform"], paper.setting(row, "train.loss", "l2"))
-
-    measured = {of(row): row for row in reversed(rows)}
-    own = {(row["experiment"], of(row)) for row in rows}
+    of_others: dict[tuple, dict[str, str]] = {}
+    for row in reversed(rows):
+        of_others[_training(row, paper.settings(row))] = row
+    own = {(row["experiment"], _training(row, paper.settings(row))) for row in rows}
     taken = {}
     for row in rows:
-        name = row["experiment"]
-        for variant, experiment in _experiments(name).items():
-            key = training(row, experiment.transform.name, experiment.train.loss)
-            if variant and key in measured and (name, key) not in own:
-                found = measured[key]
+        name, variants = row["experiment"], experiments(row["experiment"])
+        if row["variant"] not in variants:
+            continue
+        for variant, experiment in variants.items():
+            key = _training(row, _settings_of(row, variants[row["variant"]], experiment))
+            if key in of_others and (name, key) not in own:
+                found = of_others[key]
                 shown = {"experiment": name, "variant": variant, TAKEN_FROM: found["experiment"]}
-                taken[name, key] = found | shown
+                taken[name, variant, key] = found | shown
     return list(taken.values())
+
+
+def _training(row: dict[str, str], settings: dict[str, str]) -> tuple:
+    """What makes two trainings the same: the row's, or the same by other settings."""
+    of_row = ("dataset", "data_copy", "device", "normal_class", "normal_class_name", "seed")
+    return *(row[key] for key in of_row), frozenset(settings.items())
+
+
+def _settings_of(row: dict[str, str], variant: Experiment, other: Experiment) -> dict[str, str]:
+    """The settings of a row of one variant, if it were of the other."""
+    settings = paper.settings(row)
+    ours, theirs = (paper.settings({"settings": config.settings(one)}) for one in (variant, other))
+    kept = {field: value for field, value in settings.items() if ours.get(field) != value}
+    return theirs | kept
 
 
 def _as_results(rows: list[dict[str, str]]) -> RunResults:

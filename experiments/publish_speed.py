@@ -11,10 +11,13 @@ What keeps the CPU from PyTorch's time, as far as profiles tell: two virtual dev
 more than PyTorch's two threads, as XLA passes more memory between its operations, and by the exchanges of
 batch statistics, two for each of 18 layers. Kept: small maps, images' few channels and weight gradients as
 matrix products, gradients of maxima by comparing, one exchange for all gradients, one device a core.
-Tried without gain: convolutions as patches, rows or shifted products on all other maps, the four
-transforms one after the other, XLA's convolutions with one thread each, larger pages and thresholds of
-the C allocator, several networks in one mapped program, Winograd's convolution, channels first, XLA's oneDNN,
-fast-math and YNN options."""
+Tried by hand without gain, and not kept: convolutions as patches, rows or shifted products on all other
+maps, the four transforms one after the other, XLA's convolutions with one thread each, larger pages and
+thresholds of the C allocator, Winograd's convolution, channels first, XLA's oneDNN, fast-math and YNN
+options. Several networks in one mapped program: above."""
+
+
+_IN_A_LOOP = ", in a loop or one by one"  # in the names of cases of layers.py
 
 
 def speed_line(directory: Path) -> list[str]:
@@ -34,7 +37,8 @@ def speed_line(directory: Path) -> list[str]:
             told.append(f"{task} {', '.join(of_widths)}")
         files = max(map(len, ratios.values()))
         over = f" ({files} measurements)" if files > 1 else ""
-        lines += ["", f"Speed on {on}, our time over PyTorch's best{over}: {'; '.join(told)}."]
+        told_on = f"Time on {on}, as a multiple of PyTorch's best{over}, so that above 1 is slower"
+        lines += ["", f"{told_on}: {'; '.join(told)}."]
     return lines
 
 
@@ -84,6 +88,16 @@ def layer_lines(path: Path) -> list[str]:
     """Measurements of single layers as a table."""
     result = json.loads(path.read_text())
     environment, settings = result["environment"], result["settings"]
+    of_loops = [row for row in result["layers"] if _IN_A_LOOP in row["layer"]]
+    of_layers = [row for row in result["layers"] if row not in of_loops]
+    loops = [
+        "",
+        "Steps by XLA's own convolutions in a loop (`lax.scan`), and one by one in the same program:",
+        "",
+        "| steps | in a loop, ms | one by one, ms |",
+        "| --- | --: | --: |",
+        *(_layer_line(row, row["layer"].replace(_IN_A_LOOP, "")) for row in of_loops),
+    ]
     return [
         "Single layers as XLA has them for CPUs, and as they are computed here (`itae_jax/models/conv.py`). "
         f"On {settings['cores']} core of {environment['device'].partition(' x ')[2]}, jax "
@@ -92,8 +106,13 @@ def layer_lines(path: Path) -> list[str]:
         "",
         "| layer | XLA's, ms | ours, ms |",
         "| --- | --: | --: |",
-        *(f"| {row['layer']} | {row['xla_ms']:.2f} | {row['ours_ms']:.2f} |" for row in result["layers"]),
+        *(_layer_line(row, row["layer"]) for row in of_layers),
+        *(loops if of_loops else []),
     ]
+
+
+def _layer_line(row: dict, name: str) -> str:
+    return f"| {name} | {row['xla_ms']:.2f} | {row['ours_ms']:.2f} |"
 
 
 def data_lines(path: Path) -> list[str]:

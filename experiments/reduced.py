@@ -1,7 +1,7 @@
 """The paper's tables and figures in a form that a CPU can do: narrow network, few epochs, part of the data.
 
   python experiments/reduced.py --data DIR                        all of them, into runs/reduced/<name>/
-  python experiments/reduced.py table4 table5 --data DIR          those whose names begin so
+  python experiments/reduced.py table4 figure --data DIR          those whose names begin so
   python experiments/reduced.py table1_cifar10 --data DIR --classes 0,1     a part, for one of several machines
   python experiments/reduced.py --list
 
@@ -10,6 +10,7 @@ Run again, it goes on where it stopped. Whatever shows these results calls them 
 
 import argparse
 import dataclasses
+import itertools
 import shlex
 import subprocess
 import sys
@@ -119,23 +120,28 @@ def choose(words: list[str]) -> list[str]:
     """
     chosen = []
     for word in words:
-        found = [word] if word in REDUCED else [name for name in REDUCED if name.startswith(word)]
+        found = [name for name in REDUCED if name.startswith(word)]
         if not found:
             raise SystemExit(f"reduced: nothing begins with {word!r}; there are {', '.join(REDUCED)}")
         chosen += found
     return list(dict.fromkeys(chosen)) if words else list(REDUCED)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="what to run: the beginnings of names; default all")
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s [NAME ...] [options] [options of itae run]",
+        allow_abbrev=False,
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/reduced"), help="default runs/reduced")
     parser.add_argument("--list", action="store_true", help="print the commands instead of running them")
     for name, about in _ROOTS.items():
         parser.add_argument(f"--{name}", default="", metavar="DIR", help=f"directory {about}")
-    arguments, more = parser.parse_known_args()
-    failed = []
-    for name in choose(arguments.names):
+    arguments, more = parser.parse_known_args(argv)
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), more))
+    more, failed = more[len(words) :], []
+    for name in choose(words):
         root = getattr(arguments, REDUCED[name].data) or arguments.data
         itae = command(name, root, arguments.out, more)
         print(f"{name}: itae {shlex.join(itae)}", flush=True)

@@ -6,8 +6,8 @@ DIR holds train/<wnid>/*.JPEG and val/<wnid>/*.JPEG; superclasses without traini
 left out. The paper's average is 77.2; it does not say at which image size, 128 is our choice.
 
 Measured (a CPU does it reduced: python experiments/reduced.py table1_imagenet table1_imagenet_ae):
-  imagenet2012, width 16, 6 epochs, train.augment=flip+shift: ITAE 52.5 (2 classes); 5 min a training on 2 x
-    AMD EPYC
+  imagenet2012, width 16, 6 epochs, train.augment=flip+shift, reduced: ITAE 52.5 (2 classes); 5 min a training
+    on 2 x AMD EPYC
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig

@@ -7,8 +7,8 @@ that are there are run. The paper's average is 83.9; it does not say at which im
 choice. Of defects with a mask the report has pixel AUROC and AUPRO too, which the paper lacks.
 
 Measured (a CPU does it reduced: python experiments/reduced.py table2_mvtec_ad table2_mvtec_ad_ae):
-  magnetic_tile, width 16, 12 epochs, train.augment=flip+shift: ITAE 52.9 (1 class); 5 min a training on 2 x
-    AMD EPYC
+  magnetic_tile, width 16, 12 epochs, train.augment=flip+shift, reduced: ITAE 52.9 (1 class); 5 min a training
+    on 2 x AMD EPYC
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from itae_jax import config, experiment_files, results, variants
+from itae_jax import config, experiment_files, paper, results, variants
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
@@ -46,6 +46,11 @@ class RunResults:
             for row in self.rows
             if row["note"]
         ]
+
+    @property
+    def reduced(self) -> str:
+        """In what this is of less than the paper's training that it is compared with; empty if in nothing."""
+        return paper.reduced(self.rows[0]) if self.experiment.paper_table else ""
 
     @property
     def roots(self) -> list[Path]:

@@ -144,5 +144,6 @@ def columns(split: OneClassSplit, test_images, scores, fitted) -> dict[str, str]
         found[f"auroc_{kind}"] = evaluate.auroc(*judged(split, scores_N))
     memory = fitted.score_memory_bytes(test_images.image_shape)
     return {name: f"{value:.6f}" for name, value in found.items()} | {
-        "score_memory_mib": "" if memory is None else f"{memory / 2**20:.1f}"
+        "num_anomalous": str(is_anomaly.sum()),
+        "score_memory_mib": "" if memory is None else f"{memory / 2**20:.1f}",
     }

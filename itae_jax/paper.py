@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from statistics import pstdev, stdev
 
 from itae_jax.results import is_same_dataset
 
@@ -15,15 +16,20 @@ _METHODS = {"identity": "AE", "gray+rotate": "ITAE"}
 _METHODS_OF = {
     "table4": {"identity": "AE", "scale": "AE+S", "gray": "AE+G", "rotate": "AE+R", "gray+rotate": "AE+G+R"},
 }
-# At the end of `data_copy`: other anomalies than the paper's.
-_PART_OF_THE_FOLDERS = re.compile(r", \d+ of \d+ folders$")
+# At the end of `data_copy`: classes are missing or others than the paper's, and so are anomalies.
+_OTHER_CLASSES = re.compile(r", (\d+ of \d+ folders|\d+ classes instead of \d+)$")
+_SIZES = {"shanghaitech": "480"}  # of images, where the paper prints it
 _AVERAGED = 10  # classes, where the paper prints the average alone
+
+
+def settings(row: dict[str, str]) -> dict[str, str]:
+    """The config fields that a row of results was made with, where they are not at their defaults."""
+    return dict(part.partition("=")[::2] for part in row.get("settings", "").split(" ") if part)
 
 
 def setting(row: dict[str, str], field: str, default: str) -> str:
     """The value of a config field that a row of results was made with."""
-    settings = dict(part.partition("=")[::2] for part in row.get("settings", "").split(" "))
-    return settings.get(field, default)
+    return settings(row).get(field, default)
 
 
 def method_of(row: dict[str, str], table: str = "", error: str = "") -> str:
@@ -50,11 +56,11 @@ def cells(
 ) -> dict[str, dict[str, str]]:
     """The paper's cells for the method that a row of results used: class index, "avg" or "SD" -> cell.
 
-    Empty for what the paper did not do, and for a part of its data. Of Table 6 the average and the SD
-    over its ten runs stand for the class, under "1" and "SD of 1"; of Table 3 the one number stands for
-    everything.
+    Empty for what the paper did not do, for a part of its data, and for a folder of any name. Of Table 6
+    the average and the SD over its ten runs stand for the class, under "1" and "SD of 1"; of Table 3 the
+    one number stands for everything.
     """
-    if _PART_OF_THE_FOLDERS.search(row.get("data_copy", "")):
+    if _is_other_data(row):
         return {}
     method = method_of(row, table, error)
     found = {
@@ -88,13 +94,27 @@ def covers(paper: dict[str, dict[str, str]], classes: Sequence[str]) -> bool:
 
 def sd_over_classes(values: Sequence[float], dataset: str) -> float:
     """Standard deviation as Table 1 has it: of the sample (n - 1), for ImageNet of the population."""
-    from statistics import pstdev, stdev
-
-    if len(values) < 2:
-        return 0.0
     return pstdev(values) if is_same_dataset("ImageNet", dataset) else stdev(values)
 
 
-def is_reduced(row: dict[str, str]) -> bool:
-    """Whether a result is of less than the paper's training and data."""
-    return int(row["width"]) < WIDTH or int(row["epochs"]) < EPOCHS or "data.limit" in row["settings"]
+def reduced(row: dict[str, str]) -> str:
+    """In what a result is of less than the paper's training and data, in words; empty if in nothing."""
+    told, chosen = [], settings(row)
+    if int(row["width"]) < WIDTH:
+        told.append(f"width {row['width']} instead of {WIDTH}")
+    if int(row["epochs"]) < EPOCHS:
+        told.append(f"{row['epochs']} of {EPOCHS} epochs")
+    size = _SIZES.get(row["dataset"])
+    if size and int(chosen.get("data.image_size", size)) < int(size):
+        told.append(f"images of {chosen['data.image_size']} instead of {size}")
+    for field, images in (("data.limit_train", "training"), ("data.limit_test", "test")):
+        if field in chosen:
+            told.append(f"at most {chosen[field]} {images} images")
+    if _is_other_data(row):
+        told.append("a part of the data set")
+    return ", ".join(told)
+
+
+def _is_other_data(row: dict[str, str]) -> bool:
+    is_folder = setting(row, "data.name", row["dataset"]) == "folder"
+    return is_folder or bool(_OTHER_CLASSES.search(row.get("data_copy", "")))

@@ -21,9 +21,9 @@ def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
     if tables.averages_differ(told):
         names.pop("avg", None)
     if len(names) > 1 or (names and len(of_dataset) > 1):
-        order = sorted(names, key=lambda key: (key == "avg", key.zfill(9)))
+        order = tables.in_order(names)
         bars = [
-            _bars(column.title, of_column, order) for column, of_column in zip(of_dataset, told, strict=True)
+            _bars(_title(column), of_column, order) for column, of_column in zip(of_dataset, told, strict=True)
         ]
         caption = "AUROC by normal class"
         shown = [line for of_column in told for line in of_column if line.key in names]
@@ -41,10 +41,15 @@ def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
             "averaged over the classes run. Dashed: the paper's own measurement, on a GTX 1080 Ti."
         )
         yield "efficiency", comparisons.efficiency(bubbles), caption
-    maps = _maps(of_dataset)
+    where, maps = _maps(of_dataset)
     if maps:
         caption = "Where each method sees an anomaly. The outline is the defect's mask; blue labels are normal."
-        yield "error_maps", comparisons.error_maps(*maps), caption
+        yield "error_maps", comparisons.error_maps(*maps), f"{where}. {caption}"
+
+
+def _title(column: Column) -> str:
+    """A picture may be shown without its page."""
+    return f"{column.title} (reduced)" if column.found.reduced else column.title
 
 
 def _bars(title: str, of_column: list[tables.Line], order: list[str]):
@@ -60,20 +65,32 @@ def _bars(title: str, of_column: list[tables.Line], order: list[str]):
 
 def _curve_panels(of_dataset: list[Column]):
     """(class name, curve of each method or None) for the classes that were followed while training."""
-    found = [finished.training_curves(column.found) for column in of_dataset]
-    names = {
-        row["normal_class"]: row["normal_class_name"] for column in of_dataset for row in column.found.rows
-    }
+    followed = [column for column in of_dataset if _is_followed(column)]
+    curves: dict[str, dict[int, list[dict[int, float]]]] = {}  # class -> column -> of each seed
+    names = {}
+    for number, column in enumerate(followed):
+        of_column = finished.training_curves(column.found)
+        for row in column.found.rows:
+            curve = of_column.get((row["normal_class"], row["seed"]))
+            if curve:
+                key = tables.class_key(row)
+                names[key] = row["normal_class_name"]
+                curves.setdefault(key, {}).setdefault(number, []).append(curve)
     panels = []
-    for index in sorted({key[0] for curves in found for key in curves}, key=int):
+    for key in tables.in_order(curves):
         methods = []
-        for column, curves in zip(of_dataset, found, strict=True):
-            of_seeds = [curve for (normal_class, _), curve in curves.items() if normal_class == index]
+        for number, column in enumerate(followed):
+            of_seeds = curves[key].get(number, [])
             epochs = sorted(set.intersection(*map(set, of_seeds))) if of_seeds else []
             values = np.array([[100 * curve[epoch] for epoch in epochs] for curve in of_seeds])
-            methods.append(comparisons.Curve(column.title, np.array(epochs), values) if epochs else None)
-        panels.append((names[index], methods))
+            methods.append(comparisons.Curve(_title(column), np.array(epochs), values) if epochs else None)
+        panels.append((names[key], methods))
     return panels
+
+
+def _is_followed(column: Column) -> bool:
+    """Whether the column tells the error that was scored by while training, too."""
+    return column.measure in ("auroc", f"auroc_{column.found.experiment.evaluate.error}")
 
 
 def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
@@ -91,7 +108,7 @@ def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
         average = next(line.value for line in of_column if line.key == "avg")
         if seconds and memory:
             speed = sum(int(row["num_test"]) for row in rows) / seconds
-            bubbles.append(comparisons.Bubble(column.title, speed, average, memory))
+            bubbles.append(comparisons.Bubble(_title(column), speed, average, memory))
     for row in printed:
         numbers = float(row["images_per_second"]), float(row["auroc"]), float(row["memory_mb"])
         bubbles.append(comparisons.Bubble(f"paper: {row['method']}", *numbers, is_paper=True))
@@ -99,22 +116,35 @@ def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
 
 
 def _maps(of_dataset: list[Column]):
-    """The arguments of `comparisons.error_maps` for the first class, where masks mark its defects."""
-    first = next((column.found.measured[0] for column in of_dataset if column.found.measured), None)
-    if first is None:
-        return None
-    shown, methods = None, []
-    for column in {id(column.found): column for column in of_dataset}.values():
-        same = [r for r in column.found.measured if r["normal_class"] == first["normal_class"]]
-        saved = illustrations(column.found.job_directory(same[0])) if same else {}
-        if not {"maps", "masks"} <= set(saved) or not saved["masks"].any():
-            continue
-        shown = shown or saved
-        if np.array_equal(saved["originals"], shown["originals"]):
-            methods.append((column.title, saved["maps"]))
-    if not methods:
-        return None
-    return shown["originals"], shown["masks"], shown["labels"].tolist(), shown["is_anomaly"], methods
+    """The first class whose defects have masks, and the arguments of `comparisons.error_maps` for it."""
+    columns = list({id(column.found): column for column in of_dataset}.values())
+    first_of = {}
+    for row in [row for column in columns for row in column.found.measured]:
+        first_of.setdefault(tables.class_key(row), row)
+    for first in first_of.values():
+        shown, methods = None, []
+        for column in columns:
+            same = [row for row in column.found.measured if _is_same_training(row, first)]
+            saved = illustrations(column.found.job_directory(same[0])) if same else {}
+            if not {"maps", "masks"} <= set(saved) or not saved["masks"].any():
+                continue
+            shown = shown or saved
+            if np.array_equal(saved["originals"], shown["originals"]):
+                methods.append((_title(column), saved["maps"]))
+        if methods:
+            arguments = (
+                shown["originals"],
+                shown["masks"],
+                shown["labels"].tolist(),
+                shown["is_anomaly"],
+                methods,
+            )
+            return f"Normal class {first['normal_class_name']}, seed {first['seed']}", arguments
+    return "", None
+
+
+def _is_same_training(row: dict[str, str], other: dict[str, str]) -> bool:
+    return (tables.class_key(row), row["seed"]) == (tables.class_key(other), other["seed"])
 
 
 def illustrations(directory: Path) -> dict[str, np.ndarray]:

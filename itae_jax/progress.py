@@ -48,19 +48,21 @@ class _TrainingProgress(_Progress):
         self._bar = _training_bar(self._console)
 
     def _start(self, trainings: int, epochs: int) -> None:
-        self._trainings, self._epochs, self._pace = trainings, epochs, _Pace(trainings * epochs)
-        self._task = self._bar.add_task("compiling", total=trainings * epochs, told="")
+        self._trainings, self._epochs, self._total = trainings, epochs, trainings * epochs
+        self._pace = _Pace()
+        self._task = self._bar.add_task("compiling", total=self._total, told="")
         self._finished, self._spoke = 0, time.monotonic()
         self._begin()
 
     def _begin(self) -> None:
         """The next training begins."""
         self._tenth, self._told = 0, ""
+        self._pace.begin()
 
     def _tell(self, description: str, epoch: float, place: str = "") -> None:
         """So many epochs of a training are done, a whole number of them or not; `place` is which one it is."""
         done = self._finished * self._epochs + epoch
-        left, now = self._pace.left(done), time.monotonic()
+        left, now = self._pace.left(epoch, self._total - done), time.monotonic()
         self._bar.update(self._task, completed=done, description=description, told=self._told)
         is_whole = isinstance(epoch, int)
         tenth = 10 * epoch // self._epochs if is_whole else self._tenth
@@ -130,19 +132,35 @@ class SweepProgress(_TrainingProgress):
 
 
 class _Pace:
-    """How long the rest takes, by how long it took since the first call: compiling lies before that."""
+    """How long the rest takes, by the epochs computed since the first call: compiling lies before that.
 
-    def __init__(self, total: int):
-        self._total, self._first = total, None
+    Epochs that an earlier run computed, or that a failed training never came to, do not count.
+    """
 
-    def left(self, done: int) -> str:
-        """In words, with what sets it off from those before it; empty where it is not known."""
+    def __init__(self):
+        self._start, self._computed, self._last = None, 0.0, 0.0
+
+    def begin(self) -> None:
+        """The next training begins."""
+        self._last = None
+
+    def left(self, epoch: float, rest: float) -> str:
+        """In words, with what sets it off from those before it; empty where it is not known.
+
+        Args:
+          epoch: so many of this training are done.
+          rest: so many of all trainings are left.
+        """
         now = time.monotonic()
-        self._first = self._first or (done, now)
-        first, start = self._first
-        if not first < done < self._total:
+        if self._start is None:
+            self._start, self._last = now, epoch
+        if self._last is None:
+            self._last = 0 if epoch <= 1 else epoch  # begun now, or gone on with
+        self._computed += epoch - self._last
+        self._last = epoch
+        if not self._computed or not rest:
             return ""
-        return f"  {_minutes((now - start) / (done - first) * (self._total - done))} left"
+        return f"  {_minutes((now - self._start) / self._computed * rest)} left"
 
 
 def _minutes(seconds: float) -> str:

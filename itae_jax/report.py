@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from itae_jax import finished, pages, paper, tables
+from itae_jax import finished, pages, tables
 from itae_jax.config import Experiment, flatten
 from itae_jax.finished import RunResults
 from itae_jax.results import write_text
 from itae_jax.tables import Column
-
-REDUCED = f"reduced: less than the paper's training (width {paper.WIDTH}, {paper.EPOCHS} epochs, all images)"
-
 
 DIFFERENT_CLASSES = "The averages are over different classes and do not compare; compare class by class."
 
@@ -43,33 +40,37 @@ def heading(of_dataset: Sequence[Column]) -> str:
 
 
 def notes(of_dataset: Sequence[Column]) -> list[str]:
-    """A line for each training without an AUROC, and one if averages do not compare."""
-    several = len({id(column.found) for column in of_dataset}) > 1
-    lines = [
-        f"{column.title}, {note}" if several else note for column in of_dataset for note in column.found.notes
-    ]
+    """What to know of a table: that averages do not compare, what is reduced, which trainings failed."""
     told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
-    if tables.averages_differ(told):
-        lines.insert(0, DIFFERENT_CLASSES)
-    return list(dict.fromkeys(lines))
+    lines = [DIFFERENT_CLASSES] if tables.averages_differ(told) else []
+    lines += _of_all_or_some({column.title: [reduced(column.found)] for column in of_dataset})
+    return lines + _of_all_or_some({column.title: column.found.notes for column in of_dataset})
+
+
+def _of_all_or_some(told: dict[str, list[str]]) -> list[str]:
+    """What is told of each column: once if it is the same of all, else with the title before it."""
+    if len(set(map(tuple, told.values()))) == 1:
+        return list(filter(None, next(iter(told.values()))))
+    return [f"{title}, {text}" for title, texts in told.items() for text in texts if text]
+
+
+def reduced(found: RunResults) -> str:
+    """In what a result is reduced, as a sentence; empty if in nothing."""
+    return found.reduced and f"reduced, less than the paper's training: {found.reduced}"
 
 
 def describe(found: RunResults) -> str:
     """How a result came about, in a line."""
     row = found.rows[0]
-    seeds, mark = ", ".join(found.seeds), f"; {REDUCED}" if _is_reduced(found) else ""
+    seeds = ", ".join(found.seeds)
     devices = ", ".join(dict.fromkeys(row["device"] for row in found.rows))
     commits = ", ".join(dict.fromkeys(row["commit"] for row in found.rows if row["commit"]))
     tested = ", ".join(dict.fromkeys(row["num_test"] for row in found.rows))
     return (
         f"{row['data_copy']}; transform {row['transform']}, width {row['width']}, {row['epochs']} epochs, "
         f"{row['dtype']}, seed {seeds}, {tested} test images, on {devices}"
-        f"{f', commit {commits}' if commits else ''}{mark}"
+        f"{f', commit {commits}' if commits else ''}"
     )
-
-
-def _is_reduced(found: RunResults) -> bool:
-    return bool(found.experiment.paper_table) and paper.is_reduced(found.rows[0])
 
 
 def write(directories: Sequence[Path]) -> Path:
@@ -93,7 +94,7 @@ def markdown(results: Sequence[RunResults]) -> str:
     parts = []
     for of_dataset in tables.columns(results):
         parts += [f"## {heading(of_dataset)}", "", *tables.as_markdown(tables.grid(of_dataset)), ""]
-        parts += [DIFFERENT_CLASSES, ""] if DIFFERENT_CLASSES in notes(of_dataset) else []
+        parts += [f"- {note}" for note in notes(of_dataset)] + [""] * bool(notes(of_dataset))
         if len(of_dataset) == 1 and not of_dataset[0].cells:
             parts += ["The paper has no number for this.", ""]
         for column in of_dataset:
@@ -105,7 +106,6 @@ def markdown(results: Sequence[RunResults]) -> str:
             parts += [f"### {column.title}", "", describe(column.found) + ".", ""]
             if column.found.measured:
                 parts += [*tables.as_markdown(tables.measures_grid(column.found)), ""]
-            parts += [f"- {note}" for note in column.found.notes] + [""] * bool(column.found.notes)
     return "\n".join(parts)
 
 
@@ -123,7 +123,7 @@ def _comparison(of_dataset: list[Column], out: Path) -> dict:
     seeds = [(column.title, tables.seeds_grid(column)) for column in of_dataset]
     return {
         "heading": heading(of_dataset),
-        "reduced": any(_is_reduced(column.found) for column in of_dataset),
+        "reduced": any(column.found.reduced for column in of_dataset),
         "grid": tables.grid(of_dataset) if any(column.found.measured for column in of_dataset) else None,
         "notes": notes(of_dataset),
         "has_paper": any(column.cells for column in of_dataset),
@@ -161,7 +161,7 @@ def _section(found: RunResults) -> dict:
         "directories": [str(root) for root in found.roots],
         "duplicates": found.duplicates,
         "description": describe(found),
-        "notes": found.notes,
+        "notes": [*filter(None, [reduced(found)]), *found.notes],
         "measures": tables.measures_grid(found) if found.measured else None,
         "settings": {key: value for key, value in flat.items() if value != defaults[key] and key != "name"},
         "histograms": panels and _save(figures.score_histograms(panels, scale), pictured / "histograms.png"),

@@ -30,6 +30,7 @@ COLUMNS = [
     *("num_train", "num_test", "train_seconds", "score_seconds", "device"),
     *("dtype", "width", "transform", "normal_label", "settings", "data_copy", "commit"),
     *("average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2", "score_memory_mib"),
+    "num_anomalous",  # of the num_test
     "variant",
     "note",  # why there is no AUROC
 ]

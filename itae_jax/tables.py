@@ -3,7 +3,8 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from statistics import mean, stdev
 
 from itae_jax import paper
@@ -13,7 +14,9 @@ MINUS = "\N{MINUS SIGN}"
 _MEASURES = {
     "auroc": "AUROC",
     "average_precision": "average precision",
+    "anomalous": "anomalous",
     "best_f1": "best F1",
+    "f1_of_all": "F1 if all are flagged",
     "pixel_auroc": "pixel AUROC",
     "aupro": "AUPRO to 0.3",
     "auroc_l1": "AUROC scored by l1",
@@ -41,7 +44,7 @@ class Line:
     """A class, the average over classes, or the SD over them: percent, mean over seeds.
 
     Attributes:
-      key: the class index; "avg"; "SD".
+      key: of a class `class_key`; "avg"; "SD".
       spread: SD over seeds (n - 1); None for one seed, and where classes have different seeds.
       cell: the paper's, if it can be compared with.
       spread_cell: the paper's SD over runs.
@@ -54,6 +57,10 @@ class Line:
     spread: float | None = None
     cell: dict[str, str] | None = None
     spread_cell: dict[str, str] | None = None
+
+    @property
+    def is_class(self) -> bool:
+        return self.key not in paper.NOT_CLASSES
 
     @property
     def digits(self) -> int:
@@ -86,13 +93,47 @@ class Line:
         return f"{self.difference:+.{self.digits}f}".replace("-", MINUS)
 
 
+def class_key(row: dict[str, str]) -> str:
+    """The paper's number of a class and its name: what rows have in common that stand in one line.
+
+    The number alone does not tell: two folders of one name may have different classes.
+    """
+    return f"{paper.class_key(row)} {row['normal_class_name']}"
+
+
+def _number(key: str) -> int:
+    return int(key.partition(" ")[0])
+
+
+def in_order(keys: Iterable[str]) -> list[str]:
+    """Classes by their numbers, then "avg" and "SD"; each once."""
+    keys = set(keys)
+    classes = sorted(keys - set(paper.NOT_CLASSES), key=lambda key: (_number(key), key))
+    return [*classes, *(key for key in paper.NOT_CLASSES if key in keys)]
+
+
+def value_of(row: dict[str, str], measure: str) -> float | None:
+    """A measure of a row as a fraction; None where it has none.
+
+    `anomalous` is the share of test images that are, which is the average precision of chance, and
+    `f1_of_all` the F1 of calling every image anomalous: what average precision and best F1 are to be
+    compared with.
+    """
+    if measure not in ("anomalous", "f1_of_all"):
+        return float(row[measure]) if row.get(measure) else None
+    if not row.get("num_anomalous"):
+        return None
+    share = int(row["num_anomalous"]) / int(row["num_test"])
+    return share if measure == "anomalous" else 2 * share / (1 + share)
+
+
 def by_class(rows: Sequence[dict[str, str]], measure: str = "auroc") -> dict[str, list[dict[str, str]]]:
-    """The rows of each class index that have this measure, in order of class and seed."""
+    """`class_key` -> the rows of it that have this measure, in order of class and seed."""
     found: dict[str, list[dict[str, str]]] = {}
-    for row in sorted(rows, key=lambda row: (int(row["normal_class"]), int(row["seed"]))):
-        if row.get(measure):
-            found.setdefault(row["normal_class"], []).append(row)
-    return found
+    for row in sorted(rows, key=lambda row: int(row["seed"])):
+        if value_of(row, measure) is not None:
+            found.setdefault(class_key(row), []).append(row)
+    return {key: found[key] for key in in_order(found)}
 
 
 def lines(
@@ -106,17 +147,19 @@ def lines(
     if not classes:
         return []
     of_class, keys = [], []
-    for index, of_seeds in classes.items():
+    for class_, of_seeds in classes.items():
         key = paper.class_key(of_seeds[0])
-        values = [100 * float(row[measure]) for row in of_seeds]
+        values = [100 * value_of(row, measure) for row in of_seeds]
         spread = stdev(values) if len(values) > 1 else None
         name, cell = of_seeds[0]["normal_class_name"], cells.get(key)
-        of_class.append(Line(index, name, mean(values), len(values), spread, cell, cells.get(f"SD of {key}")))
+        of_class.append(Line(class_, name, mean(values), len(values), spread, cell, cells.get(f"SD of {key}")))
         keys.append(key)
     complete = cells if paper.covers(cells, keys) else {}
     values = [line.value for line in of_class]
     seeds = {tuple(row["seed"] for row in of_seeds) for of_seeds in classes.values()}
-    by_seed = [mean(100 * float(row[measure]) for row in one) for one in zip(*classes.values(), strict=False)]
+    by_seed = [
+        mean(100 * value_of(row, measure) for row in one) for one in zip(*classes.values(), strict=False)
+    ]
     spread = stdev(by_seed) if len(seeds) == 1 and len(by_seed) > 1 else None
     average = Line("avg", "average", mean(values), min(line.seeds for line in of_class), spread)
     result = [*of_class, dataclasses.replace(average, cell=complete.get("avg"))]
@@ -132,14 +175,15 @@ def columns(results: Sequence[RunResults]) -> list[list[Column]]:
     Where they were trained for different numbers of epochs, the titles say so.
     """
     of_dataset: dict[str, list[Column]] = {}
-    for found, title in zip(results, _titles(results), strict=True):
-        of_dataset.setdefault(found.dataset, []).extend(_views(found, title))
+    titles = [_title(found) for found in results]
+    for found, title, distinction in zip(results, titles, _distinctions(results, titles), strict=True):
+        of_dataset.setdefault(found.dataset, []).extend(_views(found, title, distinction))
     return [_with_epochs(side_by_side) for side_by_side in of_dataset.values()]
 
 
 def _with_epochs(side_by_side: list[Column]) -> list[Column]:
     epochs = [column.found.rows[0]["epochs"] for column in side_by_side]
-    if len(set(epochs)) == 1:
+    if len(set(epochs)) == 1 or any("train.epochs=" in column.title for column in side_by_side):
         return side_by_side
     return [
         dataclasses.replace(column, title=f"{column.title}, {count} epoch{'s' * (count != '1')}")
@@ -149,37 +193,74 @@ def _with_epochs(side_by_side: list[Column]) -> list[Column]:
 
 def averages_differ(told: Sequence[Sequence[Line]]) -> bool:
     """Whether the averages of several columns are over different classes."""
-    classes = [{line.key for line in of_column if line.key.isdecimal()} for of_column in told]
+    classes = [{line.key for line in of_column if line.is_class} for of_column in told]
     return len({frozenset(of_column) for of_column in classes if of_column}) > 1
 
 
-def _views(found: RunResults, title: str) -> list[Column]:
+def _views(found: RunResults, title: str, distinction: str) -> list[Column]:
     """A trained method, once for each way of scoring it that its table compares."""
     table, row = found.experiment.paper_table, found.rows[0]
     if table != "table5":
-        return [Column(title, found, "auroc", paper.cells(found.paper, row, table))]
+        return [Column(title + distinction, found, "auroc", paper.cells(found.paper, row, table))]
     loss = found.experiment.train.loss
     return [
-        Column(f"{loss} → {error}", found, f"auroc_{error}", paper.cells(found.paper, row, table, error))
+        Column(
+            f"{loss} → {error}{distinction}",
+            found,
+            f"auroc_{error}",
+            paper.cells(found.paper, row, table, error),
+        )
         for error in ("l1", "l2")
     ]
 
 
-def _titles(results: Sequence[RunResults]) -> list[str]:
-    def first_choice(found):
-        row = found.rows[0]
-        return found.experiment.variant or paper.method_of(row) or row["transform"]
-
-    titles = [first_choice(found) for found in results]
-    seen = [(found.dataset, title) for found, title in zip(results, titles, strict=True)]
-    return [
-        f"{title} ({_place(found)})" if seen.count((found.dataset, title)) > 1 else title
-        for found, title in zip(results, titles, strict=True)
+def _title(found: RunResults) -> str:
+    """The variant, what the paper calls the method, or what is erased and what is not as the paper does it."""
+    row = found.rows[0]
+    other = [
+        f"{field}={value}"
+        for field, value in paper.settings(row).items()
+        if field in ("train.loss", "evaluate.error")
     ]
+    return found.experiment.variant or paper.method_of(row) or ", ".join([row["transform"], *other])
 
 
-def _place(found: RunResults) -> str:
-    return found.roots[0].name if found.roots else found.rows[0]["settings"]
+def _distinctions(results: Sequence[RunResults], titles: Sequence[str]) -> list[str]:
+    """What tells titles of one data set apart that are alike: the settings that differ, or where they lie."""
+    distinctions = [""] * len(results)
+    alike: dict[tuple, list[int]] = {}
+    for index, (found, title) in enumerate(zip(results, titles, strict=True)):
+        alike.setdefault((found.dataset, title), []).append(index)
+    for indices in alike.values():
+        if len(indices) > 1:
+            rows = [results[index].rows[0] for index in indices]
+            told = _differing([paper.settings(row) for row in rows])
+            if len(set(told)) < len(told):
+                told = _shortest([_place(results[index]) for index in indices])
+            for index, text in zip(indices, told, strict=True):
+                distinctions[index] = f" ({text})" if text else ""
+    return distinctions
+
+
+def _differing(settings: Sequence[dict[str, str]]) -> list[str]:
+    """Of each the fields in which not all agree."""
+    fields = dict.fromkeys(field for one in settings for field in one)
+    differ = [field for field in fields if len({one.get(field) for one in settings}) > 1]
+    return [", ".join(f"{field}={one[field]}" for field in differ if field in one) for one in settings]
+
+
+def _place(found: RunResults) -> Path:
+    return found.roots[0] if found.roots else Path(found.rows[0]["device"], found.rows[0]["data_copy"])
+
+
+def _shortest(paths: Sequence[Path]) -> list[str]:
+    """The last parts of each path, as few as tell them apart; all of them if none do."""
+    longest = max(len(path.parts) for path in paths)
+    for count in range(1, longest + 1):
+        told = ["/".join(path.parts[-count:]) for path in paths]
+        if len(set(told)) == len(told):
+            break
+    return told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,29 +279,30 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
     """
     told = [lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
     single = len(told) == 1
-    header, keys = ["normal class"], {}
-    for of_column in told:
-        keys |= {line.key: line.name for line in of_column}
+    header = ["normal class"]
+    names = {line.key: line.name for of_column in told for line in of_column}
     for column, of_column in zip(of_dataset, told, strict=True):
         header.append("AUROC, %" if single else column.title)
         if any(line.cell for line in of_column):
             header += ["paper", f"ours {MINUS} paper"] if single else ["paper"]
-    classes = sorted((key for key in keys if key.isdecimal()), key=int)
-    order = [*classes, *(key for key in ("avg", "SD") if key in keys)]
     differ = averages_differ(told)
     rows = []
-    for key in order:
-        row = [keys[key]]
+    for key in in_order(names):
+        row = [names[key]]
         for of_column in told:
             line = next((line for line in of_column if line.key == key), None)
-            count = sum(line.key.isdecimal() for line in of_column)
-            mark = f" ({count} class{'es' * (count != 1)})" if differ and key == "avg" and line else ""
+            mark = f" ({_count_classes(of_column)})" if differ and key == "avg" and line else ""
             row.append(line.ours_text + mark if line else "")
             if any(line.cell for line in of_column):
                 row += [line.paper_text if line else ""]
                 row += [line.difference_text if line else ""] if single else []
         rows.append(row)
-    return Grid(header, rows, len(classes))
+    return Grid(header, rows, sum(key not in paper.NOT_CLASSES for key in names))
+
+
+def _count_classes(of_column: Sequence[Line]) -> str:
+    count = sum(line.is_class for line in of_column)
+    return f"{count} class{'es' * (count != 1)}"
 
 
 def seeds_grid(column: Column) -> Grid | None:
@@ -230,9 +312,9 @@ def seeds_grid(column: Column) -> Grid | None:
         return None
     told = {line.key: line for line in lines(column.found.rows, column.cells, column.measure)}
     rows = []
-    for index, of_seeds in by_class(column.found.rows, column.measure).items():
-        line = told[index]
-        values = {row["seed"]: f"{100 * float(row[column.measure]):.{line.digits}f}" for row in of_seeds}
+    for key, of_seeds in by_class(column.found.rows, column.measure).items():
+        line = told[key]
+        values = {row["seed"]: f"{100 * value_of(row, column.measure):.{line.digits}f}" for row in of_seeds}
         spread = "" if line.spread is None else f"{line.spread:.{line.digits}f}"
         average = f"{line.value:.{line.digits}f}"
         rows.append([line.name, *(values.get(seed, "") for seed in seeds), average, spread])
@@ -240,21 +322,28 @@ def seeds_grid(column: Column) -> Grid | None:
 
 
 def measures_grid(found: RunResults) -> Grid:
-    """All measures in percent, by class, and their averages over classes."""
+    """All measures in percent, by class, and their averages over classes.
+
+    Where a measure is not of all classes, its average says over how many.
+    """
     same_as_auroc = f"auroc_{found.experiment.evaluate.error}"
     told = {
-        title: {line.key: line for line in lines(found.rows, {}, measure) if line.key != "SD"}
+        title: [line for line in lines(found.rows, {}, measure) if line.key != "SD"]
         for measure, title in _MEASURES.items()
         if measure != same_as_auroc
     }
     told = {title: of_measure for title, of_measure in told.items() if of_measure}
-    names = {key: line.name for of_measure in told.values() for key, line in of_measure.items()}
-    classes = [key for key in names if key != "avg"]
-    order = [*classes, "avg"] if len(classes) > 1 else classes
-    rows = [
-        [names[key], *(of_measure[key].ours_text if key in of_measure else "" for of_measure in told.values())]
-        for key in order
-    ]
+    names = {line.key: line.name for of_measure in told.values() for line in of_measure}
+    classes = [key for key in in_order(names) if key not in paper.NOT_CLASSES]
+    differ = averages_differ(list(told.values()))
+    rows = []
+    for key in [*classes, "avg"] if len(classes) > 1 else classes:
+        row = [names[key]]
+        for of_measure in told.values():
+            line = next((line for line in of_measure if line.key == key), None)
+            mark = f" ({_count_classes(of_measure)})" if differ and key == "avg" else ""
+            row.append(line.ours_text + mark if line else "")
+        rows.append(row)
     return Grid(["normal class", *told], rows, len(classes))
 
 
@@ -295,7 +384,7 @@ def as_csv(results: Sequence[RunResults]) -> str:
     for column in [column for of_dataset in columns(results) for column in of_dataset]:
         row = column.found.rows[0]
         common = {key: row[key] for key in CSV_COLUMNS if key in row}
-        common |= {"column": column.title, "reduced": "yes" if paper.is_reduced(row) else "no"}
+        common |= {"column": column.title, "reduced": column.found.reduced or "no"}
         for measure in _MEASURES if column.measure == "auroc" else (column.measure,):
             cells = column.cells if measure == column.measure else {}
             for line in lines(column.found.rows, cells, measure):
@@ -306,7 +395,7 @@ def as_csv(results: Sequence[RunResults]) -> str:
 def _csv_numbers(line: Line) -> dict[str, str | int]:
     cell = line.cell or {"auroc": "", "source": ""}
     return {
-        "class": line.key,
+        "class": _number(line.key) if line.is_class else line.key,
         "name": line.name,
         "seeds": line.seeds,
         "ours": f"{line.value:.4f}",

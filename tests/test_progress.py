@@ -74,6 +74,31 @@ def test_epochs_that_take_long_are_told_of_while_they_last(clock, capsys):
     assert capsys.readouterr().out.splitlines()[1:] == ["epoch 0.60/2  14 s left"]
 
 
+def test_only_epochs_that_were_computed_tell_the_pace(clock, capsys):
+    row = {"auroc": "", "note": "failed", "train_seconds": "", "normal_class_name": "cat", "seed": "0"}
+
+    def train(first, last):
+        for epoch in range(first, last + 1):
+            clock.now += 60
+            bar.epoch("cat", 0, epoch, 0.5, 0.1)
+        return capsys.readouterr().out.splitlines()[-1]
+
+    with progress.SweepProgress() as bar:
+        bar.start(3, 50)
+        train(1, 50)
+        bar.finished(row)
+        assert train(1, 5).endswith("  1.6 h left")
+        bar.finished(row)  # it diverged
+        assert train(1, 5).endswith("  45 min left")
+        assert train(6, 10).endswith("  40 min left")
+    with progress.SweepProgress() as bar:
+        bar.start(2, 50)
+        clock.now += 60
+        train(31, 50)  # gone on with from a checkpoint
+        bar.finished(row)
+        assert train(1, 10).endswith("  40 min left")
+
+
 def test_one_epoch_alone_tells_no_time(clock, capsys):
     with progress.SweepProgress() as bar:
         bar.start(1, 1)

@@ -78,7 +78,8 @@ def test_classes_and_seeds_of_one_thing_average(publish, tmp_path):
     page = publish.results_page()
     assert "| class 0 | 85.0 ± 7.1 | 78.5 | +6.5 |" in page
     assert "| class 1 | 50.0 | 60.0 | 55.0 | 7.1 |" in page  # by seed
-    assert "(reduced: less than the paper's training)" in page
+    note = "- reduced, less than the paper's training: width 16 instead of 64, 60 of 500 epochs"
+    assert note in page.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -101,15 +102,57 @@ def test_what_was_made_otherwise_never_averages(publish, tmp_path, other):
     assert "80.0" not in publish.results_page()
 
 
-def test_the_plain_autoencoder_is_averaged_over_the_same_classes(publish, tmp_path):
-    plain = [row(index, 0, auroc, transform="identity") for index, auroc in ((0, 0.6), (1, 0.2))]
-    write(tmp_path, row(0, 0, 0.9), row(2, 0, 0.5), *plain)
-    (line,) = publish.summary_table()[2:]
-    assert "| gray+rotate | 1 | 1 | 90.0 |  | 60.0 |  |" in line
-    (tmp_path / "table1_cifar10.csv").unlink()
-    write(tmp_path, *plain)
-    (line,) = publish.summary_table()[2:]
-    assert "| identity | 2 | 1 |  |  | 40.0 |  |" in line
+def lines_of_summary(publish):
+    return [line.split(" | ")[2:] for line in publish.summary_table()[2:]]
+
+
+def test_the_plain_autoencoder_stands_beside_the_same_classes_and_seeds_alone(publish, tmp_path):
+    ours = [row(0, 0, 0.9), row(2, 0, 0.5)]
+    plain = [row(index, 0, auroc, transform="identity") for index, auroc in ((0, 0.6), (1, 0.2), (2, 0.4))]
+    write(tmp_path, *ours, plain[0], plain[2])
+    assert lines_of_summary(publish) == [["gray+rotate", "2", "1", "70.0", "", "50.0", " |"]]
+    apart = [["gray+rotate", "2", "1", "70.0", "", "", " |"], ["identity", "3", "1", "", "", "40.0", " |"]]
+    write(tmp_path, *ours, *plain)
+    assert lines_of_summary(publish) == apart
+    write(tmp_path, *ours, row(0, 1, 0.6, transform="identity"), row(2, 1, 0.4, transform="identity"))
+    assert len(lines_of_summary(publish)) == 2
+    write(tmp_path, ours[0], plain[1])
+    assert len(lines_of_summary(publish)) == 2
+    l1 = {"settings": "data.name=cifar10 train.loss=l1", "transform": "identity"}
+    write(tmp_path, row(0, 0, 0.9, settings="data.name=cifar10"), row(0, 0, 0.8, **l1))
+    assert [line[0] for line in lines_of_summary(publish)] == ["gray+rotate", "identity, train.loss=l1"]
+
+
+def test_rows_without_what_a_table_compares_are_left_out(publish, tmp_path):
+    columns = {"experiment": "table5_losses", "variant": "l2"}
+    write(tmp_path, row(0, 0, 0.9, **columns, auroc_l1="0.9"))
+    assert [line[:4] for line in lines_of_summary(publish)] == [
+        ["gray+rotate, l2 → l1", "1", "1", "90.0"],
+        ["gray+rotate, l2 → l2", "0", "", ""],
+    ]
+    assert "l2 → l1 90.0 (1 class)" in publish.docstrings()["table5_losses"][0]
+
+
+def test_failed_trainings_are_published_as_such(publish, tmp_path):
+    write_run(tmp_path / "run", row(0, 0, 0.9), row(1, 0, "", note="failed: the loss is nan"))
+    publish.publish_rows.add(tmp_path / "run")
+    page = publish.results_page()
+    assert "- class class 1, seed 0: failed: the loss is nan" in page
+    assert averages(publish) == ["90.0"]
+    write_run(tmp_path / "again", row(1, 0, 0.5))
+    publish.publish_rows.add(tmp_path / "again")
+    assert "failed" not in publish.results_page()
+    assert averages(publish) == ["70.0"]
+
+
+def test_what_has_no_row_is_said(publish, tmp_path):
+    write(tmp_path, row(0))
+    told = publish.unmeasured()
+    assert "`table4_transforms`" in told
+    assert "`table1_cifar10`" not in told
+    assert "at the paper's full size" in told
+    write(tmp_path, row(0, width="64", epochs="500", settings="data.name=cifar10"))
+    assert "at the paper's full size" not in publish.unmeasured()
 
 
 def test_variants_stand_side_by_side(publish, tmp_path):
@@ -126,25 +169,27 @@ def test_variants_stand_side_by_side(publish, tmp_path):
 
 def test_variants_that_another_experiment_measured_alike_are_taken_over(publish, tmp_path):
     own = {"experiment": "table4_transforms", "variant": "AE+S", "transform": "scale"}
-    write(tmp_path, row(1, 0, 0.3, **own))
-    longer = {"settings": "data.name=cifar10 model.width=16 train.epochs=61", "epochs": "61"}
-    plain = {"settings": "data.name=cifar10 transform.name=identity model.width=16 train.epochs=60"}
-    rows = [row(1, 0, 0.8), row(0, 0, 0.7), row(1, 1, 0.6), row(1, 0, 0.2, transform="identity", **plain)]
-    write(tmp_path, *rows, row(1, 0, 0.5, **longer))
+    augmented = "data.name=cifar10 model.width=16 train.epochs=60 train.augment=flip+shift"
+    erasing = "data.name=cifar10 transform.name={} model.width=16 train.epochs=60 train.augment=flip+shift"
+    write(tmp_path, row(1, 0, 0.3, **own, settings=erasing.format("scale")))
+    plain = row(1, 0, 0.2, transform="identity", settings=erasing.format("identity"))
+    other_class, other_seed = row(0, 0, 0.7, settings=augmented), row(1, 1, 0.6, settings=augmented)
+    unlike = [row(1, 0, 0.5, settings=settings) for settings in (augmented + " compute.dtype=bfloat16", "")]
+    write(tmp_path, row(1, 0, 0.8, settings=augmented), plain, other_class, other_seed, *unlike)
     page = publish.results_page()
-    (table,) = [part for part in page.split("## ") if part.startswith("table4_transforms")]
+    (table,) = [part for part in page.split("\n## ") if part.startswith("table4_transforms")]
     assert "| normal class | AE | paper | AE+S | paper | AE+G+R | paper |" in table
     assert "| class 1 | 20.0 | 54.9 | 30.0 | 41.8 | 80.0 | 89.8 |" in table
     assert "class 0" not in table
-    assert table.count("measured in table1_cifar10") == 2
-    assert "commit 0123; reduced" in table
+    assert table.count("commit 0123; class 1 measured in table1_cifar10. ") == 2
+    assert "(reduced)" in table.splitlines()[0]
 
 
 def test_experiment_files_tell_what_they_have_given(publish, tmp_path):
     write(tmp_path, row(0, train_seconds="60"), row(1, 0, 0.7, train_seconds="240"))
     path = EXPERIMENTS / "table1_cifar10.py"
     old, new = path.read_text(), publish.pages()[path]
-    assert "  width 16, 60 epochs: ITAE 80.0 (2 classes); 2 min a training on 2 x CPU\n" in new
+    assert "  width 16, 60 epochs, reduced: ITAE 80.0 (2 classes); 2 min a training on 2 x CPU\n" in new
     assert "python experiments/reduced.py table1_cifar10 table1_cifar10_ae):\n" in new
     for part in (0, 2):  # what comes before, and the code
         assert re.split(r"(Measured.*?\n\"\"\"\n)", old, flags=re.S)[part] in new
@@ -167,7 +212,7 @@ def test_rows_of_older_versions_are_told_beside_new_ones(publish, tmp_path):
 @pytest.mark.parametrize("commit", ["", "0123+"])
 def test_a_row_without_its_commit_is_refused(publish, tmp_path, commit):
     write_run(tmp_path / "run", row(0, commit=commit))
-    with pytest.raises(RequestError, match="uncommitted"):
+    with pytest.raises(RequestError, match="commit"):
         publish.publish_rows.add(tmp_path / "run")
 
 
@@ -207,11 +252,12 @@ def test_speed_is_told_over_all_measurements_of_a_device(tmp_path):
     import publish_speed
 
     write_bench(tmp_path / "bench_network_cpu.json", training=0.15, scoring=0.11)
-    told = "Speed on 2 x CPU, float32, batches of 32 images of 32x32x3, our time over PyTorch's best"
-    expected = f"{told}: training 1.50 at width 16; scoring 1.10 at width 16."
+    told = "Time on 2 x CPU, float32, batches of 32 images of 32x32x3, as a multiple of PyTorch's best"
+    slower = ", so that above 1 is slower"
+    expected = f"{told}{slower}: training 1.50 at width 16; scoring 1.10 at width 16."
     assert publish_speed.speed_line(tmp_path) == ["", expected]
     write_bench(tmp_path / "bench_network_cpu_again.json", training=0.12, scoring=0.11)
-    expected = f"{told} (2 measurements): training 1.20 to 1.50 at width 16; scoring 1.10 at width 16."
+    expected = f"{told} (2 measurements){slower}: training 1.20 to 1.50 at width 16; scoring 1.10 at width 16."
     assert publish_speed.speed_line(tmp_path) == ["", expected]
     page = "\n".join(publish_speed.sections(tmp_path))
     assert "| training | 16 | itae_jax | 32 | 0.1500 | 213 |" in page
@@ -267,11 +313,23 @@ def test_later_options_prevail_and_unknown_names_are_refused():
     arguments = reduced.command("table4", "", Path("out"), ["--set", "train.epochs=1"])
     assert arguments[-1] == "train.epochs=1"
     assert reduced.choose(["table4", "figure3"]) == ["table4", "figure3"]
-    assert reduced.choose(["table1_mnist"]) == ["table1_mnist"]
-    assert reduced.choose(["table1_m", "table1_mnist"]) == ["table1_mnist", "table1_mnist_ae"]
+    assert reduced.choose(["table1_mnist_", "table1_mnist"]) == ["table1_mnist_ae", "table1_mnist"]
     assert reduced.choose([]) == list(reduced.REDUCED)
     with pytest.raises(SystemExit, match="nothing begins with 'table9'"):
         reduced.choose(["table9"])
+
+
+@pytest.mark.parametrize(
+    ("words", "count"), [([], None), (["table5"], 1), (["table1_mnist", "table5"], 3), (["figure"], 5)]
+)
+def test_further_options_of_reduced_experiments_go_to_each(words, count, capsys):
+    import reduced
+
+    assert reduced.main([*words, "--list", "--data", "DIR", "--seeds", "0,1", "--set", "train.epochs=1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (count or len(reduced.REDUCED))
+    assert all(line.endswith(" --seeds 0,1 --set train.epochs=1") for line in lines)
+    assert all("data.root=DIR" in line for line in lines)
 
 
 def test_what_is_measured_on_accelerators_is_a_valid_request_and_keeps_to_its_time(tmp_path, capfd):

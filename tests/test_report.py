@@ -143,6 +143,7 @@ def test_ours_stands_beside_the_papers_same_method(dataset, transform, average):
         ("cifar10", "rotate", ""),
         ("cifar10", "scale", ""),
         ("mine", "identity", ""),
+        ("cifar10", "gray+rotate", "data.name=folder"),
         ("cifar10", "gray+rotate", "data.name=cifar10 train.loss=l1"),
         ("cifar10", "gray+rotate", "evaluate.error=l2"),
     ],
@@ -207,6 +208,57 @@ def test_categories_of_mvtec_are_found_by_name():
     row = make_row(0, 0, 0.7, dataset="mvtec_ad", normal_class_name="cable")
     (line, *_) = tables.lines([row], paper.cells(printed("table2"), row, "table2"))
     assert line.paper_text == "83.2"
+
+
+def test_classes_of_one_number_but_other_names_are_other_lines():
+    """Each MVTec AD run counts the categories that it finds, and two folders may have one name."""
+    runs = [
+        make_results([(0, 0, auroc)], printed("table2"), from_flat({"paper_table": "table2"}))
+        for auroc in (0.6, 0.9)
+    ]
+    for found, name in zip(runs, ("cable", "bottle"), strict=True):
+        for row in found.rows:
+            row |= {"dataset": "mvtec_ad", "normal_class_name": name, "data_copy": f"folder {name}"}
+    (of_dataset,) = tables.columns(runs)
+    grid = tables.grid(of_dataset)
+    assert [row[0] for row in grid.rows] == ["bottle", "cable", "average"]
+    assert [row[1:] for row in grid.rows[:2]] == [["", "", "90.0", "94.1"], ["60.0", "83.2", "", ""]]
+    assert report.DIFFERENT_CLASSES in report.notes(of_dataset)
+    numbers = [row["class"] for row in csv.DictReader(io.StringIO(tables.as_csv(runs)))]
+    assert numbers == ["8", "avg", "0", "avg"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "titles"),
+    [
+        ({}, {"settings": "data.fit=crop"}, ["ITAE (runs/x)", "ITAE (data.fit=crop)"]),
+        (
+            {"settings": "data.fit=pad model.width=16"},
+            {"settings": "data.fit=crop model.width=16"},
+            ["ITAE (data.fit=pad)", "ITAE (data.fit=crop)"],
+        ),
+        ({}, {"settings": "train.loss=l1"}, ["ITAE", "gray+rotate, train.loss=l1"]),
+        ({}, {}, ["ITAE (w16/x)", "ITAE (w64/x)"]),
+    ],
+)
+def test_columns_of_one_method_are_told_apart_by_what_differs(first, second, titles):
+    runs = [make_results([(0, 0, 0.9)], **columns) for columns in (first, second)]
+    for found, root in zip(runs, ("runs/w16/x", "runs/w64/x"), strict=True):
+        found.directories[("0", "0")] = Path(root)
+    (of_dataset,) = tables.columns(runs)
+    assert [column.title for column in of_dataset] == [title.replace(" (runs/x)", "") for title in titles]
+
+
+def test_averages_of_measures_say_over_how_many_classes():
+    found = make_results([(0, 0, 0.6), (1, 0, 0.8)], num_test="4", num_anomalous="3")
+    found.rows[0]["pixel_auroc"] = "0.9"
+    grid = tables.measures_grid(found)
+    assert grid.header == ["normal class", "AUROC", "anomalous", "F1 if all are flagged", "pixel AUROC"]
+    assert grid.rows[0] == ["class 0", "60.0", "75.0", "85.7", "90.0"]
+    assert grid.rows[2] == [
+        "average",
+        *("70.0 (2 classes)", "75.0 (2 classes)", "85.7 (2 classes)", "90.0 (1 class)"),
+    ]
 
 
 def test_several_methods_stand_side_by_side_by_data_set():
@@ -292,14 +344,41 @@ def test_the_csv_tells_every_number_with_its_source():
 @pytest.mark.parametrize(
     ("changed", "reduced"),
     [
-        ({}, False),
-        ({"width": "16"}, True),
-        ({"epochs": "60"}, True),
-        ({"settings": "data.name=mnist data.limit_test=2000"}, True),
+        ({}, ""),
+        ({"width": "16", "epochs": "60"}, "width 16 instead of 64, 60 of 500 epochs"),
+        (
+            {"settings": "data.name=mnist data.limit_train=9 data.limit_test=2000"},
+            "at most 9 training images, at most 2000 test images",
+        ),
+        ({"data_copy": "folder x: 8 + 9 jpeg, 9 of 56 folders"}, "a part of the data set"),
+        ({"dataset": "shanghaitech", "settings": "data.image_size=64"}, "images of 64 instead of 480"),
+        ({"dataset": "shanghaitech"}, ""),
     ],
 )
 def test_less_than_the_papers_training_is_reduced(changed, reduced):
-    assert paper.is_reduced(make_row(0, 0, 0.9, **changed)) == reduced
+    assert paper.reduced(make_row(0, 0, 0.9, **changed)) == reduced
+
+
+def test_whatever_shows_reduced_results_says_in_what():
+    fields = {"name": "t", "paper_table": "table1"}
+    found = make_results([(0, 0, 0.9)], printed("table1"), from_flat(fields), width="16")
+    other = make_results([(0, 0, 0.8)], (), from_flat(fields), transform="identity")
+    told = "reduced, less than the paper's training: width 16 instead of 64"
+    for text in (report.text_tables([found]), report.markdown([found])):
+        assert told in text
+        assert f"ITAE, {told}" not in text
+    for text in (report.text_tables([found, other]), report.markdown([found, other])):
+        assert text.count(f"ITAE, {told}") == 1
+    rows = csv.DictReader(io.StringIO(tables.as_csv([found, other])))
+    assert {row["column"]: row["reduced"] for row in rows} == {"ITAE": "width 16 instead of 64", "AE": "no"}
+    _, bars, _ = next(pictures.comparing(tables.columns([found, other])[0]))
+    legend = bars.axes[0].get_legend() or bars.legends[0]
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["ITAE (reduced)", "AE"]
+
+
+def test_what_is_not_compared_with_the_paper_is_not_called_reduced():
+    found = make_results([(0, 0, 0.9)], (), from_flat({"name": "digits"}), width="16", dataset="digits")
+    assert "reduced" not in report.text_tables([found]) + report.markdown([found])
 
 
 def write_run(directory, rows, **fields):
@@ -389,6 +468,33 @@ def test_curves_leave_out_lines_without_auroc_or_cut_short(tmp_path):
     ]
     (directory / "metrics.jsonl").write_text("\n".join(lines))
     assert finished.training_curves(finished.read(directory)) == {("0", "0"): {2: 0.7}}
+
+
+def test_curves_are_of_the_error_that_was_followed(tmp_path):
+    fields = {"paper_table": "table5", "evaluate.every_epochs": 1}
+    directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8, auroc_l1="0.8", auroc_l2="0.7")], **fields)
+    (directory / "metrics.jsonl").write_text('{"normal_class": 0, "seed": 0, "epoch": 1, "auroc": 0.8}\n')
+    (of_dataset,) = tables.columns(report.read([directory]))
+    curves = next(figure for kind, figure, _ in pictures.comparing(of_dataset) if kind == "curves")
+    (panel,) = curves.axes
+    assert [line.get_ydata().tolist() for line in panel.lines] == [[80.0]]  # by l1 alone
+
+
+def test_error_maps_are_of_the_first_class_with_masks(tmp_path):
+    rows = [make_row(0, 1, 0.8), make_row(1, 1, 0.7), make_row(1, 2, 0.7)]
+    directory = write_run(tmp_path / "a", rows)
+    for row in rows:
+        masks = np.zeros((2, 8, 8), bool)
+        masks[1, 2:4, 2:4] = row["normal_class"] == "1"
+        images = np.zeros((2, 8, 8, 1), np.uint8)
+        arrays = {"originals": images, "inputs": images, "outputs": images, "masks": masks}
+        arrays |= {"labels": np.array(["good", "dent"]), "is_anomaly": np.array([False, True])}
+        folder = results.job_directory(directory, row["normal_class"], row["seed"])
+        folder.mkdir(parents=True)
+        np.savez(folder / "illustrations.npz", **arrays, maps=np.zeros((2, 8, 8)))
+    (of_dataset,) = tables.columns(report.read([directory]))
+    captions = {kind: caption for kind, _, caption in pictures.comparing(of_dataset)}
+    assert captions["error_maps"].startswith("Normal class class 1, seed 1. ")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,9 @@ def _from_tfds_or_tree(name: str, *, channels: int, classes: int = 10, label: st
 
     def load(config: DataConfig) -> Dataset:
         if _is_tree(config.root):
-            return folders.load_tree(config, name=name, fit="pad", size=32, channels=channels)
+            return folders.load_tree(
+                config, name=name, num_classes=classes, fit="pad", size=32, channels=channels
+            )
         reader = folders.reader_of(config, fit="pad", size=32, channels=channels)
         return tfds.load(config, name, label=label, reader=reader)
 

@@ -122,6 +122,7 @@ def load_tree(
     *,
     name: str,
     superclasses: dict[str, str] | None = None,
+    num_classes: int = 0,
     fit: str = "crop",
     size: int = 0,
     channels: int = 0,
@@ -131,6 +132,7 @@ def load_tree(
     Args:
       superclasses: folder name -> class name; folders that it does not name are left out. Each
         folder is its own class if None. The order of first mention is the order of the classes.
+      num_classes: how many the data set has, if that is known.
       fit, size, channels: where the config leaves them open.
 
     Raises:
@@ -140,14 +142,16 @@ def load_tree(
     train, test = root / "train", test_folder(root)
     if not train.is_dir():
         raise RequestError(f"data.root={root}: there is no folder train in it")
-    partial = ""
+    other = ""
     if superclasses is None:
         superclasses = {folder: folder for folder in sorted({*subfolders(train), *subfolders(test)})}
     else:
         there = superclasses.keys() & {*subfolders(train), *subfolders(test)}
         if len(there) < len(superclasses):
-            partial = f", {len(there)} of {len(superclasses)} folders"
+            other = f", {len(there)} of {len(superclasses)} folders"
     classes = tuple(dict.fromkeys(superclasses.values()))
+    if num_classes and len(classes) != num_classes:
+        other = f", {len(classes)} classes instead of {num_classes}"
     if len(classes) < 2:
         raise RequestError(
             f"data.root={root}: expected a folder for each of at least two classes in train and "
@@ -175,7 +179,7 @@ def load_tree(
     options = lazy_options(config, unreadable)
     return Dataset(
         name=name,
-        source=f"folder {root.name}: {len(train_paths)} + {len(test_paths)} {_kinds(train_paths)}{partial}",
+        source=f"folder {root.name}: {len(train_paths)} + {len(test_paths)} {_kinds(train_paths)}{other}",
         class_names=classes,
         train_images=images.files(train_paths, reader, shape, **options),
         train_labels=train_labels,
