@@ -8,7 +8,8 @@ are over, the training under way is saved, and the same command goes on from the
 that is cut off begins anew. DIR is of TFDS or a folder tree {train,test}/<class>/. Further options are
 handed to `itae run`. Afterwards:
 
-python experiments/publish.py OUT/table1_cifar10 ...      and OUT/*.json belong in experiments/results/
+python experiments/publish.py OUT/table1_*           adds the rows
+cp OUT/*.json experiments/results/                   then python experiments/publish.py again
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
   itae run experiments/figure4_curves.py --set data.root=DIR --classes 7
 
-All classes (leave out --classes) are Figure 8; --set data.name=fashion_mnist name=figure9_curves is
-Figure 9. As in the paper the test set is scored after every 5 epochs; nothing is chosen by it. More seeds
-(--seeds 0,1,2) give a band. Table 1's own run gives the same curve with --set evaluate.every_epochs=5.
-The paper's curves, whose values are not printed, are said to end high and steady for ITAE, and less so
-for the plain autoencoder and GANomaly.
+All classes (leave out --classes) are Figure 8; with --set data.name=fashion_mnist they are Figure 9. As in
+the paper the test set is scored after every 5 epochs; nothing is chosen by it. More seeds (--seeds 0,1,2)
+give a band. Table 1's own run gives the same curve with --set evaluate.every_epochs=5. The paper's curves,
+whose values are not printed, are said to end high and steady for ITAE, and less so for the plain
+autoencoder and GANomaly.
 
 Measured (a CPU does it reduced: python experiments/reduced.py figure4): nothing yet.
 """

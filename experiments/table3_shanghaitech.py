@@ -1,11 +1,11 @@
 """ShanghaiTech Campus, single frames of video: the paper's Table 3.
 
-  itae data prepare shanghaitech --root DIR --manual-dir ARCHIVE
+  itae data prepare shanghaitech --root DIR --manual-dir UNPACKED
   itae run experiments/table3_shanghaitech.py --set data.root=DIR
 
-AUROC over all frames, after Eq. 4 within each video. The paper prints 72.5 for ITAE. It says "ResNet34
-as our encoder" and leaves decoder, skips, pretraining and schedule open; here the encoder is trained
-from scratch.
+UNPACKED holds the archive's training/videos/, testing/frames/ and testing/test_frame_mask/. AUROC over all
+frames, after Eq. 4 within each video. The paper prints 72.5 for ITAE. It says "ResNet34 as our encoder" and
+leaves decoder, skips, pretraining and schedule open; here the encoder is trained from scratch.
 
 Measured (a CPU does it reduced: python experiments/reduced.py table3_shanghaitech): nothing yet.
 """

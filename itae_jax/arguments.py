@@ -215,7 +215,9 @@ def build() -> argparse.ArgumentParser:
         epilog="example: itae data prepare mnist --root ~/data",
         allow_abbrev=False,
     )
-    prepare.add_argument("name", metavar="NAME")
+    prepare.add_argument(
+        "name", metavar="NAME", help="one that itae data list tells how to prepare, such as mnist"
+    )
     prepare.add_argument("--root", default="", help="directory to put it into; default TFDS's own")
     prepare.add_argument(
         "--manual-dir", default="", help="directory with the original files, if downloaded already"

@@ -90,7 +90,7 @@ def _tree_there(root: str) -> str:
 
 
 _PREPARE = "itae data prepare {0} --root DIR, then data.root=DIR"
-_MANUAL = "itae data prepare {0} --root DIR --manual-dir ARCHIVES, then data.root=DIR"
+_MANUAL = "itae data prepare {0} --root DIR --manual-dir {1}, then data.root=DIR"
 
 CATALOGUE = {
     "digits": Entry(
@@ -133,7 +133,8 @@ CATALOGUE = {
         "photographs, 10 superclasses of 56 classes (the paper's Table 7)",
         "about 73,000 + 2,800 images, of 155 GB",
         "ImageNet's terms of access",
-        "a tree DIR/{train,val}/<wnid>/*.JPEG by data.root=DIR; or " + _MANUAL.format("imagenet2012"),
+        "a tree DIR/{train,val}/<wnid>/*.JPEG by data.root=DIR; or "
+        + _MANUAL.format("imagenet2012", "ARCHIVES"),
         _load_imagenet,
         _imagenet_there,
         preparable=True,
@@ -150,7 +151,7 @@ CATALOGUE = {
         "surveillance video, single frames of 480x480",
         "274,515 + 42,883 frames",
         "for research, on request from its authors",
-        _MANUAL.format("shanghaitech"),
+        _MANUAL.format("shanghaitech", "UNPACKED"),
         shanghaitech.load,
         lambda root: _in_tfds("shanghaitech", root),
         preparable=True,
