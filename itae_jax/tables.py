@@ -226,7 +226,7 @@ def _title(found: RunResults) -> str:
 
 
 def _distinctions(results: Sequence[RunResults], titles: Sequence[str]) -> list[str]:
-    """What tells titles of one data set apart that are alike: the settings that differ, or where they lie."""
+    """What tells like titles of one data set apart: the settings that differ, the data, or where they lie."""
     distinctions = [""] * len(results)
     alike: dict[tuple, list[int]] = {}
     for index, (found, title) in enumerate(zip(results, titles, strict=True)):
@@ -235,6 +235,8 @@ def _distinctions(results: Sequence[RunResults], titles: Sequence[str]) -> list[
         if len(indices) > 1:
             rows = [results[index].rows[0] for index in indices]
             told = _differing([paper.settings(row) for row in rows])
+            if len(set(told)) < len(told):
+                told = [row["data_copy"] for row in rows]
             if len(set(told)) < len(told):
                 told = _shortest([_place(results[index]) for index in indices])
             for index, text in zip(indices, told, strict=True):
@@ -250,7 +252,7 @@ def _differing(settings: Sequence[dict[str, str]]) -> list[str]:
 
 
 def _place(found: RunResults) -> Path:
-    return found.roots[0] if found.roots else Path(found.rows[0]["device"], found.rows[0]["data_copy"])
+    return found.roots[0] if found.roots else Path(found.rows[0]["device"])
 
 
 def _shortest(paths: Sequence[Path]) -> list[str]:

@@ -238,6 +238,7 @@ def test_classes_of_one_number_but_other_names_are_other_lines():
             ["ITAE (data.fit=pad)", "ITAE (data.fit=crop)"],
         ),
         ({}, {"settings": "train.loss=l1"}, ["ITAE", "gray+rotate, train.loss=l1"]),
+        ({"data_copy": "a: 5 png"}, {"data_copy": "b: 5 png"}, ["ITAE (a: 5 png)", "ITAE (b: 5 png)"]),
         ({}, {}, ["ITAE (w16/x)", "ITAE (w64/x)"]),
     ],
 )
