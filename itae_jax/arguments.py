@@ -60,7 +60,12 @@ def build() -> argparse.ArgumentParser:
     run.add_argument("--variants", type=_texts, help="of an experiment that has several; default all")
     run.add_argument("--seeds", type=_integers, help="seeds: 0,1,2; default the experiment's")
     run.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="override config fields"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="override fields of itae_jax/config.py, such as train.epochs=20",
     )
     run.add_argument(
         "--reuse",
@@ -121,7 +126,12 @@ def build() -> argparse.ArgumentParser:
     fit.add_argument("--seed", help="decides what is held out and all random draws; default 0")
     fit.add_argument("--holdout", type=float, default=0.2, help="share kept for the threshold; default 0.2")
     fit.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="set config fields"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="set fields of itae_jax/config.py, such as train.epochs=20",
     )
     fit.set_defaults(call="fit")
 
