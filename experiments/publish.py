@@ -18,7 +18,8 @@ import publish_rows
 import publish_scaling
 import publish_speed
 
-from itae_jax import paper, report, tables, variants
+from itae_jax import columns, paper, report, tables, variants
+from itae_jax.columns import Column
 from itae_jax.errors import RequestError
 from itae_jax.finished import RunResults
 from itae_jax.results import write_text
@@ -64,10 +65,9 @@ def summary_table() -> list[str]:
     header += ["plain autoencoder's", "paper's"]
     lines = []
     for together in publish_rows.side_by_side():
-        (columns,) = tables.columns(together)
-        left = list(columns)
-        for column in [column for column in columns if not publish_rows.is_plain(column.found)]:
-            beside = [other for other in columns if _is_plain_beside(other, column)]
+        (left,) = columns.by_dataset(together)
+        for column in [column for column in left if not publish_rows.is_plain(column.found)]:
+            beside = [other for other in left if _is_plain_beside(other, column)]
             lines.append([*_average_of(column), *(_average_of(beside[0])[-2:] if beside else ["", ""])])
             left = [other for other in left if other not in (column, *beside)]
         for column in left:
@@ -76,10 +76,10 @@ def summary_table() -> list[str]:
     return tables.as_markdown(tables.Grid(header, lines, len(lines)), texts=3)
 
 
-def _is_plain_beside(plain: tables.Column, column: tables.Column) -> bool:
+def _is_plain_beside(plain: Column, column: Column) -> bool:
     """Whether it is the plain autoencoder, trained and scored of the same classes and seeds in the same way."""
 
-    def trainings(of: tables.Column) -> set:
+    def trainings(of: Column) -> set:
         rows = [row for row in of.found.rows if tables.value_of(row, of.measure) is not None]
         losses = tuple(paper.setting(of.found.rows[0], field, "") for field in _LOSSES)
         return {(tables.class_key(row), row["seed"], of.measure, *losses) for row in rows}
@@ -87,7 +87,7 @@ def _is_plain_beside(plain: tables.Column, column: tables.Column) -> bool:
     return publish_rows.is_plain(plain.found) and trainings(plain) == trainings(column)
 
 
-def _average_of(column: tables.Column) -> list[str]:
+def _average_of(column: Column) -> list[str]:
     """A line of the summary: how, classes, seeds, our average and the paper's."""
     row = column.found.rows[0]
     losses = [f"{field}={value}" for field, value in paper.settings(row).items() if field in _LOSSES]
@@ -113,7 +113,7 @@ def unmeasured() -> str:
 
 def section(together: list[RunResults]) -> list[str]:
     """The part of docs/results.md on groups that stand side by side."""
-    (of_dataset,) = tables.columns(together)
+    (of_dataset,) = columns.by_dataset(together)
     lines = [f"## {title_of(together[0])}, {training(together[0].rows[0])}", ""]
     lines += [*tables.as_markdown(tables.grid(of_dataset)), ""]
     notes = report.notes(of_dataset)

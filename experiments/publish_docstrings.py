@@ -8,7 +8,7 @@ from statistics import median
 import publish_rows
 import reduced
 
-from itae_jax import tables
+from itae_jax import columns, tables
 from itae_jax.finished import RunResults
 
 _BEGIN = "\n\nMeasured"
@@ -47,9 +47,9 @@ def _lines(name: str, trainings: Sequence[str]) -> list[str]:
 
 def line(together: Sequence[RunResults], how: str) -> str:
     """The average AUROC of each column of a table, in percent, and how long a training took."""
-    (columns,) = tables.columns(together)
+    (of_dataset,) = columns.by_dataset(together)
     averages = []
-    for column in columns:
+    for column in of_dataset:
         told = tables.lines(column.found.rows, column.cells, column.measure)
         count = sum(line.is_class for line in told)
         averages += [
@@ -57,7 +57,7 @@ def line(together: Sequence[RunResults], how: str) -> str:
             for line in told
             if line.key == "avg"
         ]
-    rows = [row for column in columns for row in column.found.rows]
+    rows = [row for column in of_dataset for row in column.found.rows]
     all_seconds = [float(row["train_seconds"]) for row in rows if row["train_seconds"]]
     if not all_seconds:
         return f"{how}: {', '.join(averages)}"

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from itae_jax import comparisons, finished, tables
-from itae_jax.tables import Column
+from itae_jax.columns import Column
 
 
 def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from itae_jax import finished, pages, tables
+from itae_jax import columns, finished, pages, tables
+from itae_jax.columns import Column
 from itae_jax.config import Experiment, flatten
 from itae_jax.finished import RunResults
 from itae_jax.results import write_text
-from itae_jax.tables import Column
 
 DIFFERENT_CLASSES = "The averages are over different classes and do not compare; compare class by class."
 
@@ -24,7 +24,7 @@ def read(directories: Sequence[Path]) -> list[RunResults]:
 def text_tables(results: Sequence[RunResults]) -> str:
     """The tables in plain text, AUROC in percent."""
     parts = []
-    for of_dataset in tables.columns(results):
+    for of_dataset in columns.by_dataset(results):
         parts += [heading(of_dataset)]
         if any(column.found.measured for column in of_dataset):
             parts += [tables.as_text(tables.grid(of_dataset))]
@@ -80,7 +80,7 @@ def write(directories: Sequence[Path]) -> Path:
     those that compare runs into the first, as PDF too, under figures/.
     """
     results, out = read(directories), directories[0]
-    groups = [_comparison(of_dataset, out) for of_dataset in tables.columns(results)]
+    groups = [_comparison(of_dataset, out) for of_dataset in columns.by_dataset(results)]
     runs = [_section(found) for found in results]
     page = pages.render("report.html", groups=groups, runs=runs)
     write_text(out / "report.md", markdown(results))
@@ -92,7 +92,7 @@ def write(directories: Sequence[Path]) -> Path:
 def markdown(results: Sequence[RunResults]) -> str:
     """The tables as Markdown."""
     parts = []
-    for of_dataset in tables.columns(results):
+    for of_dataset in columns.by_dataset(results):
         parts += [f"## {heading(of_dataset)}", "", *tables.as_markdown(tables.grid(of_dataset)), ""]
         parts += [f"- {note}" for note in notes(of_dataset)] + [""] * bool(notes(of_dataset))
         if len(of_dataset) == 1 and not of_dataset[0].cells:

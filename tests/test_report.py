@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itae_jax import figures, finished, paper, pictures, report, results, tables
+from itae_jax import columns, figures, finished, paper, pictures, report, results, tables
 from itae_jax.config import Experiment, from_flat, to_json
 from itae_jax.data.mvtec_ad import CATEGORIES
 from itae_jax.errors import RequestError
@@ -182,7 +182,7 @@ def test_table_5_names_the_training_loss_before_the_scoring_error(loss, error, f
 def test_table_5_is_two_columns_of_every_training():
     experiment = from_flat({"paper_table": "table5", "name": "t"})
     scored = {"auroc_l1": "0.8", "auroc_l2": "0.7"}
-    (of_dataset,) = tables.columns([make_results([(0, 0, 0.8)], printed("table5"), experiment, **scored)])
+    (of_dataset,) = columns.by_dataset([make_results([(0, 0, 0.8)], printed("table5"), experiment, **scored)])
     assert [column.title for column in of_dataset] == ["l2 → l1", "l2 → l2"]
     assert tables.grid(of_dataset).rows[0] == ["class 0", "80.0", "78.5", "70.0", "77.8"]
 
@@ -219,7 +219,7 @@ def test_classes_of_one_number_but_other_names_are_other_lines():
     for found, name in zip(runs, ("cable", "bottle"), strict=True):
         for row in found.rows:
             row |= {"dataset": "mvtec_ad", "normal_class_name": name, "data_copy": f"folder {name}"}
-    (of_dataset,) = tables.columns(runs)
+    (of_dataset,) = columns.by_dataset(runs)
     grid = tables.grid(of_dataset)
     assert [row[0] for row in grid.rows] == ["bottle", "cable", "average"]
     assert [row[1:] for row in grid.rows[:2]] == [["", "", "90.0", "94.1"], ["60.0", "83.2", "", ""]]
@@ -246,7 +246,7 @@ def test_columns_of_one_method_are_told_apart_by_what_differs(first, second, tit
     runs = [make_results([(0, 0, 0.9)], **columns) for columns in (first, second)]
     for found, root in zip(runs, ("runs/w16/x", "runs/w64/x"), strict=True):
         found.directories[("0", "0")] = Path(root)
-    (of_dataset,) = tables.columns(runs)
+    (of_dataset,) = columns.by_dataset(runs)
     assert [column.title for column in of_dataset] == [title.replace(" (runs/x)", "") for title in titles]
 
 
@@ -266,7 +266,7 @@ def test_several_methods_stand_side_by_side_by_data_set():
     one = make_results([(0, 0, 0.9), (1, 0, 0.8)])
     plain = make_results([(0, 0, 0.6)], transform="identity")
     other = make_results([(0, 0, 0.5)], dataset="mine")
-    first, second = tables.columns([one, plain, other])
+    first, second = columns.by_dataset([one, plain, other])
     grid = tables.grid(first)
     assert grid.header == ["normal class", "ITAE", "AE"]
     assert grid.rows == [
@@ -280,7 +280,7 @@ def test_several_methods_stand_side_by_side_by_data_set():
 
 def test_averages_over_different_classes_are_marked_and_told():
     one, other = make_results([(0, 0, 0.9), (1, 0, 0.8)]), make_results([(0, 0, 0.6)], transform="identity")
-    (of_dataset,) = tables.columns([one, other])
+    (of_dataset,) = columns.by_dataset([one, other])
     for text in (report.text_tables([one, other]), report.markdown([one, other])):
         assert text.count("averages are over different classes") == 1
     kind, bars, _ = next(pictures.comparing(of_dataset))
@@ -290,7 +290,7 @@ def test_averages_over_different_classes_are_marked_and_told():
     )
 
     other = make_results([(0, 0, 0.6), (1, 0, 0.7)], transform="identity")
-    (of_dataset,) = tables.columns([one, other])
+    (of_dataset,) = columns.by_dataset([one, other])
     assert tables.grid(of_dataset).rows[2] == ["average", "85.0", "65.0"]
     assert "different classes" not in report.text_tables([one, other]) + report.markdown([one, other])
     _, bars, _ = next(pictures.comparing(of_dataset))
@@ -299,9 +299,9 @@ def test_averages_over_different_classes_are_marked_and_told():
 
 def test_columns_of_other_numbers_of_epochs_say_so():
     runs = [make_results([(0, 0, 0.9)], transform=name, epochs=epochs) for name, epochs in EPOCHS]
-    (of_dataset,) = tables.columns(runs[:2])
+    (of_dataset,) = columns.by_dataset(runs[:2])
     assert tables.grid(of_dataset).header == ["normal class", "ITAE, 500 epochs", "AE, 1 epoch"]
-    (of_dataset,) = tables.columns(runs[::2])
+    (of_dataset,) = columns.by_dataset(runs[::2])
     assert tables.grid(of_dataset).header == ["normal class", "ITAE", "rotate"]
 
 
@@ -321,14 +321,14 @@ def test_scores_of_video_are_those_within_each_video(tmp_path):
 def test_a_heading_names_the_data_set_once():
     for name, expected in (("digits", "digits"), ("sweep", "sweep: digits")):
         found = make_results([(0, 0, 0.9)], experiment=from_flat({"name": name}), dataset="digits")
-        assert report.heading(tables.columns([found])[0]) == expected
+        assert report.heading(columns.by_dataset([found])[0]) == expected
 
 
 def test_text_and_markdown_hold_the_same_cells():
     found = make_results([(0, 0, 0.95)], printed("table1"))
     text = report.text_tables([found]).splitlines()
     assert text[2].split() == ["class", "0", "95.0", "78.5", "+16.5"]
-    (of_dataset,) = tables.columns([found])
+    (of_dataset,) = columns.by_dataset([found])
     assert "| class 0 | 95.0 | 78.5 | +16.5 |" in tables.as_markdown(tables.grid(of_dataset))
     assert "paper" not in report.text_tables([make_results([(0, 0, 0.95)])])
 
@@ -372,7 +372,7 @@ def test_whatever_shows_reduced_results_says_in_what():
         assert text.count(f"ITAE, {told}") == 1
     rows = csv.DictReader(io.StringIO(tables.as_csv([found, other])))
     assert {row["column"]: row["reduced"] for row in rows} == {"ITAE": "width 16 instead of 64", "AE": "no"}
-    _, bars, _ = next(pictures.comparing(tables.columns([found, other])[0]))
+    _, bars, _ = next(pictures.comparing(columns.by_dataset([found, other])[0]))
     legend = bars.axes[0].get_legend() or bars.legends[0]
     assert [text.get_text() for text in legend.get_texts()][:2] == ["ITAE (reduced)", "AE"]
 
@@ -475,7 +475,7 @@ def test_curves_are_of_the_error_that_was_followed(tmp_path):
     fields = {"paper_table": "table5", "evaluate.every_epochs": 1}
     directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8, auroc_l1="0.8", auroc_l2="0.7")], **fields)
     (directory / "metrics.jsonl").write_text('{"normal_class": 0, "seed": 0, "epoch": 1, "auroc": 0.8}\n')
-    (of_dataset,) = tables.columns(report.read([directory]))
+    (of_dataset,) = columns.by_dataset(report.read([directory]))
     curves = next(figure for kind, figure, _ in pictures.comparing(of_dataset) if kind == "curves")
     (panel,) = curves.axes
     assert [line.get_ydata().tolist() for line in panel.lines] == [[80.0]]  # by l1 alone
@@ -493,7 +493,7 @@ def test_error_maps_are_of_the_first_class_with_masks(tmp_path):
         folder = results.job_directory(directory, row["normal_class"], row["seed"])
         folder.mkdir(parents=True)
         np.savez(folder / "illustrations.npz", **arrays, maps=np.zeros((2, 8, 8)))
-    (of_dataset,) = tables.columns(report.read([directory]))
+    (of_dataset,) = columns.by_dataset(report.read([directory]))
     captions = {kind: caption for kind, _, caption in pictures.comparing(of_dataset)}
     assert captions["error_maps"].startswith("Normal class class 1, seed 1. ")
 
