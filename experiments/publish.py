@@ -65,9 +65,10 @@ def summary_table() -> list[str]:
     header += ["plain autoencoder's", "paper's"]
     lines = []
     for together in publish_rows.side_by_side():
-        (left,) = columns.by_dataset(together)
-        for column in [column for column in left if not publish_rows.is_plain(column.found)]:
-            beside = [other for other in left if _is_plain_beside(other, column)]
+        (of_dataset,) = columns.by_dataset(together)
+        left = of_dataset
+        for column in [column for column in of_dataset if not publish_rows.is_plain(column.found)]:
+            beside = [other for other in of_dataset if _is_plain_beside(other, column)]
             lines.append([*_average_of(column), *(_average_of(beside[0])[-2:] if beside else ["", ""])])
             left = [other for other in left if other not in (column, *beside)]
         for column in left:

@@ -121,6 +121,14 @@ def test_the_plain_autoencoder_stands_beside_the_same_classes_and_seeds_alone(pu
     l1 = {"settings": "data.name=cifar10 train.loss=l1", "transform": "identity"}
     write(tmp_path, row(0, 0, 0.9, settings="data.name=cifar10"), row(0, 0, 0.8, **l1))
     assert [line[0] for line in lines_of_summary(publish)] == ["gray+rotate", "identity, train.loss=l1"]
+    variants = {"AE": "identity", "AE+S": "scale", "AE+G": "gray"}
+    of_variants = [
+        row(0, 0, 0.9, experiment="table4_transforms", variant=variant, transform=transform)
+        for variant, transform in variants.items()
+    ]
+    (tmp_path / "table1_cifar10.csv").unlink()
+    write(tmp_path, *of_variants)
+    assert [(line[0], line[5]) for line in lines_of_summary(publish)] == [("scale", "90.0"), ("gray", "90.0")]
 
 
 def test_rows_without_what_a_table_compares_are_left_out(publish, tmp_path):
