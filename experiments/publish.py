@@ -32,14 +32,14 @@ _LOSSES = ("train.loss", "evaluate.error")
 _LEGEND = """\
 ITAE is the paper's method, AE the plain autoencoder, which erases nothing; other columns are named by what
 they erase. AUROC in percent; ± is the SD over seeds (n - 1), the SD over classes is the paper's (n - 1, of
-ImageNet n). *paper* is what the paper prints; a word in brackets says how else its number is known: *quoted*
-from a later paper, *derived* from the row's average and SD, *restored* from digits that were cut in half and
-confirmed by them, *unverified* where they only agree, *illegible*. It is empty where the paper prints none or
-other classes are averaged. A training that is *reduced* is shorter or of fewer images than the paper's; a few
-words say in what. Best F1 is that of the threshold that suits the test labels best, an upper bound; where most
-images are anomalous, calling all of them so gives a high F1, and average precision is high by chance.
-`2 x AMD EPYC` means two cores, each a device of JAX's; minutes of training are of a machine that did other
-work besides."""
+ImageNet n). *paper* is what the paper prints, in brackets ours less it; a word there says how else its number
+is known: *quoted* from a later paper, *derived* from the row's average and SD, *restored* from digits that
+were cut in half and confirmed by them, *unverified* where they only agree, *illegible*. It is empty where the
+paper prints none or other classes are averaged. A training that is *reduced* is shorter or of fewer images
+than the paper's; a few words say in what. Best F1 is that of the threshold that suits the test labels best, an
+upper bound; where most images are anomalous, calling all of them so gives a high F1, and average precision is
+high by chance. `2 x AMD EPYC` means two cores, each a device of JAX's; minutes of training are of a machine
+that did other work besides."""
 
 
 def training(row: dict[str, str]) -> str:

@@ -65,10 +65,18 @@ class Line:
     @property
     def paper_text(self) -> str:
         """The paper's number, and how it was read if it is not plainly printed."""
+        return self._paper_text([])
+
+    @property
+    def paper_and_difference_text(self) -> str:
+        return self._paper_text([self.difference_text] if self.difference_text else [])
+
+    def _paper_text(self, more: list[str]) -> str:
         if self.cell is None:
             return ""
         spread = f" ± {self.spread_cell['auroc']}" if self.spread_cell else ""
-        mark = "" if self.cell["source"] == "printed" else f" ({self.cell['source']})"
+        told = [] if self.cell["source"] == "printed" else [self.cell["source"]]
+        mark = f" ({', '.join([*told, *more])})" if told or more else ""
         return f"{self.cell['auroc']}{spread}{mark}".strip()
 
     @property
@@ -170,7 +178,7 @@ class Grid:
 
 
 def grid(of_dataset: Sequence[Column]) -> Grid:
-    """AUROC by class: one column with the difference to the paper's, or several, each before its paper's.
+    """AUROC by class, each method before the paper's number and the difference to it.
 
     Averages over different classes say over how many.
     """
@@ -181,7 +189,7 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
     for column, of_column in zip(of_dataset, told, strict=True):
         header.append("AUROC, %" if single else column.title)
         if any(line.cell for line in of_column):
-            header += ["paper", f"ours {MINUS} paper"] if single else ["paper"]
+            header += ["paper", f"ours {MINUS} paper"] if single else ["paper (ours less it)"]
     differ = averages_differ(told)
     rows = []
     for key in in_order(names):
@@ -191,8 +199,8 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
             mark = f" ({_count_classes(of_column)})" if differ and key == "avg" and line else ""
             row.append(line.ours_text + mark if line else "")
             if any(line.cell for line in of_column):
-                row += [line.paper_text if line else ""]
-                row += [line.difference_text if line else ""] if single else []
+                of_paper = (line.paper_text, line.difference_text) if line else ("", "")
+                row += of_paper if single else [line.paper_and_difference_text if line else ""]
         rows.append(row)
     return Grid(header, rows, sum(key not in paper.NOT_CLASSES for key in names))
 

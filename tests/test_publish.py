@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import training_tiny_networks
 
-from itae_jax import arguments, bench, results, variants
+from itae_jax import arguments, bench, results, tables, variants
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
@@ -171,8 +171,9 @@ def test_variants_stand_side_by_side(publish, tmp_path):
     ]
     write(tmp_path, *rows)
     page = publish.results_page()
-    assert "| normal class | AE | paper | AE+G+R | paper |" in page
-    assert "| class 0 | 90.0 | 57.1 | 90.0 | 78.5 |" in page
+    paper = "paper (ours less it)"
+    assert f"| normal class | AE | {paper} | AE+G+R | {paper} |" in page
+    assert "| class 0 | 90.0 | 57.1 (+32.9) | 90.0 | 78.5 (+11.5) |" in page
 
 
 def test_variants_that_another_experiment_measured_alike_are_taken_over(publish, tmp_path):
@@ -186,8 +187,9 @@ def test_variants_that_another_experiment_measured_alike_are_taken_over(publish,
     write(tmp_path, row(1, 0, 0.8, settings=augmented), plain, other_class, other_seed, *unlike)
     page = publish.results_page()
     (table,) = [part for part in page.split("\n## ") if part.startswith("table4_transforms")]
-    assert "| normal class | AE | paper | AE+S | paper | AE+G+R | paper |" in table
-    assert "| class 1 | 20.0 | 54.9 | 30.0 | 41.8 | 80.0 | 89.8 |" in table
+    assert [cell.strip() for cell in table.splitlines()[2].split("|")[2:-1:2]] == ["AE", "AE+S", "AE+G+R"]
+    line = "| class 1 | 20.0 | 54.9 (-34.9) | 30.0 | 41.8 (-11.8) | 80.0 | 89.8 (-9.8) |"
+    assert line.replace("-", tables.MINUS) in table
     assert "class 0" not in table
     assert table.count("commit 0123; class 1 measured in table1_cifar10. ") == 2
     assert "(reduced)" in table.splitlines()[0]

@@ -184,7 +184,7 @@ def test_table_5_is_two_columns_of_every_training():
     scored = {"auroc_l1": "0.8", "auroc_l2": "0.7"}
     (of_dataset,) = columns.by_dataset([make_results([(0, 0, 0.8)], printed("table5"), experiment, **scored)])
     assert [column.title for column in of_dataset] == ["l2 → l1", "l2 → l2"]
-    assert tables.grid(of_dataset).rows[0] == ["class 0", "80.0", "78.5", "70.0", "77.8"]
+    assert tables.grid(of_dataset).rows[0] == ["class 0", "80.0", "78.5 (+1.5)", "70.0", f"77.8 ({MINUS}7.8)"]
 
 
 def test_table_6_compares_mean_and_sd_over_the_runs():
@@ -222,7 +222,10 @@ def test_classes_of_one_number_but_other_names_are_other_lines():
     (of_dataset,) = columns.by_dataset(runs)
     grid = tables.grid(of_dataset)
     assert [row[0] for row in grid.rows] == ["bottle", "cable", "average"]
-    assert [row[1:] for row in grid.rows[:2]] == [["", "", "90.0", "94.1"], ["60.0", "83.2", "", ""]]
+    assert [row[1:] for row in grid.rows[:2]] == [
+        ["", "", "90.0", f"94.1 ({MINUS}4.1)"],
+        ["60.0", f"83.2 ({MINUS}23.2)", "", ""],
+    ]
     assert report.DIFFERENT_CLASSES in report.notes(of_dataset)
     numbers = [row["class"] for row in csv.DictReader(io.StringIO(tables.as_csv(runs)))]
     assert numbers == ["8", "avg", "0", "avg"]
