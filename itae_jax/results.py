@@ -30,10 +30,10 @@ COLUMNS = [
     *("num_train", "num_test", "train_seconds", "score_seconds", "device"),
     *("dtype", "width", "transform", "normal_label", "settings", "data_copy", "commit"),
     *("average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2", "score_memory_mib"),
-    "num_anomalous",  # of the num_test
     "variant",
     "note",  # why there is no AUROC
-]
+    "num_anomalous",  # of the num_test
+]  # new ones come last: files of older versions have the first of them
 _ALWAYS_THERE = COLUMNS.index("commit") + 1  # columns after these are empty in rows of older versions
 _MEASURES = ("average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2")
 FAILED = "failed: "  # how the note of a training begins that came to nothing
@@ -142,7 +142,7 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
         for row in rows:
             if None in row.values() or not (row["note"] or 0 <= float(row["auroc"]) <= 1):
                 raise ValueError("a row is cut short or has no AUROC between 0 and 1")
-            for column in ("width", "epochs", *_MEASURES):
+            for column in ("width", "epochs", "num_test", "num_anomalous", *_MEASURES):
                 float(row[column] or 0)
         return {(int(row["normal_class"]), int(row["seed"])): row for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:

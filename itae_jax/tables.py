@@ -116,7 +116,7 @@ def value_of(row: dict[str, str], measure: str) -> float | None:
         return float(row[measure]) if row.get(measure) else None
     if not row.get("num_anomalous"):
         return None
-    share = int(row["num_anomalous"]) / int(row["num_test"])
+    share = float(row["num_anomalous"]) / float(row["num_test"])
     return share if measure == "anomalous" else 2 * share / (1 + share)
 
 
