@@ -20,9 +20,11 @@ pytestmark = pytest.mark.usefixtures("tiny_network")
 
 DIGITS = str(Path(__file__).parent.parent / "experiments" / "digits.py")
 SMALL = ["--set", "train.epochs=2", "model.width=4"]
-DOCUMENTED_COLUMNS = (
+# Others read them, and files of older versions have the first of them: new ones come last.
+COLUMNS = (
     "experiment,dataset,method,normal_class,normal_class_name,seed,epochs,auroc,num_train,num_test,"
-    "train_seconds,score_seconds,device"
+    "train_seconds,score_seconds,device,dtype,width,transform,normal_label,settings,data_copy,commit,"
+    "average_precision,best_f1,pixel_auroc,aupro,auroc_l1,auroc_l2,score_memory_mib,variant,note,num_anomalous"
 )
 
 
@@ -45,7 +47,7 @@ def finished(tmp_path_factory):
 
 def test_results_have_the_documented_columns_and_a_row_a_class(finished):
     header = (finished / "results.csv").read_text().splitlines()[0]
-    assert header.startswith(DOCUMENTED_COLUMNS)
+    assert header.startswith(COLUMNS)
     rows = rows_of(finished / "results.csv")
     assert [(row["normal_class"], row["num_train"], row["num_test"]) for row in rows] == [
         ("6", "127", "599"),
@@ -78,6 +80,7 @@ def test_scores_by_both_errors_come_from_one_training(finished):
         assert [score["score"] for score in scores] == [score["score_l1"] for score in scores]
         assert 0 < float(row["average_precision"]) <= 1
         assert 0 < float(row["best_f1"]) <= 1
+        assert 500 < int(row["num_anomalous"]) == sum(is_anomaly) < 599
         assert (row["pixel_auroc"], row["aupro"]) == ("", "")  # digits have no masks
         assert float(row["score_memory_mib"]) > 0
 
