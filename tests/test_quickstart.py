@@ -74,8 +74,6 @@ def test_the_questions_name_options_fields_and_transforms_that_there_are():
             parser.format_help() for parser in arguments.build()._subparsers._group_actions[0].choices.values()
         ]
         assert any(option in text for text in helps), option
-    for link in re.findall(r"\]\(([\w.]+)\)", page):
-        assert (Path(__file__).parent.parent / "docs" / link).is_file()
 
 
 def test_each_command_names_the_next(directory, tmp_path, monkeypatch, capsys):
