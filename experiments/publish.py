@@ -115,18 +115,18 @@ def unmeasured() -> str:
 def section(together: list[RunResults]) -> list[str]:
     """The part of docs/results.md on groups that stand side by side."""
     (of_dataset,) = columns.by_dataset(together)
-    lines = [f"## {title_of(together[0])}, {training(together[0].rows[0])}", ""]
+    lines = [f"## {tables.in_markdown(title_of(together[0]))}, {training(together[0].rows[0])}", ""]
     lines += [*tables.as_markdown(tables.grid(of_dataset)), ""]
     notes = report.notes(of_dataset)
-    lines += [*(f"- {note}" for note in notes), *[""] * bool(notes)]
+    lines += [*(f"- {tables.in_markdown(note)}" for note in notes), *[""] * bool(notes)]
     for column in of_dataset:
         seeds = tables.seeds_grid(column)
         if seeds:
             lines += [f"{column.title} by seed:", "", *tables.as_markdown(seeds), ""]
-    for column in {id(column.found): column for column in of_dataset}.values():
-        found, title = column.found, column.title
+    for title, found in columns.trainings(of_dataset):
         settings = f"Not at their defaults: `{found.rows[0]['settings']}`."
-        lines += [f"{title}: {report.describe(found)}{_origin(found)}. {settings}", ""]
+        described = tables.in_markdown(f"{title}: {report.describe(found)}{_origin(found)}.")
+        lines += [f"{described} {settings}", ""]
         measures = tables.measures_grid(found)
         if len(measures.header) > 2:
             lines += [f"{title}, all measures in percent:", "", *tables.as_markdown(measures), ""]
@@ -200,16 +200,25 @@ def main() -> int:
     parser.add_argument("--fitted", nargs=3, action="append", default=[], metavar=("NAME", "MODEL", "SCORES"))
     parser.add_argument("--check", action="store_true", help="exit 1 if a page is not up to date")
     arguments = parser.parse_args()
+    if arguments.check and (arguments.runs or arguments.fitted):
+        parser.error("--check adds nothing; leave the runs out")
+    before = {path: path.read_bytes() for path in publish_rows.RESULTS.glob("*.csv")}
     try:
         for directory in arguments.runs:
             for run in variants.expand(directory):
                 publish_rows.add(run)
         for name, model, scores in arguments.fitted:
             publish_rows.add_rows([publish_fitted.row(Path(model), Path(scores), name)], Path(model))
-    except RequestError as error:
+        written = pages()
+    except BaseException as error:  # all of it or nothing
+        for path in set(publish_rows.RESULTS.glob("*.csv")) - before.keys():
+            path.unlink()
+        for path, content in before.items():
+            path.write_bytes(content)
+        if not isinstance(error, RequestError):
+            raise
         print(f"publish: {error}", file=sys.stderr)
         return 2
-    written = pages()
     old = [
         path for path, text in written.items() if not path.exists() or path.read_text(encoding="utf-8") != text
     ]

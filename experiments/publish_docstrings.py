@@ -32,7 +32,8 @@ def pages(trainings: dict[str, list[str]]) -> dict[Path, str]:
 def _with_end(text: str, lines: Sequence[str]) -> str:
     docstring, end, code = text.partition(_END)
     before = docstring.partition(_BEGIN)[0]
-    return "\n".join([before, "", *lines]) + end + code
+    told = [line.replace("\\", "/").replace('"', "'") for line in lines]  # names of data sets are the user's
+    return "\n".join([before, "", *told]) + end + code
 
 
 def _lines(name: str, trainings: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ _GROUP = (
     *("data_copy", "settings"),
 )
 # A row replaces an older one that measured the same.
-_SAME = (*_GROUP, "normal_class", "seed")
+_SAME = (*_GROUP, "normal_class", "normal_class_name", "seed")
 # What may differ between groups that stand side by side in a table: what is compared there.
 _COMPARED = ("variant", "transform", "settings")
 _COMPARED_SETTINGS = ("transform.name", "train.loss")
@@ -39,13 +39,28 @@ def add(directory: Path) -> None:
 
 
 def add_rows(rows: list[dict[str, str]], directory: Path) -> None:
-    """Adds rows of one experiment, which come from a directory."""
+    """Adds rows of one experiment, which come from a directory.
+
+    A training that failed never takes the place of one that was measured.
+
+    Raises:
+      RequestError: rows of no experiment file, or without a commit.
+    """
+    name = rows[0]["experiment"]
+    if name not in (*names(), "fit"):
+        raise RequestError(
+            f"{directory}: there is no experiments/{name}.py; publish runs of an experiment file"
+        )
     for row in rows:
         if not row["commit"] or row["commit"].endswith("+"):
             why = "has uncommitted changes behind it; commit, rerun" if row["commit"] else "names no commit"
             raise RequestError(f"{directory}: class {row['normal_class']} {why}")
-    path = RESULTS / f"{rows[0]['experiment']}.csv"
-    kept = {tuple(row[key] for key in _SAME): row for row in [*read_rows(path), *rows]}
+    path = RESULTS / f"{name}.csv"
+    kept: dict[tuple, dict[str, str]] = {}
+    for row in [*read_rows(path), *rows]:
+        key = tuple(row[key] for key in _SAME)
+        if row["auroc"] or key not in kept:
+            kept[key] = row
     texts, numbers = (
         ("dataset", "variant", "transform", "settings"),
         ("width", "epochs", "seed", "normal_class"),

@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of t
 
 import argparse
 import errno
+import io
 import shlex
 import sys
 from pathlib import Path
@@ -31,6 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _main(arguments: list[str] | None) -> int:
     parsed = argparse.Namespace(command="")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names and signs that the terminal does not have
     try:
         with interrupt.as_exception():
             parsed = build_parser().parse_args(arguments)

@@ -35,6 +35,17 @@ def by_dataset(results: Sequence[RunResults]) -> list[list[Column]]:
     return [_with_epochs(side_by_side) for side_by_side in of_dataset.values()]
 
 
+def trainings(of_dataset: Sequence[Column]) -> list[tuple[str, RunResults]]:
+    """What was trained, once each: the title of its column, or the loss where several columns tell of it."""
+    found: dict[int, list[Column]] = {}
+    for column in of_dataset:
+        found.setdefault(id(column.found), []).append(column)
+    return [
+        (first.title if not others else f"trained by {first.found.experiment.train.loss}", first.found)
+        for first, *others in found.values()
+    ]
+
+
 def _with_epochs(side_by_side: list[Column]) -> list[Column]:
     epochs = [column.found.rows[0]["epochs"] for column in side_by_side]
     if len(set(epochs)) == 1 or any("train.epochs=" in column.title for column in side_by_side):

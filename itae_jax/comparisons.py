@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from itae_jax import figures
 from itae_jax.figures import ANOMALOUS, NORMAL, OUTLINE
 
 # Told apart by colour-blind readers too (Okabe and Ito).
@@ -32,6 +33,7 @@ class Bars:
 
 def bars_by_class(groups: Sequence[str], methods: Sequence[Bars]) -> Figure:
     """A bar for each method in each group, the paper's number as a mark on it."""
+    groups = [figures.label(group, 24) for group in groups]
     count, share = len(methods), 0.8 / len(methods)
     inches = min(11, max(4.2, 0.25 * len(groups) * (count + 1) + 1.6))
     figure = Figure(figsize=(inches, 3.4), layout="constrained")
@@ -39,7 +41,7 @@ def bars_by_class(groups: Sequence[str], methods: Sequence[Bars]) -> Figure:
     places = np.arange(len(groups))
     for number, bars in enumerate(methods):
         x = places + (number - (count - 1) / 2) * share
-        ax.bar(x, bars.ours, share * 0.92, color=colour(number), alpha=0.75, label=bars.title)
+        ax.bar(x, bars.ours, share * 0.92, color=colour(number), alpha=0.75, label=figures.label(bars.title))
         if not np.isnan(bars.spreads).all():
             ax.errorbar(x, bars.ours, bars.spreads, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
         printed = ~np.isnan(bars.papers)
@@ -88,13 +90,13 @@ def curves_over_epochs(panels: Sequence[tuple[str, Sequence[Curve | None]]]) -> 
             (line,) = ax.plot(
                 curve.epochs, middle, color=colour(number), linewidth=1.4, marker=".", markersize=3
             )
-            handles[curve.title] = line
+            handles[figures.label(curve.title)] = line
             if len(curve.aurocs_SxE) > 1:
                 band = curve.aurocs_SxE.std(0, ddof=1)
                 ax.fill_between(
                     curve.epochs, middle - band, middle + band, color=colour(number), alpha=0.2, linewidth=0
                 )
-        ax.set_title(title, fontsize=9)
+        ax.set_title(figures.label(title), fontsize=9)
         ax.set_ylim(top=min(ax.get_ylim()[1], 101))
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.grid(color="0.9", linewidth=0.6)
@@ -132,7 +134,7 @@ def efficiency(bubbles: Sequence[Bubble]) -> Figure:
             look = {"facecolor": "none", "edgecolor": colour(number), "linestyle": "--"}
         place = bubble.images_per_second, bubble.auroc
         ax.scatter(*place, s=1600 * bubble.memory_mb / largest, **look)
-        handles.append(Patch(label=f"{bubble.title}, {bubble.memory_mb:.0f} MB", **look))
+        handles.append(Patch(label=f"{figures.label(bubble.title)}, {bubble.memory_mb:.0f} MB", **look))
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
@@ -183,11 +185,11 @@ def error_maps(
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
     for ax, title in zip(axes[0], ["image", *(title for title, _ in methods)], strict=True):
-        ax.set_title(title, fontsize=9)
+        ax.set_title(figures.label(title), fontsize=9)
     return figure
 
 
 def _wrapped(label: str) -> str:
     import textwrap
 
-    return "\n".join(textwrap.wrap(label, 16))
+    return "\n".join(textwrap.wrap(figures.label(label), 16))

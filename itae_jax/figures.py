@@ -29,9 +29,9 @@ def score_histograms(panels: list[tuple[str, np.ndarray, np.ndarray]], scale: st
     for ax, (title, is_anomaly, scores) in zip(axes, panels, strict=True):
         bins = np.linspace(scores.min(), np.quantile(scores, 0.995) + 1e-9, 31)
         scores = np.minimum(scores, bins[-1])  # the last bar stands for all beyond it
-        for kind, colour, label in ((False, NORMAL, "normal"), (True, ANOMALOUS, "anomalous")):
-            ax.hist(scores[is_anomaly == kind], bins, density=True, color=colour, alpha=0.6, label=label)
-        ax.set_title(title, fontsize=9)
+        for kind, colour, name in ((False, NORMAL, "normal"), (True, ANOMALOUS, "anomalous")):
+            ax.hist(scores[is_anomaly == kind], bins, density=True, color=colour, alpha=0.6, label=name)
+        ax.set_title(label(title), fontsize=9)
         ax.set_yticks([])
         ax.tick_params(labelsize=7)
     figure.supxlabel(f"anomaly score, {scale}", fontsize=9)
@@ -48,7 +48,7 @@ def roc_curves(panels: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
         false_rate, true_rate, _ = roc_curve(is_anomaly, scores)
         ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
         ax.plot(false_rate, true_rate, color=NORMAL, linewidth=1.6)
-        ax.set_title(f"{title}: {100 * roc_auc_score(is_anomaly, scores):.1f}", fontsize=9)
+        ax.set_title(f"{label(title)}: {100 * roc_auc_score(is_anomaly, scores):.1f}", fontsize=9)
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         ax.tick_params(labelsize=7)
     figure.supxlabel("share of normal images called anomalous", fontsize=9)
@@ -76,7 +76,7 @@ def restorations(
     panels = _mosaic([originals, *inputs, *outputs])
     height, width = panels.shape[0] / len(originals), panels.shape[1] / len(titles)
     inches = 0.62 / width
-    names = [_short(name) for name in names]
+    names = [label(name, 24) for name in names]
     figure = Figure(
         figsize=(panels.shape[1] * inches + 0.1 * max(map(len, names)) + 0.2, panels.shape[0] * inches + 0.3),
         layout="constrained",
@@ -88,13 +88,16 @@ def restorations(
     ax.tick_params(length=0)
     ax.set_xticks((np.arange(len(titles)) + 0.5) * width, titles, fontsize=9)
     ax.set_yticks((np.arange(len(names)) + 0.5) * height, names, fontsize=10)
-    for label, anomalous in zip(ax.get_yticklabels(), is_anomaly, strict=True):
-        label.set_color(ANOMALOUS if anomalous else NORMAL)
+    for tick, anomalous in zip(ax.get_yticklabels(), is_anomaly, strict=True):
+        tick.set_color(ANOMALOUS if anomalous else NORMAL)
     return figure
 
 
-def _short(name: str, length: int = 24) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
+def label(text: str, length: int = 40) -> str:
+    """A name as matplotlib draws it: one line, no mathematics, not too long, every character a valid one."""
+    text = " ".join(text.encode("utf-8", "replace").decode().split())
+    text = text if len(text) <= length else text[: length - 1] + "…"
+    return text.replace("$", r"\$")
 
 
 def _mosaic(columns: list[np.ndarray]) -> np.ndarray:
@@ -120,8 +123,8 @@ def threshold_histogram(
     if is_anomaly_N is None:
         ax.hist(scores_N, bins, color=NORMAL, alpha=0.8)
     else:
-        for kind, colour, label in ((False, NORMAL, "normal"), (True, ANOMALOUS, "anomalous")):
-            ax.hist(scores_N[is_anomaly_N == kind], bins, color=colour, alpha=0.6, label=label)
+        for kind, colour, name in ((False, NORMAL, "normal"), (True, ANOMALOUS, "anomalous")):
+            ax.hist(scores_N[is_anomaly_N == kind], bins, color=colour, alpha=0.6, label=name)
         ax.legend(fontsize=9)
     if threshold is not None:
         ax.axvline(threshold, color="0.2", linewidth=1.2, linestyle="--")

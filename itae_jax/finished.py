@@ -1,5 +1,6 @@
 """Finished runs, read back; what several machines did of one experiment is joined."""
 
+import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,12 +91,18 @@ def read(directory: Path) -> RunResults:
 
 
 def _read_paper(path: Path) -> list[dict[str, str]]:
-    rows = results.read_csv(path) if path.exists() else []
-    if any(
-        None in row.values() or not {"dataset", "method", "class", "auroc", "source"} <= set(row)
-        for row in rows
-    ):
-        raise RequestError(f"{path}: is damaged; remove it, and run the experiment again for another")
+    needed, numbers = {"dataset", "method", "class", "auroc", "source"}, ("images_per_second", "memory_mb")
+    try:
+        rows = results.read_csv(path) if path.exists() else []
+        if any(None in row.values() or not needed <= set(row) for row in rows):
+            raise ValueError("a row is cut short")
+        for row in rows:
+            for column in ("auroc", *numbers):
+                float(row.get(column) or 0)
+    except (OSError, csv.Error, ValueError) as error:
+        raise RequestError(
+            f"{path}: is damaged ({error}); remove it, and run the experiment again for another"
+        ) from None
     return rows
 
 
@@ -105,13 +112,29 @@ def read_all(directories: Sequence[Path]) -> list[RunResults]:
     Raises:
       RequestError: one holds no finished run, or two disagree about the same class and seed.
     """
-    joined: dict[tuple, RunResults] = {}
+    joined: list[tuple[tuple, RunResults]] = []
     paths = [path for directory in directories for path in variants.expand(directory)]
-    for path in dict.fromkeys(paths):
+    for path in {path.resolve(): path for path in paths}.values():
         one = read(path)
         key = _what_is_run(one)
-        joined[key] = _join(joined[key], one) if key in joined else one
-    return list(joined.values())
+        alike = (
+            i for i, (other, found) in enumerate(joined) if other == key and _have_same_classes(found, one)
+        )
+        index = next(alike, None)
+        if index is None:
+            joined.append((key, one))
+        else:
+            joined[index] = key, _join(joined[index][1], one)
+    return [found for _, found in joined]
+
+
+def _have_same_classes(first: RunResults, second: RunResults) -> bool:
+    """Whether no number means two classes, as in two folders of one name."""
+    names = {row["normal_class"]: row["normal_class_name"] for row in first.rows}
+    return all(
+        names.get(row["normal_class"], row["normal_class_name"]) == row["normal_class_name"]
+        for row in second.rows
+    )
 
 
 def _what_is_run(one: RunResults) -> tuple:
@@ -135,7 +158,7 @@ def _join(first: RunResults, second: RunResults) -> RunResults:
                 f"{second.directories[key]}: class {row['normal_class_name']}, seed {row['seed']} has AUROC "
                 f"{row['auroc']}, but {known['auroc']} in {directories[key]}; report them one by one"
             )
-        else:
+        elif row["auroc"]:
             doubled += 1
     return dataclasses.replace(
         first,
@@ -169,11 +192,15 @@ def read_scores(directory: Path, row: dict[str, str]):
             raise ValueError("scores.csv is cut short")
         is_anomaly = np.array([score["label"] != row["normal_label"] for score in scores])
         values = np.array([float(score["score"]) for score in scores])
+        if not np.isfinite(values).all():
+            raise ValueError("a score in scores.csv is not a finite number")
+        if row["num_test"] and len(scores) != int(row["num_test"]):
+            raise ValueError(f"scores.csv has {len(scores)} of {row['num_test']} images")
         if is_video(row):
             videos = np.array([score["id"].rpartition("/")[0] for score in scores])
             values = 1 - evaluate.frame_normality(values, videos)
         return is_anomaly, values
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, csv.Error) as error:
         raise damaged(directory, error) from None
 
 

@@ -82,7 +82,8 @@ def class_key(row: dict[str, str]) -> str:
     if row["dataset"] == "mvtec_ad":
         from itae_jax.data.mvtec_ad import CATEGORIES
 
-        return str(CATEGORIES.index(row["normal_class_name"]))
+        if row["normal_class_name"] in CATEGORIES:
+            return str(CATEGORIES.index(row["normal_class_name"]))
     return row["normal_class"]
 
 

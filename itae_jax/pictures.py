@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from itae_jax import comparisons, finished, tables
+from itae_jax import columns, comparisons, finished, tables
 from itae_jax.columns import Column
+from itae_jax.finished import RunResults
 
 
 def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
@@ -23,7 +24,8 @@ def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
     if len(names) > 1 or (names and len(of_dataset) > 1):
         order = tables.in_order(names)
         bars = [
-            _bars(_title(column), of_column, order) for column, of_column in zip(of_dataset, told, strict=True)
+            _bars(_title(column.title, column.found), of_column, order)
+            for column, of_column in zip(of_dataset, told, strict=True)
         ]
         caption = "AUROC by normal class"
         shown = [line for of_column in told for line in of_column if line.key in names]
@@ -47,9 +49,9 @@ def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
         yield "error_maps", comparisons.error_maps(*maps), f"{where}. {caption}"
 
 
-def _title(column: Column) -> str:
+def _title(title: str, found: RunResults) -> str:
     """A picture may be shown without its page."""
-    return f"{column.title} (reduced)" if column.found.reduced else column.title
+    return f"{title} (reduced)" if found.reduced else title
 
 
 def _bars(title: str, of_column: list[tables.Line], order: list[str]):
@@ -83,7 +85,11 @@ def _curve_panels(of_dataset: list[Column]):
             of_seeds = curves[key].get(number, [])
             epochs = sorted(set.intersection(*map(set, of_seeds))) if of_seeds else []
             values = np.array([[100 * curve[epoch] for epoch in epochs] for curve in of_seeds])
-            methods.append(comparisons.Curve(_title(column), np.array(epochs), values) if epochs else None)
+            methods.append(
+                comparisons.Curve(_title(column.title, column.found), np.array(epochs), values)
+                if epochs
+                else None
+            )
         panels.append((names[key], methods))
     return panels
 
@@ -95,7 +101,12 @@ def _is_followed(column: Column) -> bool:
 
 def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
     """Ours and the paper's, where the experiment's numbers of the paper tell of speed."""
-    printed = [row for row in of_dataset[0].found.paper if row.get("images_per_second")]
+    printed = {
+        row["method"]: row
+        for column in of_dataset
+        for row in column.found.paper
+        if row.get("images_per_second")
+    }
     if not printed:
         return []
     bubbles = []
@@ -103,13 +114,13 @@ def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
         rows = column.found.measured
         if not rows:
             continue
-        seconds = sum(float(row["score_seconds"]) for row in rows)
+        seconds = sum(float(row["score_seconds"] or 0) for row in rows)
         memory = max(float(row["score_memory_mib"] or 0) for row in rows) * 2**20 / 1e6
         average = next(line.value for line in of_column if line.key == "avg")
         if seconds and memory:
             speed = sum(int(row["num_test"]) for row in rows) / seconds
-            bubbles.append(comparisons.Bubble(_title(column), speed, average, memory))
-    for row in printed:
+            bubbles.append(comparisons.Bubble(_title(column.title, column.found), speed, average, memory))
+    for row in printed.values() if bubbles else ():
         numbers = float(row["images_per_second"]), float(row["auroc"]), float(row["memory_mb"])
         bubbles.append(comparisons.Bubble(f"paper: {row['method']}", *numbers, is_paper=True))
     return bubbles
@@ -117,20 +128,20 @@ def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
 
 def _maps(of_dataset: list[Column]):
     """The first class whose defects have masks, and the arguments of `comparisons.error_maps` for it."""
-    columns = list({id(column.found): column for column in of_dataset}.values())
+    trained = columns.trainings(of_dataset)
     first_of = {}
-    for row in [row for column in columns for row in column.found.measured]:
+    for row in [row for _, found in trained for row in found.measured]:
         first_of.setdefault(tables.class_key(row), row)
     for first in first_of.values():
         shown, methods = None, []
-        for column in columns:
-            same = [row for row in column.found.measured if _is_same_training(row, first)]
-            saved = illustrations(column.found.job_directory(same[0])) if same else {}
+        for title, found in trained:
+            same = [row for row in found.measured if _is_same_training(row, first)]
+            saved = illustrations(found.job_directory(same[0])) if same else {}
             if not {"maps", "masks"} <= set(saved) or not saved["masks"].any():
                 continue
             shown = shown or saved
             if np.array_equal(saved["originals"], shown["originals"]):
-                methods.append((_title(column), saved["maps"]))
+                methods.append((_title(title, found), saved["maps"]))
         if methods:
             arguments = (
                 shown["originals"],

@@ -1,5 +1,7 @@
 """Finished runs as tables beside the paper's numbers: Markdown, CSV, and one self-contained HTML page."""
 
+import errno
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,12 +78,12 @@ def describe(found: RunResults) -> str:
 def write(directories: Sequence[Path]) -> Path:
     """Writes report.html, report.md and report.csv into the first directory; returns the first of them.
 
-    The page has everything it shows inside it. The pictures of each run also go into its own directory,
-    those that compare runs into the first, as PDF too, under figures/.
+    The page has everything it shows inside it. The pictures of each run also go into its own directory, if it
+    can be written, those that compare runs into the first, as PDF too, under figures/.
     """
     results, out = read(directories), directories[0]
     groups = [_comparison(of_dataset, out) for of_dataset in columns.by_dataset(results)]
-    runs = [_section(found) for found in results]
+    runs = [_section(found, out) for found in results]
     page = pages.render("report.html", groups=groups, runs=runs)
     write_text(out / "report.md", markdown(results))
     write_text(out / "report.csv", tables.as_csv(results))
@@ -93,19 +95,24 @@ def markdown(results: Sequence[RunResults]) -> str:
     """The tables as Markdown."""
     parts = []
     for of_dataset in columns.by_dataset(results):
-        parts += [f"## {heading(of_dataset)}", "", *tables.as_markdown(tables.grid(of_dataset)), ""]
-        parts += [f"- {note}" for note in notes(of_dataset)] + [""] * bool(notes(of_dataset))
+        parts += [
+            f"## {tables.in_markdown(heading(of_dataset))}",
+            "",
+            *tables.as_markdown(tables.grid(of_dataset)),
+            "",
+        ]
+        told = [f"- {tables.in_markdown(note)}" for note in notes(of_dataset)]
+        parts += told + [""] * bool(told)
         if len(of_dataset) == 1 and not of_dataset[0].cells:
             parts += ["The paper has no number for this.", ""]
         for column in of_dataset:
             seeds = tables.seeds_grid(column)
             if seeds:
                 parts += [f"By seed, {column.title}:", "", *tables.as_markdown(seeds), ""]
-        shown = {id(column.found): column for column in of_dataset}
-        for column in shown.values():
-            parts += [f"### {column.title}", "", describe(column.found) + ".", ""]
-            if column.found.measured:
-                parts += [*tables.as_markdown(tables.measures_grid(column.found)), ""]
+        for title, found in columns.trainings(of_dataset):
+            parts += [f"### {tables.in_markdown(title)}", "", tables.in_markdown(describe(found)) + ".", ""]
+            if found.measured:
+                parts += [*tables.as_markdown(tables.measures_grid(found)), ""]
     return "\n".join(parts)
 
 
@@ -121,18 +128,19 @@ def _comparison(of_dataset: list[Column], out: Path) -> dict:
         figure.savefig(path.with_suffix(".pdf"), dpi=300, metadata={"CreationDate": None})  # for print
         shown.append((kind.replace("_", " "), url, caption))
     seeds = [(column.title, tables.seeds_grid(column)) for column in of_dataset]
+    told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
     return {
         "heading": heading(of_dataset),
         "reduced": any(column.found.reduced for column in of_dataset),
         "grid": tables.grid(of_dataset) if any(column.found.measured for column in of_dataset) else None,
         "notes": notes(of_dataset),
-        "has_paper": any(column.cells for column in of_dataset),
+        "has_paper": any(line.cell for of_column in told for line in of_column),
         "seeds": [(title, grid) for title, grid in seeds if grid],
         "pictures": shown,
     }
 
 
-def _section(found: RunResults) -> dict:
+def _section(found: RunResults, out: Path) -> dict:
     """What the page shows of one method by itself."""
     from itae_jax import figures, pictures
 
@@ -144,17 +152,17 @@ def _section(found: RunResults) -> dict:
             title += f", seed {row['seed']}"
         panels.append((title, *finished.read_scores(directory, row)))
         saved = pictures.illustrations(directory)
-        if row["normal_class"] in seen:
+        if tables.class_key(row) in seen:
             continue  # the other seeds' pictures look alike
-        seen.add(row["normal_class"])
+        seen.add(tables.class_key(row))
         arrays = [saved[key] for key in ("originals", "inputs", "outputs")]
         members = pictures.member_titles(row["transform"], len(saved["inputs"]))
         figure = figures.restorations(*arrays, saved["labels"].tolist(), saved["is_anomaly"], members)
         name = f"restorations_class_{row['normal_class']}_seed_{row['seed']}.png"
         root = found.directories[row["normal_class"], row["seed"]]
-        restored.append((title, row["auroc"], _save(figure, root / "figures" / name)))
+        restored.append((title, row["auroc"], _save(figure, root / "figures" / name, root == out)))
     flat, defaults = flatten(found.experiment), flatten(Experiment())
-    pictured = found.roots[0] / "figures"
+    pictured, must = found.roots[0] / "figures", found.roots[0] == out
     scale = "from 0 to 1 within each video (Eq. 4)" if finished.is_video(found.rows[0]) else figures.SCALE
     return {
         "name": " ".join(filter(None, (found.experiment.name, found.experiment.variant))),
@@ -164,14 +172,21 @@ def _section(found: RunResults) -> dict:
         "notes": [*filter(None, [reduced(found)]), *found.notes],
         "measures": tables.measures_grid(found) if found.measured else None,
         "settings": {key: value for key, value in flat.items() if value != defaults[key] and key != "name"},
-        "histograms": panels and _save(figures.score_histograms(panels, scale), pictured / "histograms.png"),
-        "roc": panels and _save(figures.roc_curves(panels), pictured / "roc.png"),
+        "histograms": panels
+        and _save(figures.score_histograms(panels, scale), pictured / "histograms.png", must),
+        "roc": panels and _save(figures.roc_curves(panels), pictured / "roc.png", must),
         "pictures": restored,
     }
 
 
-def _save(figure, path: Path) -> str:
-    """Writes the figure as PNG and returns it as a data URL."""
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=120)
-    return pages.data_url(path.read_bytes(), "png")
+def _save(figure, path: Path, must: bool = True) -> str:
+    """Writes the figure as PNG, if that can or must be, and returns it as a data URL."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(picture.getvalue())
+    except OSError as error:
+        if must or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    return pages.data_url(picture.getvalue(), "png")

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import io
 import json
+import math
 import os
 import platform
 import subprocess
@@ -35,7 +36,9 @@ COLUMNS = [
     "num_anomalous",  # of the num_test
 ]  # new ones come last: files of older versions have the first of them
 _ALWAYS_THERE = COLUMNS.index("commit") + 1  # columns after these are empty in rows of older versions
-_MEASURES = ("average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2")
+_FRACTIONS = ("auroc", "average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2")
+_COUNTS = ("normal_class", "seed", "epochs", "width", "num_train", "num_test", "num_anomalous")
+_AMOUNTS = ("train_seconds", "score_seconds", "score_memory_mib")
 FAILED = "failed: "  # how the note of a training begins that came to nothing
 _PACKAGES = (
     *("itae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"),
@@ -139,16 +142,35 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
         if any(len(row) < _ALWAYS_THERE or list(row) != COLUMNS[: len(row)] for row in rows):
             raise RequestError(f"{path}: its columns are not those of results.csv; name another --out")
         rows = [dict.fromkeys(COLUMNS, "") | row for row in rows]
+        found = {}
         for row in rows:
-            if None in row.values() or not (row["note"] or 0 <= float(row["auroc"]) <= 1):
-                raise ValueError("a row is cut short or has no AUROC between 0 and 1")
-            for column in ("width", "epochs", "num_test", "num_anomalous", *_MEASURES):
-                float(row[column] or 0)
-        return {(int(row["normal_class"]), int(row["seed"])): row for row in rows}
+            _check_row(row)
+            job = int(row["normal_class"]), int(row["seed"])
+            if job in found:
+                raise ValueError(f"class {job[0]}, seed {job[1]} stands there twice")
+            found[job] = row
+        return found
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         if isinstance(error, RequestError):
             raise
         raise RequestError(f"{path}: is damaged ({error}); mend it, or name another --out") from None
+
+
+def _check_row(row: dict[str, str | None]) -> None:
+    """Raises ValueError for what no row of ours holds."""
+    if None in row.values() or not (row["note"] or row["auroc"]):
+        raise ValueError("a row is cut short or has no AUROC between 0 and 1")
+    for column in filter(row.get, _COUNTS):
+        if not row[column].isdecimal():
+            raise ValueError(f"{column}={row[column]!r}, expected a whole number")
+    for column in filter(row.get, _FRACTIONS):
+        if not 0 <= float(row[column]) <= 1:
+            raise ValueError(f"{column}={row[column]}, expected a number between 0 and 1")
+    for column in filter(row.get, _AMOUNTS):
+        if not 0 <= float(row[column]) < math.inf:
+            raise ValueError(f"{column}={row[column]}, expected a number from 0 up")
+    if row["num_anomalous"] and not 0 < int(row["num_anomalous"]) <= int(row["num_test"] or 0):
+        raise ValueError(f"num_anomalous={row['num_anomalous']} of num_test={row['num_test']}")
 
 
 def add_result(out: Path, row: dict) -> None:

@@ -254,7 +254,7 @@ def measures_grid(found: RunResults) -> Grid:
 
 def as_text(table: Grid) -> str:
     """In columns, the first flush left."""
-    everything = [table.header, *table.rows]
+    everything = [[" ".join(cell.split()) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(len(row[i]) for row in everything) for i in range(len(table.header))]
 
     def line(row):
@@ -264,11 +264,18 @@ def as_text(table: Grid) -> str:
     return "\n".join(map(line, everything))
 
 
+def in_markdown(text: str) -> str:
+    """A text that is in no way Markdown's or HTML's own, in one line."""
+    for sign, escaped in (("\\", "\\\\"), ("|", "\\|"), ("&", "&amp;"), ("<", "&lt;")):
+        text = text.replace(sign, escaped)
+    return " ".join(text.split())
+
+
 def as_markdown(table: Grid, texts: int = 1) -> list[str]:
     """The lines of a Markdown table; the first columns hold `texts`, the others numbers."""
 
     def line(cells):
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(map(in_markdown, cells)) + " |"
 
     rows = [line(row) for row in table.rows[: table.summary]]
     rows += [line([f"**{row[0]}**", *row[1:]]) for row in table.rows[table.summary :]]
@@ -286,11 +293,17 @@ def as_csv(results: Sequence[RunResults]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for column in [column for of_dataset in columns.by_dataset(results) for column in of_dataset]:
+    told = [column for of_dataset in columns.by_dataset(results) for column in of_dataset]
+    for column in told:
+        same = [other for other in told if other.found is column.found]
+        measures = [column.measure]
+        if same[0] is column:  # the others tell of another error alone
+            elsewhere = {other.measure for other in same[1:]}
+            measures = [m for m in _MEASURES if m not in elsewhere and (m != "auroc" or not elsewhere)]
         row = column.found.rows[0]
         common = {key: row[key] for key in CSV_COLUMNS if key in row}
         common |= {"column": column.title, "reduced": column.found.reduced or "no"}
-        for measure in _MEASURES if column.measure == "auroc" else (column.measure,):
+        for measure in measures:
             cells = column.cells if measure == column.measure else {}
             for line in lines(column.found.rows, cells, measure):
                 writer.writerow(common | _csv_numbers(line) | {"measure": measure})

@@ -153,6 +153,73 @@ def test_failed_trainings_are_published_as_such(publish, tmp_path):
     assert averages(publish) == ["70.0"]
 
 
+def test_what_was_measured_is_never_lost_to_another_training(publish, tmp_path):
+    for name, of_run in (
+        ("a", row(0, 0, 0.9, normal_class_name="cat")),
+        ("b", row(0, 0, "", normal_class_name="cat", note="failed: the loss is nan")),
+        ("c", row(0, 0, 0.5, normal_class_name="cow")),
+    ):
+        write_run(tmp_path / name, of_run, row(1))
+        publish.publish_rows.add(tmp_path / name)
+    stored = publish.publish_rows.read_rows(tmp_path / "table1_cifar10.csv")
+    names = [(one["normal_class_name"], one["auroc"]) for one in stored]
+    assert sorted(names) == [("cat", "0.9"), ("class 1", "0.9"), ("cow", "0.5")]
+
+
+@pytest.fixture
+def command(publish, tmp_path, monkeypatch):
+    """Arguments -> exit code of the script, where no page is written."""
+    monkeypatch.setattr(publish, "write_text", lambda path, text: None)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["publish.py", *map(str, words)])
+        return publish.main()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"commit": "0123+"}, "uncommitted"),
+        ({"experiment": "scaling"}, "no experiments/scaling.py"),
+        ({"experiment": "../../evil"}, "no experiments/"),
+    ],
+)
+def test_all_runs_are_published_or_none(command, tmp_path, capsys, columns, message):
+    write(tmp_path, row(0))
+    before = {path: path.read_bytes() for path in tmp_path.glob("*")}
+    write_run(tmp_path / "good", row(1))
+    write_run(tmp_path / "other", row(0, experiment="table1_mnist", dataset="mnist"))
+    write_run(tmp_path / "bad", row(2, **columns))
+    assert command(tmp_path / "good", tmp_path / "other", tmp_path / "bad") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in tmp_path.glob("*") if path.is_file()} == before
+    assert command(tmp_path / "good", tmp_path / "other") == 0
+    assert (tmp_path / "table1_mnist.csv").exists()
+
+
+def test_checking_adds_nothing(command, tmp_path):
+    write_run(tmp_path / "good", row(1))
+    with pytest.raises(SystemExit) as refused:
+        command("--check", tmp_path / "good")
+    assert refused.value.code == 2
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_names_of_data_sets_break_neither_pages_nor_experiment_files(publish, tmp_path):
+    name = 'a\\x """ <!-- results: end --> | b'
+    write(tmp_path, row(0, dataset=name))
+    page = publish.pages()
+    compile(page[EXPERIMENTS / "table1_cifar10.py"], "table1_cifar10.py", "exec")
+    for path in ("README.md", "docs/results.md"):
+        text = page[EXPERIMENTS.parent / path]
+        assert text.count("<!-- results: end -->") == (path == "README.md")
+        assert "a\\\\x" in text and "\\| b" in text
+
+
 def test_what_has_no_row_is_said(publish, tmp_path):
     write(tmp_path, row(0))
     told = publish.unmeasured()

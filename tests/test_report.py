@@ -185,6 +185,14 @@ def test_table_5_is_two_columns_of_every_training():
     (of_dataset,) = columns.by_dataset([make_results([(0, 0, 0.8)], printed("table5"), experiment, **scored)])
     assert [column.title for column in of_dataset] == ["l2 → l1", "l2 → l2"]
     assert tables.grid(of_dataset).rows[0] == ["class 0", "80.0", "78.5 (+1.5)", "70.0", f"77.8 ({MINUS}7.8)"]
+    found = of_dataset[0].found
+    assert columns.trainings(of_dataset) == [("trained by l2", found)]
+    assert "### trained by l2" in report.markdown([found])
+    found.rows[0]["best_f1"] = "0.5"
+    told = [(row["column"], row["measure"]) for row in csv.DictReader(io.StringIO(tables.as_csv([found])))]
+    assert dict.fromkeys(told) == dict.fromkeys(
+        [("l2 → l1", "best_f1"), ("l2 → l1", "auroc_l1"), ("l2 → l2", "auroc_l2")]
+    )
 
 
 def test_table_6_compares_mean_and_sd_over_the_runs():
@@ -422,6 +430,80 @@ def test_another_config_or_data_copy_is_another_result(tmp_path, field):
     second = write_run(tmp_path / "b", [make_row(0, 0, 0.9)], **{field: 7})
     third = write_run(tmp_path / "c", [make_row(0, 0, 0.7, data_copy="another")])
     assert [found.rows[0]["auroc"] for found in report.read([first, second, third])] == ["0.8", "0.9", "0.7"]
+
+
+def test_folders_of_one_name_with_other_classes_are_not_joined(tmp_path):
+    first = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
+    second = write_run(tmp_path / "b", [make_row(0, 1, 0.7, normal_class_name="cow")])
+    third = write_run(tmp_path / "c", [make_row(0, 1, 0.6), make_row(1, 0, 0.5)])
+    found = report.read([first, second, third])
+    assert [[row["normal_class_name"] for row in one.rows] for one in found] == [
+        ["class 0", "class 0", "class 1"],
+        ["cow"],
+    ]
+
+
+def test_a_directory_named_twice_counts_once(tmp_path, monkeypatch):
+    directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
+    (tmp_path / "link").symlink_to(directory)
+    monkeypatch.chdir(tmp_path)
+    (found,) = report.read([Path("a"), directory, tmp_path / "link"])
+    assert found.duplicates == 0
+    failed = write_run(tmp_path / "b", [make_row(0, 0, "", note="failed: x")])
+    (found,) = report.read([directory, failed])
+    assert found.duplicates == 0
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"num_test": "0", "num_anomalous": "0"},
+        {"num_test": "4", "num_anomalous": "5"},
+        {"num_test": "4", "num_anomalous": "-1"},
+        {"width": "16.5"},
+        {"epochs": "inf"},
+        {"score_seconds": "abc"},
+        {"train_seconds": "nan"},
+        {"auroc": "7", "note": "failed"},
+        {"average_precision": "nan"},
+        {"aupro": "1.5"},
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path, columns):
+    directory = write_run(tmp_path / "a", [])
+    results.write_csv(directory / "results.csv", [make_row(0, 0, 0.8) | columns], results.COLUMNS)
+    with pytest.raises(RequestError, match=r"results\.csv: is damaged"):
+        results.read_results(directory)
+
+
+def test_a_training_that_stands_there_twice_is_refused(tmp_path):
+    directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8), make_row(0, 0, 0.7)])
+    with pytest.raises(RequestError, match="class 0, seed 0 stands there twice"):
+        results.read_results(directory)
+
+
+def test_scores_that_are_cut_short_or_no_numbers_are_refused(tmp_path):
+    row = make_row(0, 0, 0.8, num_test="2", normal_label="ok")
+    for scores, message in ((["1.0"], "1 of 2 images"), (["1.0", "nan"], "not a finite number")):
+        lines = [{"label": "ok", "score": score} for score in scores]
+        results.write_csv(tmp_path / "scores.csv", lines)
+        with pytest.raises(RequestError, match=message):
+            finished.read_scores(tmp_path, row)
+
+
+def test_names_in_pictures_are_no_mathematics_and_of_one_line():
+    assert figures.label("US$ bill,\nCA$ bill") == r"US\$ bill, CA\$ bill"
+    assert figures.label("caf\udce9") == "caf?"
+    assert figures.label("x" * 50) == "x" * 39 + "…"
+    panels = [(name, np.array([False, True]), np.array([0.0, 1.0])) for name in ("$x^$", "caf\udce9")]
+    figures.roc_curves(panels).canvas.draw()
+
+
+def test_what_names_hold_is_no_markdown():
+    found = make_results([(0, 0, 0.9)])
+    found.rows[0]["normal_class_name"] = "a|b\n<img src=x> \\ &"
+    assert "| a\\|b &lt;img src=x> \\\\ &amp; | 90.0 |" in report.markdown([found])
+    assert "a|b <img src=x>" in report.text_tables([found])
 
 
 def test_trainings_without_auroc_are_told_and_do_not_count(tmp_path):
