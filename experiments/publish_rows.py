@@ -119,7 +119,7 @@ def is_plain(column: RunResults) -> bool:
 
 def _table(row: dict[str, str]) -> tuple:
     """What the columns of a table have in common."""
-    settings = [part for part in row["settings"].split(" ") if not part.startswith(_COMPARED_SETTINGS)]
+    settings = (one for one in paper.settings(row).items() if one[0] not in _COMPARED_SETTINGS)
     return *(row[key] for key in _GROUP[1:] if key not in _COMPARED), *settings
 
 

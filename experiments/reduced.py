@@ -141,6 +141,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments, more = parser.parse_known_args(argv)
     words = list(itertools.takewhile(lambda word: not word.startswith("-"), more))
     more, failed = more[len(words) :], []
+    late = [word for word in more if word in REDUCED]
+    if late:
+        parser.error(f"names come before options: {' '.join(late)}")
     for name in choose(words):
         root = getattr(arguments, REDUCED[name].data) or arguments.data
         itae = command(name, root, arguments.out, more)

@@ -16,7 +16,7 @@ from itae_jax.arguments import build as build_parser
 from itae_jax.arguments import check_bench
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
 
-_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
+_OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def _main(arguments: list[str] | None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
-        if error.errno not in (*DISK_ERRORS, *_RIGHTS):
+        if error.errno not in (*DISK_ERRORS, *_OF_THE_PLACE):
             raise
         where = f"{error.filename}: " if error.filename else ""
         rest = (
@@ -271,7 +271,10 @@ def _data_list(arguments) -> int:
     from itae_jax import data
 
     for name, entry in data.CATALOGUE.items():
-        there = entry.there(arguments.root) or "no"
+        try:
+            there = entry.there(arguments.root) or "no"
+        except OSError as error:
+            there = f"cannot be read ({error.strerror})"
         print(f"{name}\n  what     {entry.about}\n  size     {entry.size}\n  licence  {entry.licence}")
         print(f"  get it   {entry.get}\n  there    {there}\n")
     return 0

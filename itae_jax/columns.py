@@ -85,7 +85,7 @@ def _title(found: RunResults) -> str:
 
 
 def _distinctions(results: Sequence[RunResults], titles: Sequence[str]) -> list[str]:
-    """What tells like titles of one data set apart: the settings that differ, the data, or where they lie."""
+    """What tells like titles of one data set apart: settings that differ, data, experiment, or place."""
     distinctions = [""] * len(results)
     alike: dict[tuple, list[int]] = {}
     for index, (found, title) in enumerate(zip(results, titles, strict=True)):
@@ -96,6 +96,8 @@ def _distinctions(results: Sequence[RunResults], titles: Sequence[str]) -> list[
             told = _differing([paper.settings(row) for row in rows])
             if len(set(told)) < len(told):
                 told = [row["data_copy"] for row in rows]
+            if len(set(told)) < len(told):
+                told = [results[index].experiment.name for index in indices]
             if len(set(told)) < len(told):
                 told = _shortest([_place(results[index]) for index in indices])
             for index, text in zip(indices, told, strict=True):

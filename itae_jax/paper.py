@@ -24,7 +24,8 @@ _AVERAGED = 10  # classes, where the paper prints the average alone
 
 def settings(row: dict[str, str]) -> dict[str, str]:
     """The config fields that a row of results was made with, where they are not at their defaults."""
-    return dict(part.partition("=")[::2] for part in row.get("settings", "").split(" ") if part)
+    parts = re.split(r" (?=[a-z_.]+=)", row.get("settings", ""))  # a value may have spaces
+    return dict(part.partition("=")[::2] for part in parts if part)
 
 
 def setting(row: dict[str, str], field: str, default: str) -> str:

@@ -167,9 +167,21 @@ def illustrations(directory: Path) -> dict[str, np.ndarray]:
     try:
         with (directory / "illustrations.npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:
             needed = ("labels", "is_anomaly", "originals", "inputs", "outputs")
-            return {key: saved[key] for key in {*needed, *saved.files}}
+            arrays = {key: saved[key] for key in {*needed, *saved.files}}
+        _check_shapes(arrays)
+        return arrays
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise finished.damaged(directory, error) from None
+
+
+def _check_shapes(arrays: dict[str, np.ndarray]) -> None:
+    """Raises ValueError unless all are of the same images."""
+    count, height, width, _ = arrays["originals"].shape
+    of_images = all(len(arrays[key]) == count for key in ("labels", "is_anomaly"))
+    of_members = all(arrays[key].shape[1:4] == (count, height, width) for key in ("inputs", "outputs"))
+    maps = [arrays[key].shape for key in ("maps", "masks") if key in arrays]
+    if not of_images or not of_members or any(shape != (count, height, width) for shape in maps):
+        raise ValueError("the arrays of illustrations.npz are not of the same images")
 
 
 _MEMBERS = {"rotate": ("0°", "90°", "180°", "270°")}

@@ -140,7 +140,7 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
         if not rows and path.read_bytes().splitlines()[:1] != [",".join(COLUMNS).encode()]:
             raise ValueError("it has no header of ours")
         if any(len(row) < _ALWAYS_THERE or list(row) != COLUMNS[: len(row)] for row in rows):
-            raise RequestError(f"{path}: its columns are not those of results.csv; name another --out")
+            raise RequestError(f"{path}: its columns are not those of results.csv; name another directory")
         rows = [dict.fromkeys(COLUMNS, "") | row for row in rows]
         found = {}
         for row in rows:
@@ -153,7 +153,7 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         if isinstance(error, RequestError):
             raise
-        raise RequestError(f"{path}: is damaged ({error}); mend it, or name another --out") from None
+        raise RequestError(f"{path}: is damaged ({error}); mend it, or name another directory") from None
 
 
 def _check_row(row: dict[str, str | None]) -> None:
@@ -210,7 +210,7 @@ def read_metrics(path: Path) -> list[dict]:
     entries = []
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     for line in text.splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             entry = json.loads(line)
             if isinstance(entry, dict) and isinstance(entry.get("epoch"), int):
                 entries.append(entry)

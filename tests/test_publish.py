@@ -409,6 +409,15 @@ def test_further_options_of_reduced_experiments_go_to_each(words, count, capsys)
     assert all("data.root=DIR" in line for line in lines)
 
 
+def test_names_of_reduced_experiments_come_first(capsys):
+    import reduced
+
+    with pytest.raises(SystemExit) as refused:
+        reduced.main(["--list", "--classes", "0", "table4"])
+    assert refused.value.code == 2
+    assert "names come before options: table4" in capsys.readouterr().err
+
+
 def test_what_is_measured_on_accelerators_is_a_valid_request_and_keeps_to_its_time(tmp_path, capfd):
     import accelerator
 

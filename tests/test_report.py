@@ -1,6 +1,7 @@
 """Tables beside the paper's numbers: arithmetic, what may be compared, joined directories."""
 
 import csv
+import errno
 import io
 import json
 from pathlib import Path
@@ -249,6 +250,11 @@ def test_classes_of_one_number_but_other_names_are_other_lines():
             ["ITAE (data.fit=pad)", "ITAE (data.fit=crop)"],
         ),
         ({}, {"settings": "train.loss=l1"}, ["ITAE", "gray+rotate, train.loss=l1"]),
+        (
+            {"settings": "data.superclasses=/my data/x.csv model.width=16"},
+            {"settings": "model.width=16"},
+            ["ITAE (data.superclasses=/my data/x.csv)", "ITAE"],
+        ),
         ({"data_copy": "a: 5 png"}, {"data_copy": "b: 5 png"}, ["ITAE (a: 5 png)", "ITAE (b: 5 png)"]),
         ({}, {}, ["ITAE (w16/x)", "ITAE (w64/x)"]),
     ],
@@ -491,6 +497,18 @@ def test_scores_that_are_cut_short_or_no_numbers_are_refused(tmp_path):
             finished.read_scores(tmp_path, row)
 
 
+def test_pictures_of_a_directory_that_cannot_be_written_are_on_the_page_all_the_same(tmp_path, monkeypatch):
+    def refused(path, content):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refused)
+    figure = figures.roc_curves([("cat", np.array([False, True]), np.array([0.0, 1.0]))])
+    url = report._save(figure, tmp_path / "figures" / "roc.png", must=False)
+    assert url.startswith("data:image/png;base64,")
+    with pytest.raises(PermissionError):
+        report._save(figure, tmp_path / "figures" / "roc.png")
+
+
 def test_names_in_pictures_are_no_mathematics_and_of_one_line():
     assert figures.label("US$ bill,\nCA$ bill") == r"US\$ bill, CA\$ bill"
     assert figures.label("caf\udce9") == "caf?"
@@ -550,6 +568,7 @@ def test_curves_leave_out_lines_without_auroc_or_cut_short(tmp_path):
         '{"normal_class": 0, "seed": 0, "epoch": 1, "loss": 0.1}',
         '{"normal_class": 0, "seed": 0, "epoch": 2, "loss": 0.1, "auroc": 0.7}',
         '{"normal_class": 1, "seed": 0, "epoch": 2, "loss": 0.1, "auroc": 0.7}',
+        "[" * 100_000,
         '{"normal_class": 0, "seed": 0, "epo',
     ]
     (directory / "metrics.jsonl").write_text("\n".join(lines))
@@ -573,7 +592,7 @@ def test_error_maps_are_of_the_first_class_with_masks(tmp_path):
         masks = np.zeros((2, 8, 8), bool)
         masks[1, 2:4, 2:4] = row["normal_class"] == "1"
         images = np.zeros((2, 8, 8, 1), np.uint8)
-        arrays = {"originals": images, "inputs": images, "outputs": images, "masks": masks}
+        arrays = {"originals": images, "inputs": images[None], "outputs": images[None], "masks": masks}
         arrays |= {"labels": np.array(["good", "dent"]), "is_anomaly": np.array([False, True])}
         folder = results.job_directory(directory, row["normal_class"], row["seed"])
         folder.mkdir(parents=True)
@@ -581,6 +600,10 @@ def test_error_maps_are_of_the_first_class_with_masks(tmp_path):
     (of_dataset,) = columns.by_dataset(report.read([directory]))
     captions = {kind: caption for kind, _, caption in pictures.comparing(of_dataset)}
     assert captions["error_maps"].startswith("Normal class class 1, seed 1. ")
+    for changed in ({"labels": np.array(["good"])}, {"maps": np.zeros((2, 8, 9))}, {"inputs": images}):
+        np.savez(folder / "illustrations.npz", **{**arrays, **changed})
+        with pytest.raises(RequestError, match="not of the same images"):
+            pictures.illustrations(folder)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,9 @@ def test_the_list_says_what_is_there(tmp_path, capsys):
     for name in ("leather", "bottle", "ours"):
         (tmp_path / "parts" / name / "train" / "good").mkdir(parents=True)
     assert there(tmp_path / "parts") == nothing | {"mvtec_ad": "bottle, leather, ours"}
+    assert "cannot be read (File name too long)" in there("x" * 5000).values()
+    assert cli.main(["data", "list", "--root", "~nobody_of_this_name/x"]) == 2
+    assert "there is no such user" in capsys.readouterr().err
     one = {"mvtec_ad": "ours", "folder": "a tree of 1 class"}
     assert there(tmp_path / "parts" / "ours") == nothing | one
 

@@ -33,12 +33,12 @@ class Entry:
 
 
 def _is_tree(root: str) -> bool:
-    return bool(root) and (Path(root).expanduser() / "train").is_dir()
+    return bool(root) and (folders.expanded(root) / "train").is_dir()
 
 
 def _classes_of_tree(root: str) -> list[str]:
     """The folders to train on; of a tree that is told by its classes alone, it may be another set's."""
-    return folders.subfolders(Path(root).expanduser() / "train") if _is_tree(root) else []
+    return folders.subfolders(folders.expanded(root) / "train") if _is_tree(root) else []
 
 
 def _in_tfds(name: str, root: str) -> str:
@@ -80,7 +80,7 @@ def _imagenet_there(root: str) -> str:
 
 
 def _mvtec_ad_there(root: str) -> str:
-    found = mvtec_ad.categories(Path(root).expanduser()) if root else {}
+    found = mvtec_ad.categories(folders.expanded(root)) if root else {}
     return ", ".join(found)
 
 

@@ -44,6 +44,18 @@ def subfolders(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
+def expanded(root: str) -> Path:
+    """A path that may begin with ~.
+
+    Raises:
+      RequestError: there is no such user.
+    """
+    try:
+        return Path(root).expanduser()
+    except RuntimeError:
+        raise RequestError(f"{root}: there is no such user; name the directory in full") from None
+
+
 def root_of(config: DataConfig) -> Path:
     """`data.root` as a directory that is there.
 
@@ -52,7 +64,7 @@ def root_of(config: DataConfig) -> Path:
     """
     if not config.root:
         raise RequestError(f"data.name={config.name!r} reads a folder: give it by --set data.root=DIR")
-    root = Path(config.root).expanduser()
+    root = expanded(config.root)
     if not root.is_dir():
         raise RequestError(f"data.root={config.root}: no such directory")
     return root

@@ -17,7 +17,7 @@ OWN_BUILDER = "shanghaitech"
 
 def directory_of(root: str) -> Path:
     """Where prepared data sets are: `data.root`, or TFDS's own default."""
-    return Path(root or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    return folders.expanded(root or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
 
 
 def _builder(name: str, root: str):
