@@ -61,7 +61,7 @@ def cells(
     the average and the SD over its ten runs stand for the class, under "1" and "SD of 1"; of Table 3 the
     one number stands for everything.
     """
-    if _is_other_data(row):
+    if _is_own_folder(row) or _is_part(row):
         return {}
     method = method_of(row, table, error)
     found = {
@@ -100,7 +100,12 @@ def sd_over_classes(values: Sequence[float], dataset: str) -> float:
 
 
 def reduced(row: dict[str, str]) -> str:
-    """In what a result is of less than the paper's training and data, in words; empty if in nothing."""
+    """In what a result is of less than the paper's training and data, in words; empty if in nothing.
+
+    Of a folder of the user's own the paper has nothing to be less than.
+    """
+    if _is_own_folder(row):
+        return ""
     told, chosen = [], settings(row)
     if int(row["width"]) < WIDTH:
         told.append(f"width {row['width']} instead of {WIDTH}")
@@ -112,11 +117,14 @@ def reduced(row: dict[str, str]) -> str:
     for field, images in (("data.limit_train", "training"), ("data.limit_test", "test")):
         if field in chosen:
             told.append(f"at most {chosen[field]} {images} images")
-    if _is_other_data(row):
-        told.append("a part of the data set")
+    if _is_part(row):
+        told.append("other classes" if "instead" in row["data_copy"] else "a part of the data set")
     return ", ".join(told)
 
 
-def _is_other_data(row: dict[str, str]) -> bool:
-    is_folder = setting(row, "data.name", row["dataset"]) == "folder"
-    return is_folder or bool(_OTHER_CLASSES.search(row.get("data_copy", "")))
+def _is_own_folder(row: dict[str, str]) -> bool:
+    return setting(row, "data.name", row["dataset"]) == "folder"
+
+
+def _is_part(row: dict[str, str]) -> bool:
+    return bool(_OTHER_CLASSES.search(row.get("data_copy", "")))
