@@ -8,7 +8,7 @@ from statistics import median
 import publish_rows
 import reduced
 
-from itae_jax import columns, tables
+from itae_jax import columns, progress, tables
 from itae_jax.finished import RunResults
 
 _BEGIN = "\n\nMeasured"
@@ -52,9 +52,8 @@ def line(together: Sequence[RunResults], how: str) -> str:
     averages = []
     for column in of_dataset:
         told = tables.lines(column.found.rows, column.cells, column.measure)
-        count = sum(line.is_class for line in told)
         averages += [
-            f"{column.title} {line.ours_text} ({count} class{'es' * (count != 1)})"
+            f"{column.title} {line.ours_text} ({tables.count_classes(told)})"
             for line in told
             if line.key == "avg"
         ]
@@ -62,6 +61,5 @@ def line(together: Sequence[RunResults], how: str) -> str:
     all_seconds = [float(row["train_seconds"]) for row in rows if row["train_seconds"]]
     if not all_seconds:
         return f"{how}: {', '.join(averages)}"
-    seconds = median(all_seconds)
-    time = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    time = progress.duration(median(all_seconds))
     return f"{how}: {', '.join(averages)}; {time} a training on {rows[0]['device']}"

@@ -160,10 +160,11 @@ class _Pace:
         self._last = epoch
         if not self._computed or not rest:
             return ""
-        return f"  {_minutes((now - self._start) / self._computed * rest)} left"
+        return f"  {duration((now - self._start) / self._computed * rest)} left"
 
 
-def _minutes(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -196,7 +196,7 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
         row = [names[key]]
         for of_column in told:
             line = next((line for line in of_column if line.key == key), None)
-            mark = f" ({_count_classes(of_column)})" if differ and key == "avg" and line else ""
+            mark = f" ({count_classes(of_column)})" if differ and key == "avg" and line else ""
             row.append(line.ours_text + mark if line else "")
             if any(line.cell for line in of_column):
                 of_paper = (line.paper_text, line.difference_text) if line else ("", "")
@@ -205,7 +205,8 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
     return Grid(header, rows, sum(key not in paper.NOT_CLASSES for key in names))
 
 
-def _count_classes(of_column: Sequence[Line]) -> str:
+def count_classes(of_column: Sequence[Line]) -> str:
+    """Of how many classes these lines are, in words."""
     count = sum(line.is_class for line in of_column)
     return f"{count} class{'es' * (count != 1)}"
 
@@ -246,7 +247,7 @@ def measures_grid(found: RunResults) -> Grid:
         row = [names[key]]
         for of_measure in told.values():
             line = next((line for line in of_measure if line.key == key), None)
-            mark = f" ({_count_classes(of_measure)})" if differ and key == "avg" else ""
+            mark = f" ({count_classes(of_measure)})" if differ and key == "avg" else ""
             row.append(line.ours_text + mark if line else "")
         rows.append(row)
     return Grid(["normal class", *told], rows, len(classes))
