@@ -2,10 +2,10 @@
 
 python experiments/accelerator.py --cifar10 DIR [--mnist DIR] [--fashion-mnist DIR] [--minutes 25] [--out DIR]
 
-First the speed, in float32 and bfloat16, beside PyTorch's where it is installed; then the paper's Table 1
-by its own schedule and width: one class of CIFAR-10, the others, MNIST, Fashion-MNIST. When the minutes
-are over, the training under way is saved, and the same command goes on from there; a measurement of speed
-that is cut off begins anew. DIR is of TFDS or a folder tree {train,test}/<class>/. Further options are
+First a class of CIFAR-10 by the paper's own schedule and width; then the speed, in float32 and bfloat16,
+beside PyTorch's where it is installed; then the rest of Table 1: CIFAR-10, MNIST, Fashion-MNIST. When the
+minutes are over, the training under way is saved, and the same command goes on from there; a measurement of
+speed that is cut off begins anew. DIR is of TFDS or a folder tree {train,test}/<class>/. Further options are
 handed to `itae run`. Afterwards:
 
 python experiments/publish.py OUT/table1_*           adds the rows
@@ -36,20 +36,26 @@ class Step:
 
 def steps(out: Path, roots: dict[str, str], widths: str, more: list[str]) -> list[Step]:
     """All that is to be done, the most telling first; sets without a root are left out."""
-    found = []
-    for width in reversed(widths.split(",")):
-        for dtype in ("float32", "bfloat16"):
-            json = out / f"bench_network_accelerator_{dtype}_{width}.json"
-            options = {"widths": width, "models": "2,4,8", "scored-at-once": "256", "dtype": dtype}
-            options |= {"json": str(json), "plot": str(json.with_suffix(".png"))}
-            found.append(Step(["bench", *(f"--{name}={value}" for name, value in options.items())], json))
-    one_class = "cifar10", ["--classes", "7"]
-    for name, classes in (one_class, ("cifar10", []), ("mnist", []), ("fashion_mnist", [])):
-        if roots[name]:
-            file, where = HERE / f"table1_{name}.py", out / f"table1_{name}"
-            run = ["run", str(file), "--out", str(where), *classes, "--set", f"data.root={roots[name]}", *more]
-            found.append(Step(run))
-    return found
+
+    def table1(name: str, *classes: str) -> list[Step]:
+        if not roots[name]:
+            return []
+        file, where = HERE / f"table1_{name}.py", out / f"table1_{name}"
+        root = f"data.root={roots[name]}"
+        return [Step(["run", str(file), "--out", str(where), *classes, "--set", root, *more])]
+
+    def speed(width: str, dtype: str) -> Step:
+        json = out / f"bench_network_accelerator_{dtype}_{width}.json"
+        options = {"widths": width, "models": "2,4,8", "scored-at-once": "256", "dtype": dtype}
+        options |= {"json": str(json), "plot": str(json.with_suffix(".png"))}
+        return Step(["bench", *(f"--{name}={value}" for name, value in options.items())], json)
+
+    widest_first = sorted(widths.split(","), key=int, reverse=True)
+    return [
+        *table1("cifar10", "--classes", "7"),
+        *(speed(width, dtype) for width in widest_first for dtype in ("bfloat16", "float32")),
+        *(step for name in ("cifar10", "mnist", "fashion_mnist") for step in table1(name)),
+    ]
 
 
 def carry_out(step: Step, end: float) -> int | None:

@@ -160,7 +160,8 @@ def operations(task: str, width: int, side: int = SIDE) -> float:
     transform = transforms.get(TRANSFORM)
     model = models.build(ModelConfig(width=width), CHANNELS, "float32", None)
     images = jax.ShapeDtypeStruct((1, side, side, transform.out_channels(CHANNELS)), jnp.float32)
-    with conv.traced_for("tpu"):  # as the network is, without what is done for a CPU
+    # As the network is, without what is done for a CPU, which alone tells the count before compiling.
+    with conv.traced_for("tpu"), jax.default_device(jax.local_devices(backend="cpu")[0]):
         variables = jax.eval_shape(model.init, jax.random.key(0), images)
 
         def loss(params, stats, inputs):

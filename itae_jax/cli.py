@@ -73,7 +73,7 @@ def _run(arguments) -> int:
     if not all(0 <= seed < 2**32 for seed in arguments.seeds or ()):
         raise RequestError("--seeds: expected whole numbers from 0 to 4294967295")
     out = arguments.out or Path("runs") / next(iter(experiments.values())).name
-    parallel.use_cpu_cores()
+    parallel.prepare_backends()
     if any(experiment.compute.deterministic == "yes" for experiment in experiments.values()):
         parallel.use_deterministic_operations()
     given = arguments.coordinator, arguments.num_processes, arguments.process_id, arguments.distributed
@@ -154,7 +154,7 @@ def _fit(arguments) -> int:
     ):
         if value is not None:
             assignments.append(f"{field}={value}")
-    parallel.use_cpu_cores()
+    parallel.prepare_backends()
     parallel.keep_programs()
     from itae_jax import fit, progress
 
@@ -171,7 +171,7 @@ def _fit(arguments) -> int:
 def _score(arguments) -> int:
     from itae_jax import parallel
 
-    parallel.use_cpu_cores()
+    parallel.prepare_backends()
     parallel.keep_programs()
     from itae_jax import progress, score
 
@@ -214,7 +214,7 @@ def _score_report(arguments, path: Path) -> int:
         raise RequestError(f"{path}: give one file of scores or one model at a time")
     from itae_jax import parallel
 
-    parallel.use_cpu_cores()
+    parallel.prepare_backends()
     from itae_jax import score_report
 
     options = arguments.false_alarms, arguments.transform
@@ -238,8 +238,7 @@ def _bench(arguments) -> int:
     from itae_jax import parallel
 
     check_bench(arguments)
-    parallel.use_cpu_cores()
-    parallel.leave_memory_to_others()  # PyTorch computes in the same process
+    parallel.prepare_backends()
     parallel.keep_programs()
     from itae_jax import bench, bench_data, bench_report
 

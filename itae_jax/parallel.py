@@ -26,6 +26,12 @@ _SECONDS_TO_PART = 600
 _SECONDS_OF_SILENCE = 20
 
 
+def prepare_backends() -> None:
+    """What every command wants of JAX's backends; has to come before JAX computes anything."""
+    use_cpu_cores()
+    leave_memory_to_others()
+
+
 def use_cpu_cores() -> None:
     """Makes one virtual CPU device a core; has to come before JAX computes anything.
 
@@ -49,7 +55,7 @@ def keep_programs() -> None:
 
 
 def leave_memory_to_others() -> None:
-    """Takes a GPU's memory as it is needed, not most of it at once.
+    """Takes a GPU's memory as it is needed, not most of it at once: several trainings may share one.
 
     Has to come before JAX computes anything.
     """

@@ -9,12 +9,13 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from itae_jax import cli, progress, report, results
+from itae_jax import cli, profiling, progress, report, results
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -314,3 +315,17 @@ def test_a_profile_of_some_steps_is_recorded(tmp_path, capsys):
     file.touch()
     assert cli.main([*arguments, "--out", str(tmp_path / "other"), "--profile", str(file)]) == 2
     assert f"--profile {file}: is a file; name a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("steps_per_call", "last"), [(1, 8), (2, 6), (50, 4)])
+def test_as_few_calls_are_profiled_as_have_five_steps(tmp_path, monkeypatch, steps_per_call, last):
+    call, told = 0, []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda *_, **__: told.append(("start", call)))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: told.append(("stop", call)))
+    profile = profiling.Profile(tmp_path)
+    while call < 12:
+        call += 1
+        profile.after_call(np.zeros(steps_per_call))
+    profile.stop()
+    assert told == [("start", 3), ("stop", last)]
+    assert profile.is_written
