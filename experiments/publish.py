@@ -16,6 +16,7 @@ import publish_faults
 import publish_fitted
 import publish_rows
 import publish_scaling
+import publish_settings
 import publish_speed
 
 from itae_jax import columns, paper, report, tables, variants
@@ -150,6 +151,7 @@ def results_page() -> str:
     lines += [_LEGEND, "", *filter(None, [unmeasured()]), ""]
     for together in publish_rows.side_by_side():
         lines += section(together)
+    lines += publish_settings.sections(publish_rows.measured(), training)
     return "\n".join([*lines, *publish_speed.sections(publish_rows.RESULTS)])
 
 

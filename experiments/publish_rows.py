@@ -89,13 +89,18 @@ def paper_table(name: str) -> str:
     return next((experiment.paper_table for experiment in experiments(name).values()), "")
 
 
+def measured() -> list[dict[str, str]]:
+    """All rows of experiments/results/."""
+    return [row for path in sorted(RESULTS.glob("*.csv")) for row in read_rows(path)]
+
+
 def side_by_side() -> list[list[RunResults]]:
     """All that was measured: a list for each table, of one entry for each of its columns.
 
     They are alike but for what is compared. The variants of an experiment come in the order of its
     file, with those that another experiment has measured alike; elsewhere the plain autoencoder is last.
     """
-    rows = [row for path in sorted(RESULTS.glob("*.csv")) for row in read_rows(path)]
+    rows = measured()
     found: dict[tuple, dict[tuple, list[dict[str, str]]]] = {}
     for row in [*rows, *_taken_over(rows)]:
         columns = found.setdefault((row["experiment"], *_table(row)), {})

@@ -82,6 +82,46 @@ def test_classes_and_seeds_of_one_thing_average(publish, tmp_path):
     assert note in page.splitlines()
 
 
+SHIFTED = "data.name=cifar10 model.width=16 train.epochs=60 train.augment=flip+shift"
+FLIPPED = SHIFTED.replace("+shift", "")
+
+
+def changes(publish):
+    """The table of what one setting changes, a list of cells a line."""
+    page = publish.results_page()
+    _, _, part = page.partition("## What one setting changes")
+    return [line.strip("| ").split(" | ") for line in part.partition("\n## ")[0].splitlines()[6:] if line]
+
+
+def test_what_one_setting_changes_is_told_of_trainings_alike_but_for_it(publish, tmp_path):
+    write(tmp_path, row(0, 0, 0.9, settings=FLIPPED), row(0, 0, 0.85, settings=SHIFTED))
+    how = ["table1_cifar10", "width 16, 60 epochs", "class 0"]
+    told = [*how, "train.augment=flip", "90.0", "flip+shift", "85.0", "+5.0"]  # the experiment's own comes last
+    assert changes(publish) == [told]
+    without = FLIPPED.replace(" train.augment=flip", "")
+    write(tmp_path, row(0, 0, 0.9, settings=without), row(0, 0, 0.95, settings=SHIFTED))
+    told = [*how, "train.augment=none", "90.0", "flip+shift", "95.0", f"{tables.MINUS}5.0"]
+    assert changes(publish) == [told]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"settings": FLIPPED, "normal_class": "1", "normal_class_name": "class 1"},
+        {"settings": FLIPPED, "seed": "1"},
+        {"settings": FLIPPED, "device": "1 x GPU"},
+        {"settings": FLIPPED, "dtype": "bfloat16"},
+        {"settings": FLIPPED, "transform": "identity"},
+        {"settings": FLIPPED, "auroc": "", "note": "failed: the loss is nan"},
+        {"settings": f"{FLIPPED} train.momentum=0.9"},
+        {"settings": SHIFTED.replace("epochs=60", "epochs=30"), "epochs": "30"},
+    ],
+)
+def test_what_differs_in_more_is_no_change_of_one_setting(publish, tmp_path, other):
+    write(tmp_path, row(0, settings=SHIFTED), row(0) | other)
+    assert changes(publish) == []
+
+
 @pytest.mark.parametrize(
     "other",
     [
