@@ -4,9 +4,12 @@ python experiments/accelerator.py --cifar10 DIR [--mnist DIR] [--fashion-mnist D
 
 First a class of CIFAR-10 by the paper's own schedule and width; then the speed, in float32 and bfloat16,
 beside PyTorch's where it is installed; then the rest of Table 1: CIFAR-10, MNIST, Fashion-MNIST. When the
-minutes are over, the training under way is saved, and the same command goes on from there; a measurement of
+minutes are over, the trainings under way are saved, and the same command goes on from there; a measurement of
 speed that is cut off begins anew. DIR is of TFDS or a folder tree {train,test}/<class>/. Further options are
-handed to `itae run`. Afterwards:
+handed to `itae run`, such as --set compute.dtype=bfloat16.
+
+One training leaves most of a large GPU idle. With --at-once 8 and NVIDIA's MPS (nvidia-cuda-mps-control -d)
+eight classes train side by side, by a process each, and the speed is left for the end. Afterwards:
 
 python experiments/publish.py OUT/table1_*           adds the rows
 cp OUT/*.json experiments/results/                   then python experiments/publish.py again
@@ -18,6 +21,8 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -34,15 +39,26 @@ class Step:
         return self.result is not None and self.result.exists()
 
 
-def steps(out: Path, roots: dict[str, str], widths: str, more: list[str]) -> list[Step]:
-    """All that is to be done, the most telling first; sets without a root are left out."""
+def stages(
+    out: Path, roots: dict[str, str], widths: str, more: list[str], at_once: int = 1
+) -> list[list[Step]]:
+    """All that is to be done, the most telling first; sets without a root are left out.
 
-    def table1(name: str, *classes: str) -> list[Step]:
-        if not roots[name]:
+    The steps of a stage may run side by side.
+    """
+
+    def table1(name: str, classes: Iterable[int]) -> list[Step]:
+        file, root = HERE / f"table1_{name}.py", roots[name]
+        if not root:
             return []
-        file, where = HERE / f"table1_{name}.py", out / f"table1_{name}"
-        root = f"data.root={roots[name]}"
-        return [Step(["run", str(file), "--out", str(where), *classes, "--set", root, *more])]
+
+        def step(where: str, names: str) -> Step:
+            options = ["--out", str(out / where), "--classes", names, "--set", f"data.root={root}"]
+            return Step(["run", str(file), *options, *more])
+
+        if at_once == 1:  # compiled once for all
+            return [step(f"table1_{name}", ",".join(map(str, classes)))]
+        return [step(f"table1_{name}_{number}", str(number)) for number in classes]
 
     def speed(width: str, dtype: str) -> Step:
         json = out / f"bench_network_accelerator_{dtype}_{width}.json"
@@ -51,15 +67,20 @@ def steps(out: Path, roots: dict[str, str], widths: str, more: list[str]) -> lis
         return Step(["bench", *(f"--{name}={value}" for name, value in options.items())], json)
 
     widest_first = sorted(widths.split(","), key=int, reverse=True)
-    return [
-        *table1("cifar10", "--classes", "7"),
-        *(speed(width, dtype) for width in widest_first for dtype in ("bfloat16", "float32")),
-        *(step for name in ("cifar10", "mnist", "fashion_mnist") for step in table1(name)),
-    ]
+    speeds = [[speed(width, dtype)] for width in widest_first for dtype in ("bfloat16", "float32")]
+    trainings = [table1(name, range(10)) for name in ("cifar10", "mnist", "fashion_mnist")]
+    if at_once == 1:
+        return [table1("cifar10", [7]), *speeds, *trainings]
+    return [*trainings, *speeds]
 
 
 def carry_out(step: Step, end: float) -> int | None:
     """The exit code of a step, None if it had to be stopped at `end`, a time of `time.monotonic`."""
+    if step.is_done():
+        return 0
+    if time.monotonic() >= end:
+        return None
+    print(f"itae {shlex.join(step.arguments)}", flush=True)
     process = subprocess.Popen([sys.executable, "-m", "itae_jax", *step.arguments])
     try:
         return process.wait(max(0, end - time.monotonic()))
@@ -75,25 +96,28 @@ def main() -> int:
         parser.add_argument(f"--{name}", default="", metavar="DIR")
     parser.add_argument("--minutes", type=float, default=25, help="when to stop; default 25")
     parser.add_argument("--widths", default="16,32,64", help="of the speed; default 16,32,64")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="classes side by side; default 1")
     parser.add_argument("--out", type=Path, default=Path("runs/accelerator"), help="default runs/accelerator")
     parser.add_argument("--list", action="store_true", help="print the commands instead of running them")
     arguments, more = parser.parse_known_args()
+    if arguments.at_once < 1:
+        parser.error(f"--at-once {arguments.at_once}: expected at least 1")
     end = time.monotonic() + 60 * arguments.minutes
     failed = 0
-    for step in steps(arguments.out, vars(arguments), arguments.widths, more):
-        if step.is_done():
-            continue
-        print(f"itae {shlex.join(step.arguments)}", flush=True)
+    for stage in stages(arguments.out, vars(arguments), arguments.widths, more, arguments.at_once):
         if arguments.list:
+            for step in stage:
+                print(f"itae {shlex.join(step.arguments)}")
             continue
         arguments.out.mkdir(parents=True, exist_ok=True)
-        code = carry_out(step, end)
-        if code is None:
+        with ThreadPoolExecutor(arguments.at_once) as pool:
+            codes = list(pool.map(lambda step: carry_out(step, end), stage))
+        if None in codes:
             print(f"accelerator: {arguments.minutes:g} minutes are over; the same command goes on", flush=True)
             return 0
-        if code not in (0, 1, 2):  # interrupted
-            return code
-        failed = failed or code
+        if set(codes) - {0, 1, 2}:  # interrupted
+            return max(codes)
+        failed = max(failed, *codes, 0)
     return failed
 
 

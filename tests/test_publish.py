@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -462,7 +463,8 @@ def test_what_is_measured_on_accelerators_is_a_valid_request_and_keeps_to_its_ti
     import accelerator
 
     roots = {"cifar10": "C", "mnist": "M", "fashion_mnist": ""}
-    steps = accelerator.steps(tmp_path, roots, "64", ["--set", "train.epochs=1"])
+    stages = accelerator.stages(tmp_path, roots, "64", ["--set", "train.epochs=1"])
+    steps = [step for stage in stages for step in stage]
     for step in steps:
         arguments.build().parse_args(step.arguments)
     assert [step.arguments[0] for step in steps] == ["run", "bench", "bench", "run", "run"]
@@ -471,7 +473,22 @@ def test_what_is_measured_on_accelerators_is_a_valid_request_and_keeps_to_its_ti
         assignments = [argument for argument in step.arguments if "=" in argument]
         (experiment,) = variants.load(Path(step.arguments[1]), assignments, None).values()
         assert (experiment.model.width, experiment.data.root, experiment.train.epochs) == (64, root, 1)
+    assert accelerator.carry_out(steps[0], end=time.monotonic() + 0.1) is None
     assert accelerator.carry_out(steps[0], end=0.0) is None
     assert not steps[0].is_done()
     assert accelerator.carry_out(accelerator.Step(["transforms"]), end=float("inf")) == 0
     assert "gray+rotate" in capfd.readouterr().out
+
+
+def test_classes_that_train_side_by_side_have_a_directory_each(tmp_path):
+    import accelerator
+
+    roots = {"cifar10": "C", "mnist": "", "fashion_mnist": "F"}
+    first, _, second, *speeds = accelerator.stages(tmp_path, roots, "16,64", [], at_once=4)
+    for stage, root in ((first, "C"), (second, "F")):
+        parsed = [arguments.build().parse_args(step.arguments) for step in stage]
+        assert [options.classes for options in parsed] == [[str(number)] for number in range(10)]
+        assert len({options.out for options in parsed}) == 10
+        assert all(options.set == [f"data.root={root}"] for options in parsed)
+    assert all(len(stage) == 1 for stage in speeds)  # alone, or it is not the speed
+    assert "--widths=64" in speeds[0][0].arguments
