@@ -36,6 +36,8 @@ class Conv(nn.Module):
       features: output channels.
       size: side of the square kernel, odd.
       stride: of 1 for all but the encoder of `ResNetUNet`.
+      normalised: whether batch normalisation follows. It takes the bias out again, so that the bias has
+        no gradient, and none is computed.
       dtype: type of the arithmetic and of the output; parameters are kept in float32
         (float64 if dtype is float64).
     """
@@ -44,6 +46,7 @@ class Conv(nn.Module):
     size: int = 3
     stride: int = 1
     use_bias: bool = True
+    normalised: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -64,6 +67,8 @@ class Conv(nn.Module):
         if not self.use_bias:
             return x
         bias = self.param("bias", init, (self.features,), param_dtype)
+        if self.normalised:
+            bias = lax.stop_gradient(bias)
         return x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
 
 

@@ -20,7 +20,7 @@ class DoubleConv(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool):
         for _ in range(2):
-            x = Conv(self.features, dtype=self.dtype)(x)
+            x = Conv(self.features, normalised=True, dtype=self.dtype)(x)
             x = BatchNorm(axis_name=self.axis_name, dtype=self.dtype)(x, train=train)
             x = nn.relu(x)
         return x
