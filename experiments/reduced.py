@@ -120,7 +120,7 @@ def choose(words: list[str]) -> list[str]:
     """
     chosen = []
     for word in words:
-        found = [name for name in REDUCED if name.startswith(word)]
+        found = [word] if word in REDUCED else [name for name in REDUCED if name.startswith(word)]
         if not found:
             raise SystemExit(f"reduced: nothing begins with {word!r}; there are {', '.join(REDUCED)}")
         chosen += found
