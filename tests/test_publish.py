@@ -438,7 +438,8 @@ def test_later_options_prevail_and_unknown_names_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("words", "count"), [([], None), (["table5"], 1), (["table1_mnist", "table5"], 2), (["table1_mnist", "figure"], 6)]
+    ("words", "count"),
+    [([], None), (["table5"], 1), (["table1_mnist", "table5"], 2), (["table1_mnist", "figure"], 6)],
 )
 def test_further_options_of_reduced_experiments_go_to_each(words, count, capsys):
     import reduced
