@@ -91,7 +91,8 @@ def changes(publish):
     """The table of what one setting changes, a list of cells a line."""
     page = publish.results_page()
     _, _, part = page.partition("## What one setting changes")
-    return [line.strip("| ").split(" | ") for line in part.partition("\n## ")[0].splitlines()[6:] if line]
+    lines = part.partition("\n## ")[0].splitlines()
+    return [line.strip("| ").split(" | ") for line in lines if line.startswith("| table1")]
 
 
 def test_what_one_setting_changes_is_told_of_trainings_alike_but_for_it(publish, tmp_path):
