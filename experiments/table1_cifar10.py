@@ -10,7 +10,6 @@ Measured (a CPU does it reduced: python experiments/reduced.py table1_cifar10 ta
   width 16, 60 epochs, train.augment=flip, reduced: ITAE 78.4 (1 class); 53 min a training on 1 x AMD EPYC
   width 16, 60 epochs, train.augment=flip+shift, reduced: ITAE 68.9 (4 classes), AE 57.4 (4 classes); 58 min a
     training on 1 x AMD EPYC
-  width 16, 8 epochs, train.augment=flip+shift, reduced: ITAE 56.5 (1 class); 6 min a training on 2 x AMD EPYC
   width 64, 500 epochs, bfloat16, train.augment=flip: ITAE 84.7 (1 class); 3 min a training on 1 x NVIDIA H200
   width 64, 500 epochs, bfloat16, train.augment=flip+shift: ITAE 80.6 (2 classes); 3 min a training on 1 x
     NVIDIA H200
