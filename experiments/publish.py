@@ -19,7 +19,7 @@ import publish_scaling
 import publish_settings
 import publish_speed
 
-from itae_jax import columns, paper, report, tables, variants
+from itae_jax import columns, efficiency, paper, report, tables, variants
 from itae_jax.columns import Column
 from itae_jax.errors import RequestError
 from itae_jax.finished import RunResults
@@ -120,6 +120,9 @@ def section(together: list[RunResults]) -> list[str]:
     lines += [*tables.as_markdown(tables.grid(of_dataset)), ""]
     notes = report.notes(of_dataset)
     lines += [*(f"- {tables.in_markdown(note)}" for note in notes), *[""] * bool(notes)]
+    methods = efficiency.compared(of_dataset)
+    if methods:
+        lines += [*tables.as_markdown(efficiency.grid(methods)), ""]
     for column in of_dataset:
         seeds = tables.seeds_grid(column)
         if seeds:

@@ -21,6 +21,7 @@ _SAME = (*_GROUP, "normal_class", "normal_class_name", "seed")
 # What may differ between groups that stand side by side in a table: what is compared there.
 _COMPARED = ("variant", "transform", "settings")
 _COMPARED_SETTINGS = ("transform.name", "train.loss")
+_COMPARED_BY_VARIANTS = ("dtype", "compute.dtype")
 # Not of results.csv: the experiment that a row was measured in, if not in the one that shows it.
 TAKEN_FROM = "taken_from"
 
@@ -124,8 +125,9 @@ def is_plain(column: RunResults) -> bool:
 
 def _table(row: dict[str, str]) -> tuple:
     """What the columns of a table have in common."""
-    settings = (one for one in paper.settings(row).items() if one[0] not in _COMPARED_SETTINGS)
-    return *(row[key] for key in _GROUP[1:] if key not in _COMPARED), *settings
+    compared = (*_COMPARED, *_COMPARED_SETTINGS, *(_COMPARED_BY_VARIANTS if row["variant"] else ()))
+    settings = (one for one in paper.settings(row).items() if one[0] not in compared)
+    return *(row[key] for key in _GROUP[1:] if key not in compared), *settings
 
 
 def _taken_over(rows: list[dict[str, str]]) -> list[dict[str, str]]:

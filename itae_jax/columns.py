@@ -35,6 +35,11 @@ def by_dataset(results: Sequence[RunResults]) -> list[list[Column]]:
     return [_with_epochs(side_by_side) for side_by_side in of_dataset.values()]
 
 
+def labelled(title: str, found: RunResults) -> str:
+    """A title for what may be shown without its page."""
+    return f"{title} (reduced)" if found.reduced else title
+
+
 def trainings(of_dataset: Sequence[Column]) -> list[tuple[str, RunResults]]:
     """What was trained, once each: the title of its column, or the loss where several columns tell of it."""
     found: dict[int, list[Column]] = {}

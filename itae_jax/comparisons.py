@@ -9,6 +9,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from itae_jax import figures
+from itae_jax.efficiency import Efficiency
 from itae_jax.figures import ANOMALOUS, NORMAL, OUTLINE
 
 # Told apart by colour-blind readers too (Okabe and Ito).
@@ -111,30 +112,19 @@ def curves_over_epochs(panels: Sequence[tuple[str, Sequence[Curve | None]]]) -> 
     return figure
 
 
-@dataclasses.dataclass(frozen=True)
-class Bubble:
-    """A method's speed of scoring, its AUROC in percent and the memory that scoring takes."""
-
-    title: str
-    images_per_second: float
-    auroc: float
-    memory_mb: float
-    is_paper: bool = False
-
-
-def efficiency(bubbles: Sequence[Bubble]) -> Figure:
+def bubbles(methods: Sequence[Efficiency]) -> Figure:
     """Figure 3: further right is faster, higher is better, a smaller circle takes less memory."""
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     ax = figure.subplots()
-    largest = max(bubble.memory_mb for bubble in bubbles)
+    largest = max(one.memory_mb for one in methods)
     handles = []
-    for number, bubble in enumerate(bubbles):
+    for number, one in enumerate(methods):
         look = {"facecolor": colour(number), "edgecolor": colour(number), "alpha": 0.75}
-        if bubble.is_paper:
+        if one.is_paper:
             look = {"facecolor": "none", "edgecolor": colour(number), "linestyle": "--"}
-        place = bubble.images_per_second, bubble.auroc
-        ax.scatter(*place, s=1600 * bubble.memory_mb / largest, **look)
-        handles.append(Patch(label=f"{figures.label(bubble.title)}, {bubble.memory_mb:.0f} MB", **look))
+        place = one.images_per_second, one.auroc
+        ax.scatter(*place, s=1600 * one.memory_mb / largest, **look)
+        handles.append(Patch(label=f"{figures.label(one.title)}, {one.memory_mb:.0f} MB", **look))
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")

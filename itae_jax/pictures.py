@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from itae_jax import columns, comparisons, finished, tables
+from itae_jax import columns, comparisons, efficiency, finished, tables
 from itae_jax.columns import Column
-from itae_jax.finished import RunResults
 
 
 def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
@@ -24,7 +23,7 @@ def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
     if len(names) > 1 or (names and len(of_dataset) > 1):
         order = tables.in_order(names)
         bars = [
-            _bars(_title(column.title, column.found), of_column, order)
+            _bars(columns.labelled(column.title, column.found), of_column, order)
             for column, of_column in zip(of_dataset, told, strict=True)
         ]
         caption = "AUROC by normal class"
@@ -36,22 +35,17 @@ def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
     if panels:
         caption = "AUROC on the test set while training; bands are one SD over seeds. No epoch is chosen by it."
         yield "curves", comparisons.curves_over_epochs(panels), caption
-    bubbles = _bubbles(of_dataset, told)
-    if len(bubbles) > 1:
+    methods = efficiency.compared(of_dataset)
+    if methods:
         caption = (
             "Speed of scoring, the memory that its program takes on a device (area of the circle), and AUROC "
             "averaged over the classes run. Dashed: the paper's own measurement, on a GTX 1080 Ti."
         )
-        yield "efficiency", comparisons.efficiency(bubbles), caption
+        yield "efficiency", comparisons.bubbles(methods), caption
     where, maps = _maps(of_dataset)
     if maps:
         caption = "Where each method sees an anomaly. The outline is the defect's mask; blue labels are normal."
         yield "error_maps", comparisons.error_maps(*maps), f"{where}. {caption}"
-
-
-def _title(title: str, found: RunResults) -> str:
-    """A picture may be shown without its page."""
-    return f"{title} (reduced)" if found.reduced else title
 
 
 def _bars(title: str, of_column: list[tables.Line], order: list[str]):
@@ -86,7 +80,7 @@ def _curve_panels(of_dataset: list[Column]):
             epochs = sorted(set.intersection(*map(set, of_seeds))) if of_seeds else []
             values = np.array([[100 * curve[epoch] for epoch in epochs] for curve in of_seeds])
             methods.append(
-                comparisons.Curve(_title(column.title, column.found), np.array(epochs), values)
+                comparisons.Curve(columns.labelled(column.title, column.found), np.array(epochs), values)
                 if epochs
                 else None
             )
@@ -97,33 +91,6 @@ def _curve_panels(of_dataset: list[Column]):
 def _is_followed(column: Column) -> bool:
     """Whether the column tells the error that was scored by while training, too."""
     return column.measure in ("auroc", f"auroc_{column.found.experiment.evaluate.error}")
-
-
-def _bubbles(of_dataset: list[Column], told: list[list[tables.Line]]):
-    """Ours and the paper's, where the experiment's numbers of the paper tell of speed."""
-    printed = {
-        row["method"]: row
-        for column in of_dataset
-        for row in column.found.paper
-        if row.get("images_per_second")
-    }
-    if not printed:
-        return []
-    bubbles = []
-    for column, of_column in zip(of_dataset, told, strict=True):
-        rows = column.found.measured
-        if not rows:
-            continue
-        seconds = sum(float(row["score_seconds"] or 0) for row in rows)
-        memory = max(float(row["score_memory_mib"] or 0) for row in rows) * 2**20 / 1e6
-        average = next(line.value for line in of_column if line.key == "avg")
-        if seconds and memory:
-            speed = sum(int(row["num_test"]) for row in rows) / seconds
-            bubbles.append(comparisons.Bubble(_title(column.title, column.found), speed, average, memory))
-    for row in printed.values() if bubbles else ():
-        numbers = float(row["images_per_second"]), float(row["auroc"]), float(row["memory_mb"])
-        bubbles.append(comparisons.Bubble(f"paper: {row['method']}", *numbers, is_paper=True))
-    return bubbles
 
 
 def _maps(of_dataset: list[Column]):
@@ -141,7 +108,7 @@ def _maps(of_dataset: list[Column]):
                 continue
             shown = shown or saved
             if np.array_equal(saved["originals"], shown["originals"]):
-                methods.append((_title(title, found), saved["maps"]))
+                methods.append((columns.labelled(title, found), saved["maps"]))
         if methods:
             arguments = (
                 shown["originals"],

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from itae_jax import columns, finished, pages, tables
+from itae_jax import columns, efficiency, finished, pages, tables
 from itae_jax.columns import Column
 from itae_jax.config import Experiment, flatten
 from itae_jax.finished import RunResults
@@ -105,6 +105,9 @@ def markdown(results: Sequence[RunResults]) -> str:
         parts += told + [""] * bool(told)
         if len(of_dataset) == 1 and not of_dataset[0].cells:
             parts += ["The paper has no number for this.", ""]
+        methods = efficiency.compared(of_dataset)
+        if methods:
+            parts += [*tables.as_markdown(efficiency.grid(methods)), ""]
         for column in of_dataset:
             seeds = tables.seeds_grid(column)
             if seeds:
@@ -129,12 +132,14 @@ def _comparison(of_dataset: list[Column], out: Path) -> dict:
         shown.append((kind.replace("_", " "), url, caption))
     seeds = [(column.title, tables.seeds_grid(column)) for column in of_dataset]
     told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
+    methods = efficiency.compared(of_dataset)
     return {
         "heading": heading(of_dataset),
         "reduced": any(column.found.reduced for column in of_dataset),
         "grid": tables.grid(of_dataset) if any(column.found.measured for column in of_dataset) else None,
         "notes": notes(of_dataset),
         "has_paper": any(line.cell for of_column in told for line in of_column),
+        "efficiency": efficiency.grid(methods) if methods else None,
         "seeds": [(title, grid) for title, grid in seeds if grid],
         "pictures": shown,
     }

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from itae_jax import comparisons
-from itae_jax.comparisons import Bars, Bubble, Curve
+from itae_jax.comparisons import Bars, Curve
+from itae_jax.efficiency import Efficiency
 
 NAN = float("nan")
 
@@ -41,8 +42,8 @@ def test_curves_are_means_over_seeds_in_bands_of_one_sd():
 
 
 def test_bubbles_lie_at_speed_and_auroc_and_grow_with_memory():
-    bubbles = [Bubble("ITAE", 200, 86, 400), Bubble("paper: ITAE", 270, 86.6, 800, is_paper=True)]
-    (ax,) = drawn(comparisons.efficiency(bubbles))
+    methods = [Efficiency("ITAE", 200, 86, 400), Efficiency("paper: ITAE", 270, 86.6, 800, is_paper=True)]
+    (ax,) = drawn(comparisons.bubbles(methods))
     assert [tuple(points.get_offsets()[0]) for points in ax.collections] == [(200, 86), (270, 86.6)]
     small, large = (points.get_sizes()[0] for points in ax.collections)
     assert large == 2 * small

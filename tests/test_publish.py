@@ -285,6 +285,31 @@ def test_variants_stand_side_by_side(publish, tmp_path):
     assert "| class 0 | 90.0 | 57.1 (+32.9) | 90.0 | 78.5 (+11.5) |" in page
 
 
+def test_speed_and_memory_of_scoring_stand_beside_the_papers(publish, tmp_path):
+    numbers = {"num_test": "300", "score_memory_mib": "400"}
+    of_variants = [
+        ("AE", "identity", "float32", {"score_seconds": "1", "auroc": "0.5"}),
+        ("ITAE", "gray+rotate", "float32", {"score_seconds": "4", "auroc": "0.8"}),
+        ("ITAE-bfloat16", "gray+rotate", "bfloat16", {"score_seconds": "2", "auroc": "0.7"}),
+    ]
+    rows = []
+    for variant, transform, dtype, measured in of_variants:
+        shared = {"experiment": "figure3_efficiency", "variant": variant, "transform": transform}
+        settings = "data.name=cifar10" + " compute.dtype=bfloat16" * (dtype == "bfloat16")
+        rows += [row(k, **numbers, **shared, **measured, dtype=dtype, settings=settings) for k in (0, 1)]
+    rows[1]["score_memory_mib"] = "500"
+    write(tmp_path, *rows)
+    page = publish.results_page()
+    assert page.count("## figure3_efficiency") == 1
+    megabytes = [round(mib * 2**20 / 1e6) for mib in (500, 400)]
+    assert f"| AE (reduced) | 300 | {megabytes[0]} | 50.0 |" in page
+    assert f"| ITAE (reduced) | 75 | {megabytes[1]} | 80.0 |" in page
+    assert f"| ITAE-bfloat16 (reduced) | 150 | {megabytes[1]} | 70.0 |" in page
+    assert "| paper: ITAE | 270 | 713 | 86.6 |" in page
+    write(tmp_path, *(one | {"score_memory_mib": ""} for one in rows))  # as older versions have them
+    assert "paper: ITAE" not in publish.results_page()
+
+
 def test_variants_that_another_experiment_measured_alike_are_taken_over(publish, tmp_path):
     own = {"experiment": "table4_transforms", "variant": "AE+S", "transform": "scale"}
     augmented = "data.name=cifar10 model.width=16 train.epochs=60 train.augment=flip+shift"

@@ -1,0 +1,59 @@
+"""Speed of scoring, memory and AUROC of each method: what the paper's Figure 3 compares."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from itae_jax import columns, tables
+from itae_jax.columns import Column
+
+
+@dataclasses.dataclass(frozen=True)
+class Efficiency:
+    """A method's speed of scoring, its AUROC in percent and the memory that scoring takes."""
+
+    title: str
+    images_per_second: float
+    auroc: float
+    memory_mb: float
+    is_paper: bool = False
+
+
+def compared(of_dataset: Sequence[Column]) -> list[Efficiency]:
+    """Ours, then the paper's; nothing where the experiment's numbers of the paper tell of no speed."""
+    printed = {
+        row["method"]: row
+        for column in of_dataset
+        for row in column.found.paper
+        if row.get("images_per_second")
+    }
+    ours = [one for column in of_dataset if (one := _of(column))] if printed else []
+    numbers = ("images_per_second", "auroc", "memory_mb")
+    papers = [
+        Efficiency(f"paper: {method}", *(float(row[number]) for number in numbers), is_paper=True)
+        for method, row in printed.items()
+    ]
+    return ours + papers if ours else []
+
+
+def _of(column: Column) -> Efficiency | None:
+    """Over all its trainings; None where time or memory of scoring is not known."""
+    rows = column.found.measured
+    seconds = sum(float(row["score_seconds"] or 0) for row in rows)
+    memory = max((float(row["score_memory_mib"] or 0) for row in rows), default=0) * 2**20 / 1e6
+    if not seconds or not memory:
+        return None
+    told = tables.lines(column.found.rows, column.cells, column.measure)
+    (auroc,) = (line.value for line in told if line.key == "avg")
+    speed = sum(int(row["num_test"]) for row in rows) / seconds
+    return Efficiency(columns.labelled(column.title, column.found), speed, auroc, memory)
+
+
+def grid(methods: Sequence[Efficiency]) -> tables.Grid:
+    """As a table, the paper's below ours."""
+    rows = [
+        [one.title, f"{one.images_per_second:.0f}", f"{one.memory_mb:.0f}", f"{one.auroc:.1f}"]
+        for one in methods
+    ]
+    return tables.Grid(
+        ["method", "images scored a second", "memory of scoring, MB", "AUROC, %"], rows, len(rows)
+    )
