@@ -17,13 +17,15 @@ cp OUT/*.json experiments/results/                   then python experiments/pub
 
 import argparse
 import dataclasses
+import itertools
 import shlex
-import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import children
 
 HERE = Path(__file__).resolve().parent
 
@@ -32,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 class Step:
     """A call of `itae`. With a `result` it is done when that is there; others find out by themselves."""
 
-    arguments: list[str]
+    arguments: tuple[str, ...]
     result: Path | None = None
 
     def is_done(self) -> bool:
@@ -54,7 +56,7 @@ def stages(
 
         def step(where: str, names: str) -> Step:
             options = ["--out", str(out / where), "--classes", names, "--set", f"data.root={root}"]
-            return Step(["run", str(file), *options, *more])
+            return Step(("run", str(file), *options, *more))
 
         if at_once == 1:  # compiled once for all
             return [step(f"table1_{name}", ",".join(map(str, classes)))]
@@ -64,7 +66,7 @@ def stages(
         json = out / f"bench_network_accelerator_{dtype}_{width}.json"
         options = {"widths": width, "models": "2,4,8", "scored-at-once": "256", "dtype": dtype}
         options |= {"json": str(json), "plot": str(json.with_suffix(".png"))}
-        return Step(["bench", *(f"--{name}={value}" for name, value in options.items())], json)
+        return Step(("bench", *(f"--{name}={value}" for name, value in options.items())), json)
 
     widest_first = sorted(widths.split(","), key=int, reverse=True)
     speeds = [[speed(width, dtype)] for width in widest_first for dtype in ("bfloat16", "float32")]
@@ -72,22 +74,6 @@ def stages(
     if at_once == 1:
         return [table1("cifar10", [7]), *speeds, *trainings]
     return [*trainings, *speeds]
-
-
-def carry_out(step: Step, end: float) -> int | None:
-    """The exit code of a step, None if it had to be stopped at `end`, a time of `time.monotonic`."""
-    if step.is_done():
-        return 0
-    if time.monotonic() >= end:
-        return None
-    print(f"itae {shlex.join(step.arguments)}", flush=True)
-    process = subprocess.Popen([sys.executable, "-m", "itae_jax", *step.arguments])
-    try:
-        return process.wait(max(0, end - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        process.terminate()  # a run saves what it is at
-        process.wait()
-        return None
 
 
 def main() -> int:
@@ -102,27 +88,43 @@ def main() -> int:
     arguments, more = parser.parse_known_args()
     if arguments.at_once < 1:
         parser.error(f"--at-once {arguments.at_once}: expected at least 1")
-    end = time.monotonic() + 60 * arguments.minutes
+    todo = stages(arguments.out, vars(arguments), arguments.widths, more, arguments.at_once)
+    if arguments.list:
+        for step in itertools.chain(*todo):
+            print(f"itae {shlex.join(step.arguments)}")
+        return 0
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with children.children() as processes:
+        return carry_out(todo, processes.run, 60 * arguments.minutes, arguments.at_once)
+
+
+def carry_out(
+    todo: list[list[Step]], run: Callable[[Sequence[str], float], int | None], seconds: float, at_once: int
+) -> int:
+    """Runs stage after stage as far as the time goes: 0, 1 if a step failed, INTERRUPTED after a signal."""
+    end = time.monotonic() + seconds
     failed = 0
-    for stage in stages(arguments.out, vars(arguments), arguments.widths, more, arguments.at_once):
-        if arguments.list:
-            for step in stage:
-                print(f"itae {shlex.join(step.arguments)}")
-            continue
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(arguments.at_once) as pool:
-            codes = list(pool.map(lambda step: carry_out(step, end), stage))
-        if None in codes:
-            print(f"accelerator: {arguments.minutes:g} minutes are over; the same command goes on", flush=True)
+
+    def code_of(step: Step) -> int | None:
+        if step.is_done():
             return 0
-        if set(codes) - {0, 1, 2}:  # interrupted
-            return max(codes)
-        failed = max(failed, *codes, 0)
+        print(f"itae {shlex.join(step.arguments)}", flush=True)
+        return run(step.arguments, end)
+
+    for stage in todo:
+        with ThreadPoolExecutor(at_once) as pool:
+            codes = dict(zip(stage, pool.map(code_of, stage), strict=True))
+        if children.INTERRUPTED in codes.values():
+            return children.INTERRUPTED
+        for step, code in codes.items():
+            if code:
+                failed = 1
+                print(f"accelerator: exit code {code}: itae {shlex.join(step.arguments)}", file=sys.stderr)
+        if None in codes.values():
+            print(f"accelerator: {seconds / 60:g} minutes are over; the same command goes on", flush=True)
+            break
     return failed
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """The paper's tables and figures in a form that a CPU can do: narrow network, few epochs, part of the data.
 
   python experiments/reduced.py --data DIR                        all of them, into runs/reduced/<name>/
-  python experiments/reduced.py table4 figure --data DIR          those whose names begin so
+  python experiments/reduced.py table4 figure --data DIR          one, and all whose names begin so
   python experiments/reduced.py table1_cifar10 --data DIR --classes 0,1     a part, for one of several machines
   python experiments/reduced.py --list
 
@@ -12,9 +12,10 @@ import argparse
 import dataclasses
 import itertools
 import shlex
-import subprocess
 import sys
 from pathlib import Path
+
+import children
 
 HERE = Path(__file__).resolve().parent
 _NETWORK = ("model.width=16",)
@@ -144,24 +145,20 @@ def main(argv: list[str] | None = None) -> int:
     late = [word for word in more if word in REDUCED]
     if late:
         parser.error(f"names come before options: {' '.join(late)}")
-    for name in choose(words):
-        root = getattr(arguments, REDUCED[name].data) or arguments.data
-        itae = command(name, root, arguments.out, more)
-        print(f"{name}: itae {shlex.join(itae)}", flush=True)
-        if arguments.list:
-            continue
-        code = subprocess.run([sys.executable, "-m", "itae_jax", *itae]).returncode
-        if code not in (0, 1, 2):  # interrupted
-            return code
-        if code:
-            failed.append(name)
+    with children.children() as processes:
+        for name in choose(words):
+            root = getattr(arguments, REDUCED[name].data) or arguments.data
+            itae = command(name, root, arguments.out, more)
+            print(f"{name}: itae {shlex.join(itae)}", flush=True)
+            code = 0 if arguments.list else processes.run(itae)
+            if code == children.INTERRUPTED:
+                return code
+            if code:
+                failed.append(name)
     if failed:
         print(f"reduced: not finished: {', '.join(failed)}; the lines above say why", file=sys.stderr)
     return 2 if failed else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

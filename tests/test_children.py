@@ -1,0 +1,100 @@
+"""Calls of `itae` by the scripts of experiments/: signals, ends, and what is left of them."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scripts():
+    """Makes the scripts of experiments/ importable."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    yield
+    sys.path.remove(str(EXPERIMENTS))
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """The file that `itae` writes to here: a line when it starts, one for each signal; it saves for a while."""
+    script, told = tmp_path / "python", tmp_path / "told"
+    script.write_text(
+        "#!/bin/sh\n"
+        f"trap 'echo INT >> {told}; sleep 0.3; exit 130' INT\n"
+        f"trap 'echo TERM >> {told}; sleep 0.3; exit 130' TERM\n"
+        f"echo start >> {told}\n"
+        'if [ "$3" = killed ]; then kill -KILL $$; fi\n'
+        'if [ "$3" = short ]; then exit 7; fi\n'
+        "while true; do sleep 0.05; done\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    return told
+
+
+def send(number, told, started=1):
+    """Sends this process a signal once so many children have started."""
+
+    def wait():
+        while not told.exists() or told.read_text().split().count("start") < started:
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=wait).start()
+
+
+@pytest.mark.parametrize(
+    ("number", "handed_on"),
+    [(signal.SIGINT, "INT"), (signal.SIGTERM, "TERM"), (signal.SIGHUP, "TERM")],
+)
+def test_a_signal_is_handed_on_once_and_what_is_saved_waited_for(told, number, handed_on):
+    import children
+
+    before = signal.getsignal(number)
+    with children.children() as processes:
+        send(number, told)
+        assert processes.run(["long"]) == children.INTERRUPTED
+        assert told.read_text().split() == ["start", handed_on]
+        assert processes.run(["long"]) == children.INTERRUPTED  # and nothing more is started
+        assert told.read_text().split() == ["start", handed_on]
+    assert signal.getsignal(number) == before
+
+
+def test_all_that_run_side_by_side_are_told(told):
+    import children
+
+    with children.children() as processes, ThreadPoolExecutor(3) as pool:
+        send(signal.SIGTERM, told, started=3)
+        codes = list(pool.map(processes.run, [["long"]] * 3))
+    assert codes == [children.INTERRUPTED] * 3
+    assert sorted(told.read_text().split()) == ["TERM"] * 3 + ["start"] * 3
+
+
+def test_the_end_is_kept_and_exit_codes_are_those_of_the_child(told):
+    import children
+
+    with children.children() as processes:
+        assert processes.run(["long"], time.monotonic() + 0.3) is None
+        assert told.read_text().split() == ["start", "TERM"]
+        assert processes.run(["long"], time.monotonic() - 1) is None
+        assert told.read_text().split() == ["start", "TERM"]
+        assert processes.run(["short"]) == 7
+        assert processes.run(["killed"]) == -signal.SIGKILL
+
+
+def test_what_nohup_ignores_stays_ignored(told):
+    import children
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with children.children():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
