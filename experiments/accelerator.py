@@ -11,8 +11,8 @@ handed to `itae run`, such as --set compute.dtype=bfloat16.
 One training leaves most of a large GPU idle. With --at-once 8 and NVIDIA's MPS (nvidia-cuda-mps-control -d)
 eight classes train side by side, by a process each, and the speed is left for the end. Afterwards:
 
-python experiments/publish.py OUT/table1_*           adds the rows
-cp OUT/*.json experiments/results/                   then python experiments/publish.py again
+python experiments/publish.py OUT/table1_*           adds the rows of what is finished
+cp OUT/*.json experiments/results/                   if the speed was measured; then publish.py again
 """
 
 import argparse

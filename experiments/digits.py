@@ -6,9 +6,11 @@ The library has no partition: every third image is for testing, so one writer's 
 sides. The paper has no number for this data set.
 
 Measured:
-  width 16, 20 epochs: rotate 98.5 ± 0.1 (10 classes); 6 s a training on 2 x AMD EPYC
-  width 16, 20 epochs, bfloat16: rotate 98.5 ± 0.1 (10 classes); 6 s a training on 2 x AMD EPYC
-  width 16, 50 epochs: rotate 99.0 (10 classes), AE 94.8 (10 classes); 10 s a training on 2 x AMD EPYC
+  width 16, 20 epochs, data.image_size=16: rotate 98.5 ± 0.1 (10 classes); 6 s a training on 2 x AMD EPYC
+  width 16, 20 epochs, bfloat16, data.image_size=16: rotate 98.5 ± 0.1 (10 classes); 6 s a training on 2 x AMD
+    EPYC
+  width 16, 50 epochs, data.image_size=16: rotate 99.0 (10 classes), AE 94.8 (10 classes); 10 s a training on
+    2 x AMD EPYC
 """
 
 from itae_jax.config import DataConfig, Experiment, ModelConfig, TrainConfig, TransformConfig

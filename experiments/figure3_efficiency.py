@@ -7,7 +7,9 @@ scoring program takes on a device by XLA's account: parameters, a batch and what
 The paper prints 270 images a second and 713 MB for ITAE, 35 and 1389 MB for GeoTrans, on a GTX 1080 Ti.
 Its "5x faster" is 7.7x by its own times.
 
-Measured (a CPU does it reduced: python experiments/reduced.py figure3): nothing yet.
+Reduced, for a CPU: python experiments/reduced.py figure3
+
+Measured: nothing yet.
 """
 
 from itae_jax.config import ComputeConfig, DataConfig, Experiment, TrainConfig, TransformConfig

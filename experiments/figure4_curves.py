@@ -8,9 +8,11 @@ give a band. Table 1's own run gives the same curve with --set evaluate.every_ep
 whose values are not printed, are said to end high and steady for ITAE, and less so for the plain
 autoencoder and GANomaly.
 
-Measured (a CPU does it reduced: python experiments/reduced.py figure4):
-  mnist, width 16, 20 epochs, evaluate.every_epochs=2, reduced: AE 76.4 (1 class), ITAE 96.7 (1 class); 11 min
-    a training on 1 x AMD EPYC
+Reduced, for a CPU: python experiments/reduced.py figure4
+
+Measured:
+  mnist, width 16, 20 epochs, data.limit_train=2000, evaluate.every_epochs=2, reduced: AE 76.4 (1 class), ITAE
+    96.7 (1 class); 11 min a training on 1 x AMD EPYC
 """
 
 from itae_jax.config import DataConfig, EvaluateConfig, Experiment, TransformConfig

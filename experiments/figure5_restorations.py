@@ -7,7 +7,9 @@ Variant mnist: a network of sixes alone (Figure 5); variant cifar10: of horses (
 lie under <variant>/figures/ and in the report: two normal test images and one of every other class. What
 the paper shows: normal images come back upright, others do not.
 
-Measured (a CPU does it reduced: python experiments/reduced.py figure5_mnist figure7_cifar10):
+Reduced, for a CPU: python experiments/reduced.py figure5_mnist figure7_cifar10
+
+Measured:
   mnist, width 16, 5 epochs, reduced: mnist 96.5 (1 class); 6 min a training on 1 x AMD EPYC
 """
 

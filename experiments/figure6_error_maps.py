@@ -8,7 +8,9 @@ that AE+G repeats AE, and ITAE AE+R. The paper shows a frame of ShanghaiTech:
 What the paper shows: the plain autoencoder restores the anomaly too, ITAE does not. The pixel AUROC and
 AUPRO of each variant stand in the report; the paper has none.
 
-Measured (a CPU does it reduced: python experiments/reduced.py figure6): nothing yet.
+Reduced, for a CPU: python experiments/reduced.py figure6
+
+Measured: nothing yet.
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig, TransformConfig

@@ -8,6 +8,7 @@ python experiments/publish.py --check           only says whether they are up to
 """
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
@@ -27,8 +28,8 @@ from itae_jax.results import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 # What README.md tells of a training beside its width and epochs; docs/results.md has everything.
-_TOLD_SETTINGS = ("train.", "evaluate.", "transform.")
-_TOLD_ELSEWHERE = ("train.epochs", "transform.name")
+_TOLD_SETTINGS = ("train.", "evaluate.", "transform.", "model.", "data.image_size", "data.limit_train")
+_TOLD_ELSEWHERE = ("train.epochs", "transform.name", "model.width")
 _LOSSES = ("train.loss", "evaluate.error")
 _LEGEND = """\
 ITAE is the paper's method, AE the plain autoencoder, which erases nothing; other columns are named by what
@@ -39,8 +40,8 @@ were cut in half and confirmed by them, *unverified* where they only agree, *ill
 paper prints none or other classes are averaged. A training that is *reduced* is shorter or of fewer images
 than the paper's; a few words say in what. Best F1 is that of the threshold that suits the test labels best, an
 upper bound; where most images are anomalous, calling all of them so gives a high F1, and average precision is
-high by chance. `2 x AMD EPYC` means two cores, each a device of JAX's; minutes of training are of a machine
-that did other work besides."""
+high by chance. `2 x AMD EPYC` means two cores, each a device of JAX's, `1 x NVIDIA H200` one card; rows that
+differ in the device alone average."""
 
 
 def training(row: dict[str, str]) -> str:
@@ -209,8 +210,10 @@ def main() -> int:
         parser.error("--check adds nothing; leave the runs out")
     before = {path: path.read_bytes() for path in publish_rows.RESULTS.glob("*.csv")}
     try:
-        for directory in arguments.runs:
-            for run in variants.expand(directory):
+        for run in itertools.chain.from_iterable(map(variants.expand, arguments.runs)):
+            if (run / "config.json").exists() and not (run / "results.csv").exists():
+                print(f"publish: {run}: no training has finished there yet; left out", file=sys.stderr)
+            else:
                 publish_rows.add(run)
         for name, model, scores in arguments.fitted:
             publish_rows.add_rows([publish_fitted.row(Path(model), Path(scores), name)], Path(model))

@@ -11,7 +11,7 @@ import reduced
 from itae_jax import columns, progress, tables
 from itae_jax.finished import RunResults
 
-_BEGIN = "\n\nMeasured"
+_BEGINS = ("\n\nReduced, for a CPU:", "\n\nMeasured:")
 _END = '\n"""\n'
 _WIDTH = 110
 
@@ -31,19 +31,20 @@ def pages(trainings: dict[str, list[str]]) -> dict[Path, str]:
 
 def _with_end(text: str, lines: Sequence[str]) -> str:
     docstring, end, code = text.partition(_END)
-    before = docstring.partition(_BEGIN)[0]
+    before = docstring
+    for begin in _BEGINS:
+        before = before.partition(begin)[0]
     told = [line.replace("\\", "/").replace('"', "'") for line in lines]  # names of data sets are the user's
     return "\n".join([before, "", *told]) + end + code
 
 
 def _lines(name: str, trainings: Sequence[str]) -> list[str]:
-    on_cpu = [short for short, one in reduced.REDUCED.items() if one.file == name]
-    how = f" (a CPU does it reduced: python experiments/reduced.py {' '.join(on_cpu)})" if on_cpu else ""
-    start = f"{_BEGIN.strip()}{how}:" + ("" if trainings else " nothing yet.")
+    on_cpu, measured = (begin.strip() for begin in _BEGINS)
+    names = [short for short, one in reduced.REDUCED.items() if one.file == name]
+    start = [f"{on_cpu} python experiments/reduced.py {' '.join(names)}", ""] if names else []
+    start.append(measured if trainings else f"{measured} nothing yet.")
     options = {"subsequent_indent": "    ", "break_on_hyphens": False}
-    return textwrap.wrap(start, _WIDTH, **options) + [
-        line for text in trainings for line in textwrap.wrap(f"  {text}", _WIDTH, **options)
-    ]
+    return start + [line for text in trainings for line in textwrap.wrap(f"  {text}", _WIDTH, **options)]
 
 
 def line(together: Sequence[RunResults], how: str) -> str:
@@ -57,9 +58,8 @@ def line(together: Sequence[RunResults], how: str) -> str:
             for line in told
             if line.key == "avg"
         ]
-    rows = [row for column in of_dataset for row in column.found.rows]
-    all_seconds = [float(row["train_seconds"]) for row in rows if row["train_seconds"]]
-    if not all_seconds:
-        return f"{how}: {', '.join(averages)}"
-    time = progress.duration(median(all_seconds))
-    return f"{how}: {', '.join(averages)}; {time} a training on {rows[0]['device']}"
+    seconds: dict[str, list[float]] = {}
+    for row in [row for column in of_dataset for row in column.found.rows if row["train_seconds"]]:
+        seconds.setdefault(row["device"], []).append(float(row["train_seconds"]))
+    times = [f"{progress.duration(median(all_))} a training on {device}" for device, all_ in seconds.items()]
+    return f"{how}: {'; '.join([', '.join(averages), *times])}"

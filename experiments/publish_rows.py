@@ -13,11 +13,11 @@ EXPERIMENTS = Path(__file__).resolve().parent
 RESULTS, PAPER = EXPERIMENTS / "results", EXPERIMENTS / "paper"
 # Rows that agree in all of these are of one thing, and average; others never do.
 _GROUP = (
-    *("experiment", "variant", "dataset", "method", "transform", "width", "epochs", "dtype", "device"),
+    *("experiment", "variant", "dataset", "method", "transform", "width", "epochs", "dtype"),
     *("data_copy", "settings"),
 )
-# A row replaces an older one that measured the same.
-_SAME = (*_GROUP, "normal_class", "normal_class_name", "seed")
+# A row replaces an older one that measured the same, on whatever device.
+SAME = (*_GROUP, "normal_class", "normal_class_name", "seed")
 # What may differ between groups that stand side by side in a table: what is compared there.
 _COMPARED = ("variant", "transform", "settings")
 _COMPARED_SETTINGS = ("transform.name", "train.loss")
@@ -59,7 +59,7 @@ def add_rows(rows: list[dict[str, str]], directory: Path) -> None:
     path = RESULTS / f"{name}.csv"
     kept: dict[tuple, dict[str, str]] = {}
     for row in [*read_rows(path), *rows]:
-        key = tuple(row[key] for key in _SAME)
+        key = tuple(row[key] for key in SAME)
         if row["auroc"] or key not in kept:
             kept[key] = row
     texts, numbers = (
@@ -134,7 +134,8 @@ def _taken_over(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """For each variant that an experiment lacks, what others measured alike of the classes that it has."""
     of_others: dict[tuple, dict[str, str]] = {}
     for row in reversed(rows):
-        of_others[_training(row, paper.settings(row))] = row
+        if row["auroc"]:
+            of_others[_training(row, paper.settings(row))] = row
     own = {(row["experiment"], _training(row, paper.settings(row))) for row in rows}
     taken = {}
     for row in rows:
@@ -152,7 +153,7 @@ def _taken_over(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def _training(row: dict[str, str], settings: dict[str, str]) -> tuple:
     """What makes two trainings the same: the row's, or the same by other settings."""
-    of_row = ("dataset", "data_copy", "device", "normal_class", "normal_class_name", "seed")
+    of_row = ("dataset", "data_copy", "normal_class", "normal_class_name", "seed")
     return *(row[key] for key in of_row), frozenset(settings.items())
 
 

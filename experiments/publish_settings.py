@@ -11,15 +11,7 @@ _DEFAULTS = {field: str(value) for field, value in config.flatten(config.Experim
 _SECTIONS = ("train.", "model.")
 # Fields that tables have columns or sections for.
 _SHOWN_ELSEWHERE = ("train.epochs", "train.loss", "model.width")
-_ALIKE = (
-    *("experiment", "variant", "dataset", "method", "transform", "width", "epochs", "dtype", "device"),
-    *("data_copy", "normal_class", "normal_class_name", "seed"),
-)
-_FOUND = """\
-On the JPEG copy of CIFAR-10 most classes stay under the paper's numbers, at full size too. Random shifts, which
-the paper takes over from the training of classifiers, cost a little where they were left out; they do not
-explain the rest. A suspect is the copy: its files hold colour at half the resolution (4:2:0), and colour is
-what graying erases. The lossless images have not been run."""
+_ALIKE = [key for key in publish_rows.SAME if key != "settings"]
 _HEADER = ["experiment", "training", "normal class", "setting", "AUROC, %"]
 _HEADER += ["instead of", "AUROC, %", "difference"]
 
@@ -60,11 +52,15 @@ def sections(rows: Sequence[dict[str, str]], training: Callable[[dict[str, str]]
         common = " ".join(f"{name}={value}" for name, value in paper.settings(row).items() if name != field)
         aurocs = [100 * float(one["auroc"]) for one in (row, usual)]
         difference = f"{aurocs[0] - aurocs[1]:+.1f}".replace("-", tables.MINUS)
-        line = [row["experiment"], training(row | {"settings": common}), row["normal_class_name"]]
+        reduced = " (reduced)" if paper.reduced(row) else ""
+        line = [row["experiment"] + reduced, training(row | {"settings": common}), row["normal_class_name"]]
         line += [f"{field}={_value(row, field)}", f"{aurocs[0]:.1f}"]
         told.append([*line, _value(usual, field), f"{aurocs[1]:.1f}", difference])
     if not told:
         return []
     table = tables.as_markdown(tables.Grid(_HEADER, told, len(told)), texts=4)
-    about = "Trainings that differ in one setting, of the same class and seed, on the same device."
-    return ["## What one setting changes", "", about, "", *table, "", _FOUND, ""]
+    about = (
+        "Trainings of the same class and seed that differ in one setting. What they tell of the paper's numbers"
+    )
+    about += " and ours: [Beside the paper](paper.md#the-gap-on-cifar-10)."
+    return ["## What one setting changes", "", about, "", *table, ""]

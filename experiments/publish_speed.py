@@ -144,7 +144,7 @@ def sections(directory: Path) -> list[str]:
     for path in sorted(directory.glob("layers_cpu*.json")):
         lines += [*layer_lines(path), ""]
     if paths == on_cpu:
-        lines += ["On a GPU or TPU nothing has been measured yet.", ""]
+        lines += ["No speed has been measured beside PyTorch on a GPU or TPU yet.", ""]
     lines += ["## Reading image files", ""]
     for path in sorted(directory.glob("bench_data*.json")):
         lines += [*data_lines(path), ""]

@@ -6,7 +6,9 @@
 DIR may also be a folder tree {train,test}/<class>/. The paper's average over the ten classes is 86.6.
 The number of steps at the high rate decides: a shorter run should not squeeze the halvings in.
 
-Measured (a CPU does it reduced: python experiments/reduced.py table1_cifar10 table1_cifar10_ae):
+Reduced, for a CPU: python experiments/reduced.py table1_cifar10 table1_cifar10_ae
+
+Measured:
   width 16, 60 epochs, train.augment=flip, reduced: ITAE 78.4 (1 class); 53 min a training on 1 x AMD EPYC
   width 16, 60 epochs, train.augment=flip+shift, reduced: ITAE 68.9 (4 classes), AE 57.4 (4 classes); 58 min a
     training on 1 x AMD EPYC

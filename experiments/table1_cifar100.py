@@ -5,7 +5,9 @@
 
 The paper's average over the twenty classes is 78.8.
 
-Measured (a CPU does it reduced: python experiments/reduced.py table1_cifar100): nothing yet.
+Reduced, for a CPU: python experiments/reduced.py table1_cifar100
+
+Measured: nothing yet.
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig

@@ -5,9 +5,9 @@
 DIR holds train/<wnid>/*.JPEG and val/<wnid>/*.JPEG; superclasses without training images there are
 left out. The paper's average is 77.2; it does not say at which image size, 128 is our choice.
 
-Measured (a CPU does it reduced: python experiments/reduced.py table1_imagenet table1_imagenet_ae):
-  imagenet2012, width 16, 6 epochs, train.augment=flip+shift, reduced: ITAE 52.5 (2 classes); 5 min a training
-    on 2 x AMD EPYC
+Reduced, for a CPU: python experiments/reduced.py table1_imagenet table1_imagenet_ae
+
+Measured: nothing yet.
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig

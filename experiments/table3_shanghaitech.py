@@ -7,7 +7,9 @@ UNPACKED holds the archive's training/videos/, testing/frames/ and testing/test_
 frames, after Eq. 4 within each video. The paper prints 72.5 for ITAE. It says "ResNet34 as our encoder" and
 leaves decoder, skips, pretraining and schedule open; here the encoder is trained from scratch.
 
-Measured (a CPU does it reduced: python experiments/reduced.py table3_shanghaitech): nothing yet.
+Reduced, for a CPU: python experiments/reduced.py table3_shanghaitech
+
+Measured: nothing yet.
 """
 
 from itae_jax.config import DataConfig, Experiment, ModelConfig

@@ -10,7 +10,9 @@ The paper's averages are 59.3, 57.8, 65.6, 82.2 and 86.6; its cells of AE averag
 65.9, and its text says 58.8 for scaling. It does not say whether scaled images are brought back to
 their size; here they are.
 
-Measured (a CPU does it reduced: python experiments/reduced.py table4):
+Reduced, for a CPU: python experiments/reduced.py table4
+
+Measured:
   cifar10, width 16, 60 epochs, train.augment=flip+shift, reduced: AE 44.3 (1 class), AE+G 58.7 (1 class),
     AE+G+R 76.4 (1 class); 84 min a training on 1 x AMD EPYC
 """

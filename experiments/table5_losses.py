@@ -6,7 +6,9 @@ Two trainings of each class, by l1 and by l2; each is scored by both errors in o
 table's four columns. Those by l2 are Table 1's: --reuse DIR takes them from a run of table1_cifar10.py. The
 paper's cells average 79.00 (l1 to l1), 78.45 (l1 to l2), 81.45 (l2 to l2) and 82.95 (l2 to l1, its choice).
 
-Measured (a CPU does it reduced: python experiments/reduced.py table5): nothing yet.
+Reduced, for a CPU: python experiments/reduced.py table5
+
+Measured: nothing yet.
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig

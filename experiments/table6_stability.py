@@ -7,7 +7,9 @@ Table 1's: --reuse DIR takes it from a run of table1_mnist.py.
 The paper's ten runs average 99.94 with an SD of 0.01 (GeoTrans: 84.33 and 5.22, of which Table 1
 takes the best run).
 
-Measured (a CPU does it reduced: python experiments/reduced.py table6): nothing yet.
+Reduced, for a CPU: python experiments/reduced.py table6
+
+Measured: nothing yet.
 """
 
 from itae_jax.config import DataConfig, Experiment, TransformConfig

@@ -96,7 +96,7 @@ def changes(publish):
 
 def test_what_one_setting_changes_is_told_of_trainings_alike_but_for_it(publish, tmp_path):
     write(tmp_path, row(0, 0, 0.9, settings=FLIPPED), row(0, 0, 0.85, settings=SHIFTED))
-    how = ["table1_cifar10", "width 16, 60 epochs", "class 0"]
+    how = ["table1_cifar10 (reduced)", "width 16, 60 epochs", "class 0"]
     told = [*how, "train.augment=flip", "90.0", "flip+shift", "85.0", "+5.0"]  # the experiment's own comes last
     assert changes(publish) == [told]
     without = FLIPPED.replace(" train.augment=flip", "")
@@ -110,7 +110,6 @@ def test_what_one_setting_changes_is_told_of_trainings_alike_but_for_it(publish,
     [
         {"settings": FLIPPED, "normal_class": "1", "normal_class_name": "class 1"},
         {"settings": FLIPPED, "seed": "1"},
-        {"settings": FLIPPED, "device": "1 x GPU"},
         {"settings": FLIPPED, "dtype": "bfloat16"},
         {"settings": FLIPPED, "transform": "identity"},
         {"settings": FLIPPED, "auroc": "", "note": "failed: the loss is nan"},
@@ -129,7 +128,6 @@ def test_what_differs_in_more_is_no_change_of_one_setting(publish, tmp_path, oth
         {"dtype": "bfloat16"},
         {"width": "32"},
         {"epochs": "61"},
-        {"device": "1 x GPU"},
         {"data_copy": "another"},
         {"transform": "rotate"},
         {"settings": "data.name=cifar10 model.width=16 train.epochs=60 train.augment=flip"},
@@ -242,6 +240,17 @@ def test_all_runs_are_published_or_none(command, tmp_path, capsys, columns, mess
     assert (tmp_path / "table1_mnist.csv").exists()
 
 
+def test_runs_in_which_nothing_has_finished_are_left_out(command, tmp_path, capsys):
+    write_run(tmp_path / "good", row(1))
+    with results.begun(tmp_path / "begun", Experiment()):
+        pass
+    assert command(tmp_path / "begun", tmp_path / "good") == 0
+    assert f"{tmp_path / 'begun'}: no training has finished there yet; left out" in capsys.readouterr().err
+    assert [one["normal_class"] for one in results.read_csv(tmp_path / "table1_cifar10.csv")] == ["1"]
+    assert command(tmp_path / "nowhere") == 2
+    assert "no results.csv there" in capsys.readouterr().err
+
+
 def test_checking_adds_nothing(command, tmp_path):
     write_run(tmp_path / "good", row(1))
     with pytest.raises(SystemExit) as refused:
@@ -328,15 +337,40 @@ def test_variants_that_another_experiment_measured_alike_are_taken_over(publish,
     assert "(reduced)" in table.splitlines()[0]
 
 
+def test_what_failed_elsewhere_is_not_taken_over(publish, tmp_path):
+    own = {"experiment": "table4_transforms", "variant": "AE+S", "transform": "scale"}
+    scaled = SHIFTED.replace("name=cifar10", "name=cifar10 transform.name=scale")
+    write(tmp_path, row(1, 0, 0.3, **own, settings=scaled))
+    write(tmp_path, row(1, 0, "", settings=SHIFTED, note="failed: the loss is nan"))
+    (table,) = [part for part in publish.results_page().split("\n## ") if part.startswith("table4")]
+    assert "failed" not in table
+    assert "AE+G+R" not in table
+
+
 def test_experiment_files_tell_what_they_have_given(publish, tmp_path):
     write(tmp_path, row(0, train_seconds="60"), row(1, 0, 0.7, train_seconds="240"))
     path = EXPERIMENTS / "table1_cifar10.py"
     old, new = path.read_text(), publish.pages()[path]
     assert "  width 16, 60 epochs, reduced: ITAE 80.0 (2 classes); 2 min a training on 2 x CPU\n" in new
-    assert "python experiments/reduced.py table1_cifar10 table1_cifar10_ae):\n" in new
+    assert (
+        new.count("Reduced, for a CPU: python experiments/reduced.py table1_cifar10 table1_cifar10_ae\n") == 1
+    )
     for part in (0, 2):  # what comes before, and the code
-        assert re.split(r"(Measured.*?\n\"\"\"\n)", old, flags=re.S)[part] in new
-    assert "): nothing yet.\n" in publish.pages()[EXPERIMENTS / "table1_mnist.py"]
+        assert re.split(r"(Reduced, for.*?\n\"\"\"\n)", old, flags=re.S)[part] in new
+    assert "\n\nMeasured: nothing yet.\n" in publish.pages()[EXPERIMENTS / "table1_mnist.py"]
+
+
+def test_rows_of_several_devices_average_and_each_tells_its_time(publish, tmp_path):
+    write(
+        tmp_path,
+        row(0, 0, 0.9, train_seconds="180"),
+        row(1, 0, 0.7, train_seconds="240", device="1 x GPU"),
+    )
+    assert averages(publish) == ["80.0"]
+    times = "3 min a training on 2 x CPU; 4 min a training on 1 x GPU"
+    told = publish.pages()[EXPERIMENTS / "table1_cifar10.py"]
+    assert f"ITAE 80.0 (2 classes); {times}" in " ".join(told.split())
+    assert "on 2 x CPU, 1 x GPU, commit 0123" in publish.results_page()
 
 
 def test_rows_of_older_versions_are_told_beside_new_ones(publish, tmp_path):
@@ -405,7 +439,7 @@ def test_speed_is_told_over_all_measurements_of_a_device(tmp_path):
     page = "\n".join(publish_speed.sections(tmp_path))
     assert "| training | 16 | itae_jax | 32 | 0.1500 | 213 |" in page
     assert "| training | 16 | 1.20 |" in page
-    assert "On a GPU or TPU nothing has been measured yet." in page
+    assert "No speed has been measured beside PyTorch on a GPU or TPU yet." in page
 
 
 def test_layers_are_computed_alike_in_both_ways(tmp_path, monkeypatch):
