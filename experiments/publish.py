@@ -20,7 +20,7 @@ import publish_scaling
 import publish_settings
 import publish_speed
 
-from itae_jax import columns, efficiency, paper, report, tables, variants
+from itae_jax import columns, paper, report, tables, variants
 from itae_jax.columns import Column
 from itae_jax.errors import RequestError
 from itae_jax.finished import RunResults
@@ -118,16 +118,7 @@ def section(together: list[RunResults]) -> list[str]:
     """The part of docs/results.md on groups that stand side by side."""
     (of_dataset,) = columns.by_dataset(together)
     lines = [f"## {tables.in_markdown(title_of(together[0]))}, {training(together[0].rows[0])}", ""]
-    lines += [*tables.as_markdown(tables.grid(of_dataset)), ""]
-    notes = report.notes(of_dataset)
-    lines += [*(f"- {tables.in_markdown(note)}" for note in notes), *[""] * bool(notes)]
-    methods = efficiency.compared(of_dataset)
-    if methods:
-        lines += [*tables.as_markdown(efficiency.grid(methods)), ""]
-    for column in of_dataset:
-        seeds = tables.seeds_grid(column)
-        if seeds:
-            lines += [f"{column.title} by seed:", "", *tables.as_markdown(seeds), ""]
+    lines += report.compared(of_dataset)
     for title, found in columns.trainings(of_dataset):
         settings = f"Not at their defaults: `{found.rows[0]['settings']}`."
         described = tables.in_markdown(f"{title}: {report.describe(found)}{_origin(found)}.")

@@ -95,28 +95,30 @@ def markdown(results: Sequence[RunResults]) -> str:
     """The tables as Markdown."""
     parts = []
     for of_dataset in columns.by_dataset(results):
-        parts += [
-            f"## {tables.in_markdown(heading(of_dataset))}",
-            "",
-            *tables.as_markdown(tables.grid(of_dataset)),
-            "",
-        ]
-        told = [f"- {tables.in_markdown(note)}" for note in notes(of_dataset)]
-        parts += told + [""] * bool(told)
+        parts += [f"## {tables.in_markdown(heading(of_dataset))}", "", *compared(of_dataset)]
         if len(of_dataset) == 1 and not of_dataset[0].cells:
             parts += ["The paper has no number for this.", ""]
-        methods = efficiency.compared(of_dataset)
-        if methods:
-            parts += [*tables.as_markdown(efficiency.grid(methods)), ""]
-        for column in of_dataset:
-            seeds = tables.seeds_grid(column)
-            if seeds:
-                parts += [f"By seed, {column.title}:", "", *tables.as_markdown(seeds), ""]
         for title, found in columns.trainings(of_dataset):
             parts += [f"### {tables.in_markdown(title)}", "", tables.in_markdown(describe(found)) + ".", ""]
             if found.measured:
                 parts += [*tables.as_markdown(tables.measures_grid(found)), ""]
     return "\n".join(parts)
+
+
+def compared(of_dataset: list[Column]) -> list[str]:
+    """Lines of Markdown: AUROC by class of each column, what to know of it, speed, and AUROC by seed."""
+    lines = [*tables.as_markdown(tables.grid(of_dataset)), ""]
+    told = [f"- {tables.in_markdown(note)}" for note in notes(of_dataset)]
+    lines += told + [""] * bool(told)
+    methods = efficiency.compared(of_dataset)
+    if methods:
+        lines += [*tables.as_markdown(efficiency.grid(methods)), ""]
+    for column in of_dataset:
+        seeds = tables.seeds_grid(column)
+        if seeds:
+            title = tables.in_markdown(column.title)
+            lines += [f"{title} by seed:", "", *tables.as_markdown(seeds), ""]
+    return lines
 
 
 def _comparison(of_dataset: list[Column], out: Path) -> dict:

@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import os
 import tempfile
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Unoptimised code compiles three times faster, and the tests compile more than they compute.
@@ -31,6 +32,14 @@ from itae_jax.trainer import Trainer
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def scripts():
+    """Makes the scripts of experiments/ importable."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent.parent / "experiments")
+        yield
 
 
 @contextlib.contextmanager

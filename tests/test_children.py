@@ -6,19 +6,10 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def scripts():
-    """Makes the scripts of experiments/ importable."""
-    sys.path.insert(0, str(EXPERIMENTS))
-    yield
-    sys.path.remove(str(EXPERIMENTS))
+pytestmark = pytest.mark.usefixtures("scripts")
 
 
 @pytest.fixture

@@ -15,13 +15,7 @@ from itae_jax.errors import RequestError
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def scripts():
-    """Makes the scripts of experiments/ importable."""
-    sys.path.insert(0, str(EXPERIMENTS))
-    yield
-    sys.path.remove(str(EXPERIMENTS))
+pytestmark = pytest.mark.usefixtures("scripts")
 
 
 @pytest.fixture
