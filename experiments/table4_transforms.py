@@ -13,8 +13,8 @@ their size; here they are.
 Reduced, for a CPU: python experiments/reduced.py table4
 
 Measured:
-  cifar10, width 16, 60 epochs, train.augment=flip+shift, reduced: AE 44.3 (1 class), AE+G 58.7 (1 class),
-    AE+R 74.3 (1 class), AE+G+R 76.4 (1 class); 68 min a training on 1 x AMD EPYC
+  cifar10, width 16, 60 epochs, train.augment=flip+shift, reduced: AE 44.3 (1 class), AE+S 31.4 (1 class),
+    AE+G 58.7 (1 class), AE+R 74.3 (1 class), AE+G+R 76.4 (1 class); 53 min a training on 1 x AMD EPYC
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig, TransformConfig
