@@ -8,7 +8,9 @@ paper's cells average 79.00 (l1 to l1), 78.45 (l1 to l2), 81.45 (l2 to l2) and 8
 
 Reduced, for a CPU: python experiments/reduced.py table5
 
-Measured: nothing yet.
+Measured:
+  cifar10, width 16, 60 epochs, train.augment=flip+shift, reduced: l1 → l1 78.4 (1 class), l1 → l2 76.3 (1
+    class), l2 → l1 76.4 (1 class), l2 → l2 74.8 (1 class); 66 min a training on 1 x AMD EPYC
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig

@@ -9,7 +9,8 @@ takes the best run).
 
 Reduced, for a CPU: python experiments/reduced.py table6
 
-Measured: nothing yet.
+Measured:
+  mnist, width 16, 2 epochs, reduced: ITAE 99.9 ± 0.1 (1 class); 3 min a training on 1 x AMD EPYC
 """
 
 from itae_jax.config import DataConfig, Experiment, TransformConfig
