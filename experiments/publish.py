@@ -40,8 +40,7 @@ were cut in half and confirmed by them, *unverified* where they only agree, *ill
 paper prints none or other classes are averaged. A training that is *reduced* is shorter or of fewer images
 than the paper's; a few words say in what. Best F1 is that of the threshold that suits the test labels best, an
 upper bound; where most images are anomalous, calling all of them so gives a high F1, and average precision is
-high by chance. `2 x AMD EPYC` means two cores, each a device of JAX's, `1 x NVIDIA H200` one card; rows that
-differ in the device alone average."""
+high by chance. `2 x AMD EPYC` means two cores, each a device of JAX's, `1 x NVIDIA H200` one card."""
 
 
 def training(row: dict[str, str]) -> str:

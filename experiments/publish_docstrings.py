@@ -58,8 +58,9 @@ def line(together: Sequence[RunResults], how: str) -> str:
             for line in told
             if line.key == "avg"
         ]
-    seconds: dict[str, list[float]] = {}
-    for row in [row for column in of_dataset for row in column.found.rows if row["train_seconds"]]:
-        seconds.setdefault(row["device"], []).append(float(row["train_seconds"]))
-    times = [f"{progress.duration(median(all_))} a training on {device}" for device, all_ in seconds.items()]
-    return f"{how}: {'; '.join([', '.join(averages), *times])}"
+    rows = [row for column in of_dataset for row in column.found.rows]
+    all_seconds = [float(row["train_seconds"]) for row in rows if row["train_seconds"]]
+    if not all_seconds:
+        return f"{how}: {', '.join(averages)}"
+    time = progress.duration(median(all_seconds))
+    return f"{how}: {', '.join(averages)}; {time} a training on {rows[0]['device']}"

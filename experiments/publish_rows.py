@@ -13,10 +13,10 @@ EXPERIMENTS = Path(__file__).resolve().parent
 RESULTS, PAPER = EXPERIMENTS / "results", EXPERIMENTS / "paper"
 # Rows that agree in all of these are of one thing, and average; others never do.
 _GROUP = (
-    *("experiment", "variant", "dataset", "method", "transform", "width", "epochs", "dtype"),
+    *("experiment", "variant", "dataset", "method", "transform", "width", "epochs", "dtype", "device"),
     *("data_copy", "settings"),
 )
-# A row replaces an older one that measured the same, on whatever device.
+# A row replaces an older one that measured the same.
 SAME = (*_GROUP, "normal_class", "normal_class_name", "seed")
 # What may differ between groups that stand side by side in a table: what is compared there.
 _COMPARED = ("variant", "transform", "settings")
@@ -153,7 +153,7 @@ def _taken_over(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def _training(row: dict[str, str], settings: dict[str, str]) -> tuple:
     """What makes two trainings the same: the row's, or the same by other settings."""
-    of_row = ("dataset", "data_copy", "normal_class", "normal_class_name", "seed")
+    of_row = ("dataset", "data_copy", "device", "normal_class", "normal_class_name", "seed")
     return *(row[key] for key in of_row), frozenset(settings.items())
 
 

@@ -12,8 +12,10 @@ _SECTIONS = ("train.", "model.")
 # Fields that tables have columns or sections for.
 _SHOWN_ELSEWHERE = ("train.epochs", "train.loss", "model.width")
 _ALIKE = [key for key in publish_rows.SAME if key != "settings"]
-_HEADER = ["experiment", "training", "normal class", "setting", "AUROC, %"]
-_HEADER += ["instead of", "AUROC, %", "difference"]
+_HEADER = [
+    *("experiment", "training", "normal class", "setting", "AUROC, %"),
+    *("instead of", "AUROC, %", "difference"),
+]
 
 
 def pairs(rows: Sequence[dict[str, str]]) -> list[tuple[str, dict[str, str], dict[str, str]]]:
@@ -60,7 +62,7 @@ def sections(rows: Sequence[dict[str, str]], training: Callable[[dict[str, str]]
         return []
     table = tables.as_markdown(tables.Grid(_HEADER, told, len(told)), texts=4)
     about = (
-        "Trainings of the same class and seed that differ in one setting. What they tell of the paper's numbers"
+        "Trainings of the same class and seed, on the same device, that differ in one setting. What they tell "
+        "of the paper's numbers and ours: [Beside the paper](paper.md#the-gap-on-cifar-10)."
     )
-    about += " and ours: [Beside the paper](paper.md#the-gap-on-cifar-10)."
     return ["## What one setting changes", "", about, "", *table, ""]

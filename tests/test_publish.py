@@ -104,6 +104,7 @@ def test_what_one_setting_changes_is_told_of_trainings_alike_but_for_it(publish,
     [
         {"settings": FLIPPED, "normal_class": "1", "normal_class_name": "class 1"},
         {"settings": FLIPPED, "seed": "1"},
+        {"settings": FLIPPED, "device": "1 x GPU"},
         {"settings": FLIPPED, "dtype": "bfloat16"},
         {"settings": FLIPPED, "transform": "identity"},
         {"settings": FLIPPED, "auroc": "", "note": "failed: the loss is nan"},
@@ -122,6 +123,7 @@ def test_what_differs_in_more_is_no_change_of_one_setting(publish, tmp_path, oth
         {"dtype": "bfloat16"},
         {"width": "32"},
         {"epochs": "61"},
+        {"device": "1 x GPU"},
         {"data_copy": "another"},
         {"transform": "rotate"},
         {"settings": "data.name=cifar10 model.width=16 train.epochs=60 train.augment=flip"},
@@ -354,19 +356,6 @@ def test_experiment_files_tell_what_they_have_given(publish, tmp_path):
     assert "\n\nMeasured: nothing yet.\n" in publish.pages()[EXPERIMENTS / "table1_mnist.py"]
 
 
-def test_rows_of_several_devices_average_and_each_tells_its_time(publish, tmp_path):
-    write(
-        tmp_path,
-        row(0, 0, 0.9, train_seconds="180"),
-        row(1, 0, 0.7, train_seconds="240", device="1 x GPU"),
-    )
-    assert averages(publish) == ["80.0"]
-    times = "3 min a training on 2 x CPU; 4 min a training on 1 x GPU"
-    told = publish.pages()[EXPERIMENTS / "table1_cifar10.py"]
-    assert f"ITAE 80.0 (2 classes); {times}" in " ".join(told.split())
-    assert "on 2 x CPU, 1 x GPU, commit 0123" in publish.results_page()
-
-
 def test_rows_of_older_versions_are_told_beside_new_ones(publish, tmp_path):
     old = results.COLUMNS[: results.COLUMNS.index("commit") + 1]
     write(tmp_path, row(0), columns=old)
@@ -539,6 +528,10 @@ def test_classes_that_train_side_by_side_have_a_directory_each(tmp_path):
         assert [options.classes for options in parsed] == [[str(number)] for number in range(10)]
         assert len({options.out for options in parsed}) == 10
         assert all(options.set == [f"data.root={root}"] for options in parsed)
+    step = speeds[0][0]
+    assert not step.is_done()
+    step.result.touch()
+    assert step.is_done()
     assert all(len(stage) == 1 for stage in speeds)  # alone, or it is not the speed
     assert "--widths=64" in speeds[0][0].arguments
 
