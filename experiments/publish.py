@@ -10,6 +10,7 @@ python experiments/publish.py --check           only says whether they are up to
 import argparse
 import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import publish_docstrings
@@ -43,15 +44,36 @@ upper bound; where most images are anomalous, calling all of them so gives a hig
 high by chance. `2 x AMD EPYC` means two cores, each a device of JAX's, `1 x NVIDIA H200` one card."""
 
 
-def training(row: dict[str, str]) -> str:
-    """How a row came about, in short."""
+def all_told() -> list[tuple[list[RunResults], list[str]]]:
+    """All that was measured: columns side by side, and what tells them from others that read alike.
+
+    That is their device, their copy of the data, or both.
+    """
+    found, rows = publish_rows.side_by_side(), {}
+    for together in found:
+        rows.setdefault(_reads(together), []).append(together[0].rows[0])
+
+    def apart(together: list[RunResults]) -> list[str]:
+        alike = rows[_reads(together)]
+        differs = [key for key in ("device", "data_copy") if len({row[key] for row in alike}) > 1]
+        return [together[0].rows[0][key] for key in differs]
+
+    return [(together, apart(together)) for together in found]
+
+
+def _reads(together: list[RunResults]) -> tuple[str, str]:
+    return title_of(together[0]), training(together[0].rows[0])
+
+
+def training(row: dict[str, str], apart: Sequence[str] = ()) -> str:
+    """How a row came about, in short; `apart` tells it from others."""
     settings = [
         f"{field}={value}"
         for field, value in paper.settings(row).items()
         if field.startswith(_TOLD_SETTINGS) and field not in (*_TOLD_ELSEWHERE, *_LOSSES)
     ]
     dtype = [] if row["dtype"] == "float32" else [row["dtype"]]
-    return ", ".join([f"width {row['width']}", f"{row['epochs']} epochs", *dtype, *settings])
+    return ", ".join([f"width {row['width']}", f"{row['epochs']} epochs", *dtype, *settings, *apart])
 
 
 def title_of(found: RunResults) -> str:
@@ -65,15 +87,16 @@ def summary_table() -> list[str]:
     header = ["experiment", "training", "erased by", "classes", "seeds", "average AUROC, %", "paper's"]
     header += ["plain autoencoder's", "paper's"]
     lines = []
-    for together in publish_rows.side_by_side():
+    for together, apart in all_told():
         (of_dataset,) = columns.by_dataset(together)
         left = of_dataset
         for column in [column for column in of_dataset if not publish_rows.is_plain(column.found)]:
             beside = [other for other in of_dataset if _is_plain_beside(other, column)]
-            lines.append([*_average_of(column), *(_average_of(beside[0])[-2:] if beside else ["", ""])])
+            of_plain = _average_of(beside[0])[-2:] if beside else ["", ""]
+            lines.append([*_average_of(column, apart), *of_plain])
             left = [other for other in left if other not in (column, *beside)]
         for column in left:
-            *how, average, of_paper = _average_of(column)
+            *how, average, of_paper = _average_of(column, apart)
             lines.append([*how, "", "", average, of_paper])
     return tables.as_markdown(tables.Grid(header, lines, len(lines)), texts=3)
 
@@ -89,7 +112,7 @@ def _is_plain_beside(plain: Column, column: Column) -> bool:
     return publish_rows.is_plain(plain.found) and trainings(plain) == trainings(column)
 
 
-def _average_of(column: Column) -> list[str]:
+def _average_of(column: Column, apart: Sequence[str]) -> list[str]:
     """A line of the summary: how, classes, seeds, our average and the paper's."""
     row = column.found.rows[0]
     losses = [f"{field}={value}" for field, value in paper.settings(row).items() if field in _LOSSES]
@@ -98,7 +121,7 @@ def _average_of(column: Column) -> list[str]:
     average = next((line for line in told if line.key == "avg"), None)
     numbers = [average.seeds, average.ours_text, average.paper_text] if average else ["", "", ""]
     classes = sum(line.is_class for line in told)
-    return [title_of(column.found), training(row), erased, str(classes), *map(str, numbers)]
+    return [title_of(column.found), training(row, apart), erased, str(classes), *map(str, numbers)]
 
 
 def unmeasured() -> str:
@@ -113,10 +136,11 @@ def unmeasured() -> str:
     return told.strip()
 
 
-def section(together: list[RunResults]) -> list[str]:
+def section(together: list[RunResults], apart: Sequence[str]) -> list[str]:
     """The part of docs/results.md on groups that stand side by side."""
     (of_dataset,) = columns.by_dataset(together)
-    lines = [f"## {tables.in_markdown(title_of(together[0]))}, {training(together[0].rows[0])}", ""]
+    how = training(together[0].rows[0], apart)
+    lines = [f"## {tables.in_markdown(title_of(together[0]))}, {tables.in_markdown(how)}", ""]
     lines += report.compared(of_dataset)
     for title, found in columns.trainings(of_dataset):
         settings = f"Not at their defaults: `{found.rows[0]['settings']}`."
@@ -143,8 +167,8 @@ def results_page() -> str:
     """docs/results.md."""
     lines = ["# Results", "", "Written from `experiments/results/` by `make results`.", ""]
     lines += [_LEGEND, "", *filter(None, [unmeasured()]), ""]
-    for together in publish_rows.side_by_side():
-        lines += section(together)
+    for together, apart in all_told():
+        lines += section(together, apart)
     lines += publish_settings.sections(publish_rows.measured(), training)
     return "\n".join([*lines, *publish_speed.sections(publish_rows.RESULTS)])
 
@@ -182,10 +206,10 @@ def pages() -> dict[Path, str]:
 def docstrings() -> dict[str, list[str]]:
     """What each experiment has given, in a line for each way of training."""
     told: dict[str, list[str]] = {}
-    for together in publish_rows.side_by_side():
+    for together, apart in all_told():
         first, name = together[0], together[0].experiment.name
         of_data = "" if first.dataset in name else f"{first.dataset}, "
-        how = of_data + training(first.rows[0]) + (", reduced" if first.reduced else "")
+        how = of_data + training(first.rows[0], apart) + (", reduced" if first.reduced else "")
         told.setdefault(name, []).append(publish_docstrings.line(together, how))
     return told
 

@@ -141,6 +141,22 @@ def lines_of_summary(publish):
     return [line.split(" | ")[2:] for line in publish.summary_table()[2:]]
 
 
+@pytest.mark.parametrize(
+    "other", [{"device": "1 x GPU"}, {"data_copy": "tfds"}, {"device": "1 x GPU", "data_copy": "tfds"}]
+)
+def test_no_two_tables_read_alike(publish, tmp_path, other):
+    first = row(0)
+    write(
+        tmp_path, first, row(0, auroc=0.7, **other), row(0, auroc=0.6, epochs="70", settings="train.epochs=70")
+    )
+    how = [line.split(" | ")[1] for line in publish.summary_table()[2:]]
+    apart = [", ".join(one[key] for key in other) for one in (first, other)]
+    assert how == [f"width 16, 60 epochs, {text}" for text in apart] + ["width 16, 70 epochs"]
+    page = publish.results_page()
+    assert all(f"## table1_cifar10 (reduced), {text}" in page for text in how)
+    assert len(set(publish.docstrings()["table1_cifar10"])) == 3
+
+
 def test_the_plain_autoencoder_stands_beside_the_same_classes_and_seeds_alone(publish, tmp_path):
     ours = [row(0, 0, 0.9), row(2, 0, 0.5)]
     plain = [row(index, 0, auroc, transform="identity") for index, auroc in ((0, 0.6), (1, 0.2), (2, 0.4))]
