@@ -92,7 +92,7 @@ def summary_table() -> list[str]:
         left = of_dataset
         for column in [column for column in of_dataset if not publish_rows.is_plain(column.found)]:
             beside = [other for other in of_dataset if _is_plain_beside(other, column)]
-            of_plain = _average_of(beside[0])[-2:] if beside else ["", ""]
+            of_plain = _average_of(beside[0], apart)[-2:] if beside else ["", ""]
             lines.append([*_average_of(column, apart), *of_plain])
             left = [other for other in left if other not in (column, *beside)]
         for column in left:
