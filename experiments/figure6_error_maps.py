@@ -10,7 +10,9 @@ AUPRO of each variant stand in the report; the paper has none.
 
 Reduced, for a CPU: python experiments/reduced.py figure6
 
-Measured: nothing yet.
+Measured:
+  magnetic_tile, width 16, 15 epochs, data.image_size=64, train.augment=flip+shift, reduced: AE 49.0 (1
+    class), AE+G 49.0 (1 class), AE+R 53.8 (1 class), ITAE 54.0 (1 class); 8 min a training on 1 x AMD EPYC
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig, TransformConfig
