@@ -171,12 +171,20 @@ def error_maps(
             ax.imshow(maps[row], cmap="inferno", vmin=0, vmax=limit, alpha=0.75)
         for ax in axes[row]:
             if masks[row].any():
-                ax.contour(masks[row], levels=[0.5], colors=OUTLINE, linewidths=1.2)
+                _outline(ax, masks[row])
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
     for ax, title in zip(axes[0], ["image", *(title for title, _ in methods)], strict=True):
         ax.set_title(figures.label(title), fontsize=9)
     return figure
+
+
+def _outline(ax, mask: np.ndarray) -> None:
+    """Draws the edge of a mask of (height, width) over its image, closed where it meets the image's edge."""
+    height, width = mask.shape
+    extent = (-1, width, -1, height)  # of the centres of the outermost pixels
+    ax.contour(np.pad(mask, 1), levels=[0.5], extent=extent, colors=OUTLINE, linewidths=1.2)
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
 def _wrapped(label: str) -> str:

@@ -60,3 +60,17 @@ def test_error_maps_outline_the_defect_where_there_is_a_mask(rng):
     assert [ax.get_title() for ax in axes[:3]] == ["image", "AE", "ITAE"]
     assert [len(ax.collections) for ax in axes] == [0, 0, 0, 1, 1, 1]
     np.testing.assert_array_equal(axes[4].images[-1].get_array(), maps[1])
+
+
+def test_outlines_of_defects_at_the_edge_are_closed_and_show_all_of_the_image():
+    masks = np.zeros((1, 16, 12), bool)
+    masks[0, :5] = True
+    methods = [("ITAE", np.ones((1, 16, 12)))]
+    figure = comparisons.error_maps(
+        np.zeros((1, 16, 12, 1), np.uint8), masks, ["dent"], np.array([True]), methods
+    )
+    for ax in drawn(figure):
+        ((outline,),) = (path.to_polygons(closed_only=False) for path in ax.collections[0].get_paths())
+        np.testing.assert_array_equal(outline[0], outline[-1])
+        np.testing.assert_allclose([*outline.min(0), *outline.max(0)], [-0.5, -0.5, 11.5, 4.5])
+        assert (*ax.get_xlim(), *ax.get_ylim()) == (-0.5, 11.5, 15.5, -0.5)
