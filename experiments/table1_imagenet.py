@@ -7,7 +7,9 @@ left out. The paper's average is 77.2; it does not say at which image size, 128 
 
 Reduced, for a CPU: python experiments/reduced.py table1_imagenet table1_imagenet_ae
 
-Measured: nothing yet.
+Measured:
+  imagenet2012, width 16, 200 epochs, data.image_size=32, train.augment=flip+shift, reduced: ITAE 49.8 (2
+    classes); 28 min a training on 1 x AMD EPYC
 """
 
 from itae_jax.config import DataConfig, Experiment, TrainConfig
