@@ -9,7 +9,9 @@ Its "5x faster" is 7.7x by its own times.
 
 Reduced, for a CPU: python experiments/reduced.py figure3
 
-Measured: nothing yet.
+Measured:
+  cifar10, width 16, 5 epochs, train.augment=flip+shift, reduced: AE 51.1 (1 class), ITAE 54.6 (1 class),
+    ITAE-bfloat16 54.5 (1 class); 5 min a training on 1 x AMD EPYC
 """
 
 from itae_jax.config import ComputeConfig, DataConfig, Experiment, TrainConfig, TransformConfig
