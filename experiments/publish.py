@@ -35,13 +35,17 @@ _LOSSES = ("train.loss", "evaluate.error")
 _LEGEND = """\
 ITAE is the paper's method, AE the plain autoencoder, which erases nothing; other columns are named by what
 they erase. AUROC in percent; ± is the SD over seeds (n - 1), the SD over classes is the paper's (n - 1, of
-ImageNet n). *paper* is what the paper prints, in brackets ours less it; a word there says how else its number
-is known: *quoted* from a later paper, *derived* from the row's average and SD, *restored* from digits that
-were cut in half and confirmed by them, *unverified* where they only agree, *illegible*. It is empty where the
-paper prints none or other classes are averaged. A training that is *reduced* is shorter or of fewer images
-than the paper's; a few words say in what. Best F1 is that of the threshold that suits the test labels best, an
-upper bound; where most images are anomalous, calling all of them so gives a high F1, and average precision is
-high by chance. `2 x AMD EPYC` means two cores, each a device of JAX's, `1 x NVIDIA H200` one card."""
+ImageNet n). *paper* is what the paper prints, in brackets ours less it, before rounding; a word there says
+how else its number is known: *quoted* from a later paper, *derived* from the row's average and SD, *restored*
+from digits that were cut in half and confirmed by them, *unverified* where they only agree, *illegible*. It
+is empty where the paper prints none or other classes are averaged. A training that is *reduced* is shorter or
+of fewer images than the paper's; a few words say in what. Best F1 is that of the threshold that suits the
+test labels best, an upper bound; where most images are anomalous, calling all of them so gives a high F1, and
+average precision is high by chance: *anomalous* is their share. Measures that the version at that commit did
+not take are left out. An AUROC below 50 means that the anomalous images were restored better than the normal
+ones; the paper has such numbers, too (AE+S on automobile). `fit` is `itae fit`, which holds back a fifth of
+the normal images for its threshold and chooses its epochs. `2 x AMD EPYC` means two cores, each a device of
+JAX's, `1 x NVIDIA H200` one card."""
 
 
 def all_told() -> list[tuple[list[RunResults], list[str]]]:
@@ -107,7 +111,7 @@ def _is_plain_beside(plain: Column, column: Column) -> bool:
     def trainings(of: Column) -> set:
         rows = [row for row in of.found.rows if tables.value_of(row, of.measure) is not None]
         losses = tuple(paper.setting(of.found.rows[0], field, "") for field in _LOSSES)
-        return {(tables.class_key(row), row["seed"], of.measure, *losses) for row in rows}
+        return {(tables.class_key(row), row["seed"], row["dtype"], of.measure, *losses) for row in rows}
 
     return publish_rows.is_plain(plain.found) and trainings(plain) == trainings(column)
 

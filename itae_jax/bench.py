@@ -116,7 +116,7 @@ def _makers(
         training.append(contenders.torch_training)
         scoring.append(functools.partial(contenders.torch_scoring, scored_at_once))
     else:
-        say(f"no comparison: PyTorch is not installed, or not for {jax.default_backend()}")
+        say(f"no comparison: PyTorch is not installed, or not for {jax.default_backend()}; pip install torch")
     return {"training": training, "scoring": scoring}
 
 

@@ -17,7 +17,7 @@ _METHODS_OF = {
     "table4": {"identity": "AE", "scale": "AE+S", "gray": "AE+G", "rotate": "AE+R", "gray+rotate": "AE+G+R"},
 }
 # At the end of `data_copy`: classes are missing or others than the paper's, and so are anomalies.
-_OTHER_CLASSES = re.compile(r", (\d+ of \d+ folders|\d+ classes instead of \d+)$")
+_OTHER_CLASSES = re.compile(r", (\d+ of \d+ folders|\d+ classes instead of \d+|classes of other names)$")
 _SIZES = {"shanghaitech": "480"}  # of images, where the paper prints it
 _AVERAGED = 10  # classes, where the paper prints the average alone
 
@@ -118,7 +118,7 @@ def reduced(row: dict[str, str]) -> str:
         if field in chosen:
             told.append(f"at most {chosen[field]} {images} images")
     if _is_part(row):
-        told.append("other classes" if "instead" in row["data_copy"] else "a part of the data set")
+        told.append("a part of the data set" if row["data_copy"].endswith("folders") else "other classes")
     return ", ".join(told)
 
 

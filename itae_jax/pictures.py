@@ -33,18 +33,24 @@ def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
         yield "bars", comparisons.bars_by_class([names[key] for key in order], bars), caption
     panels = _curve_panels(of_dataset)
     if panels:
-        caption = "AUROC on the test set while training; bands are one SD over seeds. No epoch is chosen by it."
+        spread = any(len(curve.aurocs_SxE) > 1 for _, curves in panels for curve in curves if curve)
+        bands = "; bands are one SD over seeds" if spread else ""
+        caption = f"AUROC on the test set while training{bands}. No epoch is chosen by it."
         yield "curves", comparisons.curves_over_epochs(panels), caption
     methods = efficiency.compared(of_dataset)
     if methods:
         caption = (
             "Speed of scoring, the memory that its program takes on a device (area of the circle), and AUROC "
-            "averaged over the classes run. Dashed: the paper's own measurement, on a GTX 1080 Ti."
+            "averaged over the classes run. Dashed: the paper's own measurement, of all classes at width 64, "
+            "on a GTX 1080 Ti."
         )
         yield "efficiency", comparisons.bubbles(methods), caption
     where, maps = _maps(of_dataset)
     if maps:
-        caption = "Where each method sees an anomaly. The outline is the defect's mask; blue labels are normal."
+        caption = (
+            "Where each method sees an anomaly: the brighter, the larger its error, by a scale for each "
+            "column. The outline is the defect's mask; blue labels are normal."
+        )
         yield "error_maps", comparisons.error_maps(*maps), f"{where}. {caption}"
 
 

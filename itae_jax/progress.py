@@ -103,7 +103,8 @@ class SweepProgress(_TrainingProgress):
         self._start(jobs, epochs)
         if not self._console.is_terminal:
             trainings = "one training" if jobs == 1 else f"{jobs} trainings"
-            self.say(f"{trainings} of {epochs} epochs; compiling first, half a minute or more")
+            passes = f"{epochs} epoch{'s' * (epochs != 1)}"
+            self.say(f"{trainings} of {passes}; compiling first, half a minute or more")
 
     def step(self, name: str, seed: int, epochs: float) -> None:
         """The training of class `name` has done so many epochs, the last of them in part."""

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,8 +83,10 @@ def write(directories: Sequence[Path]) -> Path:
     can be written, those that compare runs into the first, as PDF too, under figures/.
     """
     results, out = read(directories), directories[0]
-    groups = [_comparison(of_dataset, out) for of_dataset in columns.by_dataset(results)]
-    runs = [_section(found, out) for found in results]
+    tables_of = columns.by_dataset(results)
+    groups = [_comparison(of_dataset, out) for of_dataset in tables_of]
+    trained = itertools.chain.from_iterable(map(columns.trainings, tables_of))
+    runs = [_section(title if len(results) > 1 else "", found, out) for title, found in trained]
     page = pages.render("report.html", groups=groups, runs=runs)
     write_text(out / "report.md", markdown(results))
     write_text(out / "report.csv", tables.as_csv(results))
@@ -97,9 +100,11 @@ def markdown(results: Sequence[RunResults]) -> str:
     for of_dataset in columns.by_dataset(results):
         parts += [f"## {tables.in_markdown(heading(of_dataset))}", "", *compared(of_dataset)]
         if len(of_dataset) == 1 and not of_dataset[0].cells:
-            parts += ["The paper has no number for this.", ""]
+            parts += ["No AUROC of the paper compares with these.", ""]
         for title, found in columns.trainings(of_dataset):
             parts += [f"### {tables.in_markdown(title)}", "", tables.in_markdown(describe(found)) + ".", ""]
+            settings = found.rows[0].get("settings")
+            parts += [f"Not at their defaults: `{settings}`.", ""] if settings else []
             if found.measured:
                 parts += [*tables.as_markdown(tables.measures_grid(found)), ""]
     return "\n".join(parts)
@@ -147,17 +152,17 @@ def _comparison(of_dataset: list[Column], out: Path) -> dict:
     }
 
 
-def _section(found: RunResults, out: Path) -> dict:
-    """What the page shows of one method by itself."""
+def _section(title: str, found: RunResults, out: Path) -> dict:
+    """What the page shows of one method by itself; the title tells it from others on the page."""
     from itae_jax import figures, pictures
 
     panels, restored, seen = [], [], set()
     for row in found.measured:
         directory = found.job_directory(row)
-        title = row["normal_class_name"]
+        panel = row["normal_class_name"]
         if len(found.seeds) > 1:
-            title += f", seed {row['seed']}"
-        panels.append((title, *finished.read_scores(directory, row)))
+            panel += f", seed {row['seed']}"
+        panels.append((panel, *finished.read_scores(directory, row)))
         saved = pictures.illustrations(directory)
         if tables.class_key(row) in seen:
             continue  # the other seeds' pictures look alike
@@ -167,12 +172,12 @@ def _section(found: RunResults, out: Path) -> dict:
         figure = figures.restorations(*arrays, saved["labels"].tolist(), saved["is_anomaly"], members)
         name = f"restorations_class_{row['normal_class']}_seed_{row['seed']}.png"
         root = found.directories[row["normal_class"], row["seed"]]
-        restored.append((title, row["auroc"], _save(figure, root / "figures" / name, root == out)))
+        restored.append((panel, row["auroc"], _save(figure, root / "figures" / name, root == out)))
     flat, defaults = flatten(found.experiment), flatten(Experiment())
     pictured, must = found.roots[0] / "figures", found.roots[0] == out
     scale = "from 0 to 1 within each video (Eq. 4)" if finished.is_video(found.rows[0]) else figures.SCALE
     return {
-        "name": " ".join(filter(None, (found.experiment.name, found.experiment.variant))),
+        "name": " ".join(filter(None, (found.experiment.name, title or found.experiment.variant))),
         "directories": [str(root) for root in found.roots],
         "duplicates": found.duplicates,
         "description": describe(found),

@@ -8,7 +8,7 @@ from PIL import Image
 
 from itae_jax import data
 from itae_jax.config import DataConfig
-from itae_jax.data import folders
+from itae_jax.data import catalogue, folders
 from itae_jax.errors import RequestError
 
 
@@ -146,7 +146,18 @@ def test_a_root_has_to_be_given():
 def test_a_catalogued_set_is_read_from_a_tree_and_padded(tree):
     dataset = load(tree, "cifar10")
     assert (dataset.name, dataset.image_shape) == ("cifar10", (32, 32, 3))
+    assert dataset.source.endswith(", 2 classes instead of 10")
     assert dataset.split(0).train_images.in_memory().array[0, 0, 0, 0] == 0
+
+
+def test_ten_classes_are_cifar10s_by_their_names(tmp_path):
+    """Or the paper's numbers would stand beside those of other images."""
+    for number, name in enumerate(catalogue.CIFAR10):
+        for split in ("train", "test"):
+            picture(tmp_path / "other" / split / str(number) / "1.png")
+            picture(tmp_path / "same" / split / name.capitalize() / "1.png")
+    assert load(tmp_path / "other", "cifar10").source.endswith("10 png, classes of other names")
+    assert load(tmp_path / "same", "cifar10").source.endswith("10 png")
 
 
 def test_imagenets_56_classes_make_the_ten_superclasses_of_table_7(tmp_path):

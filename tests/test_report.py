@@ -370,6 +370,7 @@ def test_the_csv_tells_every_number_with_its_source():
         ),
         ({"data_copy": "folder x: 8 + 9 jpeg, 9 of 56 folders"}, "a part of the data set"),
         ({"data_copy": "folder x: 8 + 9 jpeg, 5 classes instead of 10"}, "other classes"),
+        ({"data_copy": "folder x: 8 + 9 jpeg, classes of other names"}, "other classes"),
         ({"width": "16", "settings": "data.name=folder"}, ""),
         ({"dataset": "shanghaitech", "settings": "data.image_size=64"}, "images of 64 instead of 480"),
         ({"dataset": "shanghaitech"}, ""),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from itae_jax import cli, data
 from itae_jax.config import DataConfig
-from itae_jax.data import folders, tfds
+from itae_jax.data import catalogue, folders, tfds
 from itae_jax.data.catalogue import SUPERCLASSES
 from itae_jax.errors import RequestError
 
@@ -38,7 +38,8 @@ def test_the_catalogue_has_the_coarse_classes_of_cifar100_and_the_wnids_of_image
     def names(dataset, label):
         return tensorflow_datasets.builder(dataset, data_dir=str(tmp_path)).info.features[label].names
 
-    assert len(names("cifar100", "coarse_label")) == 20
+    assert len(names("cifar100", "coarse_label")) == len(catalogue.CIFAR100)
+    assert len(names("cifar10", "label")) == len(catalogue.CIFAR10)
     wnids = folders.read_superclasses(SUPERCLASSES)
     assert len(wnids) == 56
     assert set(wnids) <= set(names("imagenet2012", "label"))
@@ -58,10 +59,12 @@ def test_the_list_says_what_is_there(tmp_path, capsys):
 
     nothing = dict.fromkeys(data.CATALOGUE, "no") | {"digits": "with scikit-learn"}
     assert there(tmp_path) == there(tmp_path / "nowhere") == nothing
-    for name in range(10):
-        (tmp_path / "ten" / "train" / str(name)).mkdir(parents=True)
-    ten = dict.fromkeys(("mnist", "fashion_mnist", "cifar10", "folder"), "a tree of 10 classes")
-    assert there(tmp_path / "ten") == nothing | ten
+    for number, name in enumerate(catalogue.CIFAR10):
+        (tmp_path / "digits" / "train" / str(number)).mkdir(parents=True)
+        (tmp_path / "photographs" / "train" / name.upper()).mkdir(parents=True)
+    ten = "a tree of 10 classes"
+    assert there(tmp_path / "digits") == nothing | {"folder": ten}
+    assert there(tmp_path / "photographs") == nothing | {"cifar10": ten, "folder": ten}
     for wnid in ("n02106662", "n02123045", "n99999999"):
         (tmp_path / "some" / "train" / wnid).mkdir(parents=True)
     imagenet = {"imagenet2012": "a tree of 2 of the 56 classes", "folder": "a tree of 3 classes"}

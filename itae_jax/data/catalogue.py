@@ -1,7 +1,7 @@
 """Every data set by name: what it is, how to get it, whether it is there, and how it is read."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from itae_jax.config import DataConfig
@@ -45,22 +45,30 @@ def _in_tfds(name: str, root: str) -> str:
     return "prepared" if tfds.is_prepared(name, root) else ""
 
 
-def _from_tfds_or_tree(name: str, *, channels: int, classes: int = 10, label: str = "label") -> dict:
+def _from_tfds(name: str, *, channels: int, label: str = "label") -> dict:
     """28x28 and 32x32 sets: padded with black to 32x32 if they are smaller."""
 
     def load(config: DataConfig) -> Dataset:
-        if _is_tree(config.root):
-            return folders.load_tree(
-                config, name=name, num_classes=classes, fit="pad", size=32, channels=channels
-            )
         reader = folders.reader_of(config, fit="pad", size=32, channels=channels)
         return tfds.load(config, name, label=label, reader=reader)
 
-    def there(root: str) -> str:
-        is_such_a_tree = len(_classes_of_tree(root)) == classes
-        return f"a tree of {classes} classes" if is_such_a_tree else _in_tfds(name, root)
+    return {"load": load, "there": lambda root: _in_tfds(name, root), "preparable": True}
 
-    return {"load": load, "there": there, "preparable": True}
+
+def _from_tfds_or_tree(name: str, classes: Sequence[str], **options) -> dict:
+    """The same, or a tree whose folders have the names of the classes, in any case and with any separators."""
+    from_tfds = _from_tfds(name, channels=3, **options)
+
+    def load(config: DataConfig) -> Dataset:
+        if not _is_tree(config.root):
+            return from_tfds["load"](config)
+        return folders.load_tree(config, name=name, classes=classes, fit="pad", size=32, channels=3)
+
+    def there(root: str) -> str:
+        is_such_a_tree = folders.are_named(_classes_of_tree(root), classes)
+        return f"a tree of {len(classes)} classes" if is_such_a_tree else _in_tfds(name, root)
+
+    return from_tfds | {"load": load, "there": there}
 
 
 def _load_imagenet(config: DataConfig) -> Dataset:
@@ -89,6 +97,29 @@ def _tree_there(root: str) -> str:
     return f"a tree of {count} class{'es' * (count != 1)}" if count else ""
 
 
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+CIFAR100 = [
+    "aquatic_mammals",
+    "fish",
+    "flowers",
+    "food_containers",
+    "fruit_and_vegetables",
+    "household_electrical_devices",
+    "household_furniture",
+    "insects",
+    "large_carnivores",
+    "large_man-made_outdoor_things",
+    "large_natural_outdoor_scenes",
+    "large_omnivores_and_herbivores",
+    "medium_mammals",
+    "non-insect_invertebrates",
+    "people",
+    "reptiles",
+    "small_mammals",
+    "trees",
+    "vehicles_1",
+    "vehicles_2",
+]
 _PREPARE = "itae data prepare {0} --root DIR, then data.root=DIR"
 _MANUAL = "itae data prepare {0} --root DIR --manual-dir {1}, then data.root=DIR"
 
@@ -106,28 +137,28 @@ CATALOGUE = {
         "60,000 + 10,000 images, 12 MB",
         "CC BY-SA 3.0",
         _PREPARE.format("mnist"),
-        **_from_tfds_or_tree("mnist", channels=1),
+        **_from_tfds("mnist", channels=1),
     ),
     "fashion_mnist": Entry(
         "clothes, 28x28, grey, 10 classes",
         "60,000 + 10,000 images, 31 MB",
         "MIT",
         _PREPARE.format("fashion_mnist"),
-        **_from_tfds_or_tree("fashion_mnist", channels=1),
+        **_from_tfds("fashion_mnist", channels=1),
     ),
     "cifar10": Entry(
         "photographs, 32x32, 10 classes",
         "50,000 + 10,000 images, 170 MB",
         "none stated",
         _PREPARE.format("cifar10") + "; or a tree DIR/{train,test}/<class>/",
-        **_from_tfds_or_tree("cifar10", channels=3),
+        **_from_tfds_or_tree("cifar10", CIFAR10),
     ),
     "cifar100": Entry(
         "photographs, 32x32, the 20 coarse classes",
         "50,000 + 10,000 images, 169 MB",
         "none stated",
         _PREPARE.format("cifar100") + "; or a tree DIR/{train,test}/<coarse class>/",
-        **_from_tfds_or_tree("cifar100", channels=3, classes=20, label="coarse_label"),
+        **_from_tfds_or_tree("cifar100", CIFAR100, label="coarse_label"),
     ),
     "imagenet2012": Entry(
         "photographs, 10 superclasses of 56 classes (the paper's Table 7)",

@@ -1,7 +1,7 @@
 """Folder trees of image files: what is where, in an order that is always the same."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -129,12 +129,21 @@ def lazy_options(config: DataConfig, unreadable: dict[str, str]) -> dict:
     }
 
 
+def are_named(folders: Iterable[str], classes: Iterable[str]) -> bool:
+    """Whether folders have the names of classes, whatever their case and separators."""
+
+    def letters(names: Iterable[str]) -> list[str]:
+        return sorted("".join(filter(str.isalnum, name)).lower() for name in names)
+
+    return letters(folders) == letters(classes)
+
+
 def load_tree(
     config: DataConfig,
     *,
     name: str,
     superclasses: dict[str, str] | None = None,
-    num_classes: int = 0,
+    classes: Sequence[str] = (),
     fit: str = "crop",
     size: int = 0,
     channels: int = 0,
@@ -144,7 +153,7 @@ def load_tree(
     Args:
       superclasses: folder name -> class name; folders that it does not name are left out. Each
         folder is its own class if None. The order of first mention is the order of the classes.
-      num_classes: how many the data set has, if that is known.
+      classes: what the data set's classes are called, if that is known.
       fit, size, channels: where the config leaves them open.
 
     Raises:
@@ -161,9 +170,11 @@ def load_tree(
         there = superclasses.keys() & {*subfolders(train), *subfolders(test)}
         if len(there) < len(superclasses):
             other = f", {len(there)} of {len(superclasses)} folders"
-    classes = tuple(dict.fromkeys(superclasses.values()))
-    if num_classes and len(classes) != num_classes:
-        other = f", {len(classes)} classes instead of {num_classes}"
+    known, classes = classes, tuple(dict.fromkeys(superclasses.values()))
+    if known and len(classes) != len(known):
+        other = f", {len(classes)} classes instead of {len(known)}"
+    elif known and not are_named(classes, known):
+        other = ", classes of other names"
     if len(classes) < 2:
         raise RequestError(
             f"data.root={root}: expected a folder for each of at least two classes in train and "

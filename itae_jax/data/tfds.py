@@ -47,7 +47,7 @@ def make_builder(name: str, root: str):
     if not is_prepared(name, root):
         raise RequestError(
             f"{name} is not in {directory_of(root)}; itae data prepare {name} --root DIR puts it there, "
-            "data.root=DIR reads it from there (or name a folder tree with train and test in it)"
+            "data.root=DIR reads it from there (data.name=folder, cifar10 and cifar100 read folder trees, too)"
         )
     return _builder(name, root)
 
