@@ -1,8 +1,11 @@
 """Finished runs as tables beside the paper's numbers: Markdown, CSV, and one self-contained HTML page."""
 
+import contextlib
 import errno
 import io
 import itertools
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -133,9 +136,10 @@ def _comparison(of_dataset: list[Column], out: Path) -> dict:
     name = of_dataset[0].found.dataset
     shown = []
     for kind, figure, caption in pictures.comparing(of_dataset):
-        path = out / "figures" / f"{kind}_{name}.png"
+        path = out / "figures" / f"{kind}_{_file_name(name)}.png"
         url = _save(figure, path)
-        figure.savefig(path.with_suffix(".pdf"), dpi=300, metadata={"CreationDate": None})  # for print
+        with _letters_may_be_missing():
+            figure.savefig(path.with_suffix(".pdf"), dpi=300, metadata={"CreationDate": None})  # for print
         shown.append((kind.replace("_", " "), url, caption))
     seeds = [(column.title, tables.seeds_grid(column)) for column in of_dataset]
     told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
@@ -191,10 +195,24 @@ def _section(title: str, found: RunResults, out: Path) -> dict:
     }
 
 
+def _file_name(dataset: str) -> str:
+    """What of a data set's name can be part of the name of a file."""
+    return re.sub(r"[^\w.-]", "_", dataset)[:60]
+
+
+@contextlib.contextmanager
+def _letters_may_be_missing():
+    """Names of classes may have letters that the font of the pictures has not; the page's tables show them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
 def _save(figure, path: Path, must: bool = True) -> str:
     """Writes the figure as PNG, if that can or must be, and returns it as a data URL."""
     picture = io.BytesIO()
-    figure.savefig(picture, dpi=120, format="png")
+    with _letters_may_be_missing():
+        figure.savefig(picture, dpi=120, format="png")
     try:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(picture.getvalue())

@@ -38,6 +38,8 @@ COLUMNS = [
 _ALWAYS_THERE = COLUMNS.index("commit") + 1  # columns after these are empty in rows of older versions
 _FRACTIONS = ("auroc", "average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2")
 _COUNTS = ("normal_class", "seed", "epochs", "width", "num_train", "num_test", "num_anomalous")
+_ALWAYS_COUNTED = ("normal_class", "seed", "epochs", "width")
+_MANY_DIGITS = 20
 _AMOUNTS = ("train_seconds", "score_seconds", "score_memory_mib")
 FAILED = "failed: "  # how the note of a training begins that came to nothing
 _PACKAGES = (
@@ -160,8 +162,9 @@ def _check_row(row: dict[str, str | None]) -> None:
     """Raises ValueError for what no row of ours holds."""
     if None in row.values() or not (row["note"] or row["auroc"]):
         raise ValueError("a row is cut short or has no AUROC between 0 and 1")
-    for column in filter(row.get, _COUNTS):
-        if not row[column].isdecimal():
+    for column in _COUNTS:
+        given = row[column] or column in _ALWAYS_COUNTED
+        if given and not (row[column].isdecimal() and len(row[column]) < _MANY_DIGITS):
             raise ValueError(f"{column}={row[column]!r}, expected a whole number")
     for column in filter(row.get, _FRACTIONS):
         if not 0 <= float(row[column]) <= 1:

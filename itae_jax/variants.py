@@ -95,7 +95,7 @@ def _order(out: Path) -> list[str]:
         return []
     try:
         order = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path}: is damaged ({error})") from None
     if not isinstance(order, list) or not all(isinstance(name, str) for name in order):
         raise RequestError(f"{path}: is damaged (expected a list of names)")

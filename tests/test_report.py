@@ -1,5 +1,6 @@
 """Tables beside the paper's numbers: arithmetic, what may be compared, joined directories."""
 
+import contextlib
 import csv
 import errno
 import io
@@ -607,6 +608,41 @@ def test_error_maps_are_of_the_first_class_with_masks(tmp_path):
         np.savez(folder / "illustrations.npz", **{**arrays, **changed})
         with pytest.raises(RequestError, match="not of the same images"):
             pictures.illustrations(folder)
+    two_channels = {name: np.repeat(arrays[name], 2, -1) for name in ("originals", "inputs", "outputs")}
+    for changed in ({"labels": np.arange(2.0)}, {"originals": images * 1.0}, two_channels):
+        np.savez(folder / "illustrations.npz", **{**arrays, **changed})
+        with pytest.raises(RequestError, match=r"of other types|others than grey"):
+            pictures.illustrations(folder)
+
+
+def test_damaged_pictures_are_told_whatever_byte_is_broken(tmp_path):
+    images, path = np.zeros((1, 8, 8, 1), np.uint8), tmp_path / "illustrations.npz"
+    arrays = {"originals": images, "inputs": images[None], "outputs": images[None]}
+    np.savez_compressed(path, **arrays, labels=np.array(["good"]), is_anomaly=np.array([False]))
+    whole = path.read_bytes()
+    pictures.illustrations(tmp_path)
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x22]) + whole[place + 1 :])
+        with contextlib.suppress(RequestError):
+            pictures.illustrations(tmp_path)
+
+
+@pytest.mark.parametrize(("column", "value"), [("width", ""), ("epochs", ""), ("width", "9" * 5000)])
+def test_rows_without_their_counts_are_damaged(tmp_path, column, value):
+    directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8, **{column: value})])
+    with pytest.raises(RequestError, match=f"damaged .*{column}="):
+        report.read([directory])
+
+
+@pytest.mark.parametrize("name", ["d" * 250, "日本語", "a b:c"])
+def test_reports_are_written_whatever_the_data_set_and_its_classes_are_called(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(pictures, "illustrations", lambda directory: {})
+    rows = [make_row(index, 0, 0.8, dataset=name, normal_class_name=f"{name} {index}") for index in range(2)]
+    directory = write_run(tmp_path / "a", rows)
+    (of_dataset,) = columns.by_dataset(report.read([directory]))
+    shown = report._comparison(of_dataset, directory)
+    assert [kind for kind, *_ in shown["pictures"]] == ["bars"]
+    assert sorted(path.suffix for path in (directory / "figures").iterdir()) == [".pdf", ".png"]
 
 
 @pytest.mark.parametrize(
