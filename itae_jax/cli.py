@@ -17,6 +17,7 @@ from itae_jax.arguments import check_bench
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
 
 _OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
+_OF_THE_PLACE += (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def main(arguments: list[str] | None = None) -> int:

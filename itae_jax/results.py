@@ -119,10 +119,21 @@ def locked(directory: Path, out: Path | None = None) -> Iterator[None]:
         yield
 
 
+def read_unreadable(path: Path) -> dict[str, str]:
+    """The images that a file lists, and why they cannot be read; none where there is no such file.
+
+    Raises:
+      RequestError: it is damaged.
+    """
+    rows = read_csv(path) if path.exists() else []
+    if any(not {"image", "reason"} <= row.keys() for row in rows):
+        raise RequestError(f"{path}: is damaged (expected the columns image, reason); remove it")
+    return {row["image"]: row["reason"] for row in rows}
+
+
 def add_unreadable(path: Path, unreadable: dict[str, str]) -> None:
     """Adds images that cannot be read, and why, to those that a file lists already."""
-    rows = read_csv(path) if path.exists() else []
-    known = {row["image"]: row["reason"] for row in rows}
+    known = read_unreadable(path)
     if unreadable.keys() - known.keys():
         reasons = sorted((known | unreadable).items())
         write_csv(path, [{"image": name, "reason": why} for name, why in reasons])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from itae_jax import config, finished, results, variants
 from itae_jax.config import Experiment
+from itae_jax.errors import RequestError
 from itae_jax.finished import RunResults
 
 
@@ -62,6 +63,8 @@ def _copy(
 ) -> None:
     """The row comes last: a copy that is cut short before it is made again."""
     there, here = run.job_directory(row), results.job_directory(out, *job)
+    if not there.is_dir():
+        raise RequestError(f"{there}: is missing, though results.csv tells of it; leave it out of --reuse")
     shutil.rmtree(here, ignore_errors=True)
     shutil.copytree(there, here)
     root = run.directories[row["normal_class"], row["seed"]]
@@ -70,7 +73,5 @@ def _copy(
     for entry in results.read_metrics(root / "metrics.jsonl"):
         if entry.items() >= of_job.items():
             metrics.add(entry)
-    if (root / "unreadable.csv").exists():
-        left_out = results.read_csv(root / "unreadable.csv")
-        results.add_unreadable(out / "unreadable.csv", {one["image"]: one["reason"] for one in left_out})
+    results.add_unreadable(out / "unreadable.csv", results.read_unreadable(root / "unreadable.csv"))
     results.add_result(out, row | {"experiment": experiment.name, "variant": experiment.variant})

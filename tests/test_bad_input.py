@@ -203,6 +203,9 @@ COMMANDS = [
 ]
 FILES = [
     (run(experiment="missing.py"), "missing.py", "no such experiment file"),
+    (run(experiment="x" * 300), "xxx", "File name too long; name another place"),
+    (run("data.name=folder", f"data.root={'x' * 300}"), "xxx", "File name too long; name another place"),
+    (["report", "x" * 300], "xxx", "File name too long; name another place"),
     (run(experiment="{site}"), "site", "no such experiment file"),
     (run(experiment="{site}/notes.txt"), "notes.txt", "a Python file with a function get_config()"),
     (run(experiment="{site}/no_function.py"), "no_function.py", "needs a function get_config()"),

@@ -1,8 +1,11 @@
 """A training that another run has done already is taken over, not repeated."""
 
+import shutil
+
 import pytest
 
 from itae_jax import cli, config, results, reuse
+from itae_jax.errors import RequestError
 from itae_jax.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -101,6 +104,21 @@ def test_a_copy_that_was_cut_short_is_made_again(file, first, tmp_path, trained,
     assert ours.read_bytes() == theirs.read_bytes()
     entries = results.read_metrics(tmp_path / "turned" / "metrics.jsonl")
     assert [entry["epoch"] for entry in entries if entry["normal_class"] == 6] == [1, 2]
+
+
+def test_what_is_missing_or_damaged_in_the_other_run_is_said(first, tmp_path):
+    (one,) = reuse.read([shutil.copytree(first, tmp_path / "first")])
+    arguments = [one], one.experiment, one.rows[0]["data_copy"], [(6, 0)], tmp_path / "out", lambda line: None
+    (tmp_path / "out").mkdir()
+    unreadable = tmp_path / "first" / "Turned" / "unreadable.csv"
+    unreadable.write_text("name,why\nx.png,broken\n")
+    with pytest.raises(RequestError, match=r"unreadable.csv: is damaged"):
+        reuse.take(*arguments)
+    unreadable.unlink()
+    shutil.rmtree(one.job_directory(one.rows[0]))
+    with pytest.raises(RequestError, match=r"class_6.*: is missing"):
+        reuse.take(*arguments)
+    assert not (tmp_path / "out" / "results.csv").exists()
 
 
 def test_a_directory_without_results_is_refused_before_anything_is_written(file, tmp_path, capsys):
