@@ -117,13 +117,13 @@ def choose(words: list[str]) -> list[str]:
     """The names given, and of words that are none the names that begin so; all without any.
 
     Raises:
-      SystemExit: a word that no name begins with.
+      ValueError: a word that no name begins with.
     """
     chosen = []
     for word in words:
-        found = [word] if word in REDUCED else [name for name in REDUCED if name.startswith(word)]
+        found = [word] if word in REDUCED else [name for name in REDUCED if word and name.startswith(word)]
         if not found:
-            raise SystemExit(f"reduced: nothing begins with {word!r}; there are {', '.join(REDUCED)}")
+            raise ValueError(f"nothing begins with {word!r}; there are {', '.join(REDUCED)}")
         chosen += found
     return list(dict.fromkeys(chosen)) if words else list(REDUCED)
 
@@ -145,8 +145,13 @@ def main(argv: list[str] | None = None) -> int:
     late = [word for word in more if word in REDUCED]
     if late:
         parser.error(f"names come before options: {' '.join(late)}")
+    try:
+        chosen = choose(words)
+    except ValueError as error:
+        print(f"reduced: {error}", file=sys.stderr)
+        return 2
     with children.children() as processes:
-        for name in choose(words):
+        for name in chosen:
             root = getattr(arguments, REDUCED[name].data) or arguments.data
             itae = command(name, root, arguments.out, more)
             print(f"{name}: itae {shlex.join(itae)}", flush=True)

@@ -36,8 +36,10 @@ def compared(of_dataset: Sequence[Column]) -> list[Efficiency]:
 
 
 def _of(column: Column) -> Efficiency | None:
-    """Over all its trainings; None where time or memory of scoring is not known."""
+    """Over all its trainings; None where time or memory of scoring is not known, or devices differ."""
     rows = column.found.measured
+    if len({row["device"] for row in rows}) > 1:
+        return None
     seconds = sum(float(row["score_seconds"] or 0) for row in rows)
     memory = max((float(row["score_memory_mib"] or 0) for row in rows), default=0) * 2**20 / 1e6
     if not seconds or not memory:

@@ -152,6 +152,8 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
         rows = read_csv(path)
         if not rows and path.read_bytes().splitlines()[:1] != [",".join(COLUMNS).encode()]:
             raise ValueError("it has no header of ours")
+        if not path.read_bytes().endswith(b"\n"):
+            raise ValueError("its last line is cut short")
         if any(len(row) < _ALWAYS_THERE or list(row) != COLUMNS[: len(row)] for row in rows):
             raise RequestError(f"{path}: its columns are not those of results.csv; name another directory")
         rows = [dict.fromkeys(COLUMNS, "") | row for row in rows]

@@ -24,6 +24,7 @@ def take(
     runs: Iterable[RunResults],
     experiment: Experiment,
     source: str,
+    class_names: Sequence[str],
     jobs: Sequence[tuple[int, int]],
     out: Path,
     say: Callable[[str], None],
@@ -35,6 +36,7 @@ def take(
 
     Args:
       source: the data, as a row of results.csv tells.
+      class_names: those of the data; a copy of the same name and size may be of others.
       jobs: (normal class, seed) of each training that is wanted.
       say: told of each in a line.
     """
@@ -44,7 +46,7 @@ def take(
         wanted = set(jobs) - results.read_results(out).keys()
         for row in run.measured:
             job = int(row["normal_class"]), int(row["seed"])
-            if job in wanted:
+            if job in wanted and class_names[job[0]] == row["normal_class_name"]:
                 _copy(run, row, job, experiment, out)
                 say(
                     f"class {row['normal_class_name']}  seed {row['seed']}  taken from {run.job_directory(row)}"

@@ -92,7 +92,7 @@ def run(
         return _rows_of(jobs, out), 0
     with contextlib.ExitStack() as held:
         processes.together(lambda: held.enter_context(results.begun(out, experiment)))
-        reuse.take(others, experiment, dataset.source, jobs, out, progress.say)
+        reuse.take(others, experiment, dataset.source, dataset.class_names, jobs, out, progress.say)
         todo = _todo(jobs, out)
         if paper:
             results.write_csv(out / "paper.csv", paper)

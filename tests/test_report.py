@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itae_jax import columns, figures, finished, paper, pictures, report, results, tables
+from itae_jax import columns, efficiency, figures, finished, paper, pictures, report, results, tables
 from itae_jax.config import Experiment, from_flat, to_json
 from itae_jax.data.mvtec_ad import CATEGORIES
 from itae_jax.errors import RequestError
@@ -627,10 +627,28 @@ def test_damaged_pictures_are_told_whatever_byte_is_broken(tmp_path):
             pictures.illustrations(tmp_path)
 
 
+def test_speeds_of_several_devices_do_not_average():
+    measured = {"num_test": "300", "score_seconds": "1", "score_memory_mib": "400"}
+    of_paper = {"dataset": "", "images_per_second": "270", "auroc": "86.6", "memory_mb": "713"}
+    of_one = make_results([(0, 0, 0.8), (1, 0, 0.9)], [of_paper | {"method": "ITAE"}], **measured)
+    ((column,),) = columns.by_dataset([of_one])
+    assert efficiency.compared([column])[0].images_per_second == 300
+    of_one.rows[1]["device"] = "1 x GPU"
+    assert efficiency.compared([column]) == []
+
+
 @pytest.mark.parametrize(("column", "value"), [("width", ""), ("epochs", ""), ("width", "9" * 5000)])
 def test_rows_without_their_counts_are_damaged(tmp_path, column, value):
     directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8, **{column: value})])
     with pytest.raises(RequestError, match=f"damaged .*{column}="):
+        report.read([directory])
+
+
+def test_results_whose_last_line_is_cut_are_damaged(tmp_path):
+    directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
+    path = directory / "results.csv"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(RequestError, match=r"damaged .*cut short"):
         report.read([directory])
 
 

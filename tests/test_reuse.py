@@ -16,6 +16,7 @@ def get_configs():
     data, transform = DataConfig(name="digits", image_size=16), TransformConfig(name="rotate")
     return {"turned": Experiment(name="another", data=data, transform=transform)}
 """
+DIGITS = "0123456789"
 SETTINGS = ["--set", "compute.devices=1", "model.width=2", "train.epochs=2"]
 SETTINGS += ["data.limit_train=40", "data.limit_test=60"]
 
@@ -86,9 +87,10 @@ def test_what_would_be_another_result_is_not_taken(other, is_taken, first, tmp_p
     (one,) = reuse.read([first])
     source = one.rows[0]["data_copy"]
     experiment = config.override(one.experiment, [other])
-    reuse.take([one], experiment, source, [(6, 0), (7, 0)], tmp_path, lambda line: None)
+    reuse.take([one], experiment, source, DIGITS, [(6, 0), (7, 0)], tmp_path, lambda line: None)
     assert list(results.read_results(tmp_path)) == ([(6, 0)] if is_taken else [])
-    reuse.take([one], one.experiment, "other data", [(8, 0)], tmp_path, lambda line: None)
+    reuse.take([one], one.experiment, "other data", DIGITS, [(8, 0)], tmp_path, lambda line: None)
+    reuse.take([one], one.experiment, source, "abcdefghij", [(8, 0)], tmp_path, lambda line: None)
     assert (8, 0) not in results.read_results(tmp_path)
 
 
@@ -108,7 +110,8 @@ def test_a_copy_that_was_cut_short_is_made_again(file, first, tmp_path, trained,
 
 def test_what_is_missing_or_damaged_in_the_other_run_is_said(first, tmp_path):
     (one,) = reuse.read([shutil.copytree(first, tmp_path / "first")])
-    arguments = [one], one.experiment, one.rows[0]["data_copy"], [(6, 0)], tmp_path / "out", lambda line: None
+    source, out = one.rows[0]["data_copy"], tmp_path / "out"
+    arguments = [one], one.experiment, source, DIGITS, [(6, 0)], out, lambda line: None
     (tmp_path / "out").mkdir()
     unreadable = tmp_path / "first" / "Turned" / "unreadable.csv"
     unreadable.write_text("name,why\nx.png,broken\n")
