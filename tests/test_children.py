@@ -30,6 +30,16 @@ def told(tmp_path, monkeypatch):
     return told
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Signals do something at first; what a shell starts in the background ignores some."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def send(number, told, started=1):
     """Sends this process a signal once so many children have started."""
 
