@@ -165,7 +165,9 @@ def load_tree(
         raise RequestError(f"data.root={root}: there is no folder train in it")
     other = ""
     if superclasses is None:
-        superclasses = {folder: folder for folder in sorted({*subfolders(train), *subfolders(test)})}
+        there = {*subfolders(train), *subfolders(test)}
+        order = str.casefold if classes else None  # known classes are in the alphabet's, whatever their case
+        superclasses = {folder: folder for folder in sorted(there, key=order)}
     else:
         there = superclasses.keys() & {*subfolders(train), *subfolders(test)}
         if len(there) < len(superclasses):
