@@ -11,11 +11,15 @@ Run again, it goes on where it stopped. Whatever shows these results calls them 
 import argparse
 import dataclasses
 import itertools
+import os.path
 import shlex
 import sys
 from pathlib import Path
 
 import children
+
+from itae_jax.arguments import Parser, path
+from itae_jax.errors import RequestError
 
 HERE = Path(__file__).resolve().parent
 _NETWORK = ("model.width=16",)
@@ -117,42 +121,43 @@ def choose(words: list[str]) -> list[str]:
     """The names given, and of words that are none the names that begin so; all without any.
 
     Raises:
-      ValueError: a word that no name begins with.
+      RequestError: a word that no name begins with.
     """
     chosen = []
     for word in words:
         found = [word] if word in REDUCED else [name for name in REDUCED if word and name.startswith(word)]
         if not found:
-            raise ValueError(f"nothing begins with {word!r}; there are {', '.join(REDUCED)}")
+            raise RequestError(f"nothing begins with {word!r}; there are {', '.join(REDUCED)}")
         chosen += found
     return list(dict.fromkeys(chosen)) if words else list(REDUCED)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="%(prog)s [NAME ...] [options] [options of itae run]",
         allow_abbrev=False,
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/reduced"), help="default runs/reduced")
+    parser.add_argument("--out", type=path, default=Path("runs/reduced"), help="default runs/reduced")
     parser.add_argument("--list", action="store_true", help="print the commands instead of running them")
     for name, about in _ROOTS.items():
         parser.add_argument(f"--{name}", default="", metavar="DIR", help=f"directory {about}")
-    arguments, more = parser.parse_known_args(argv)
-    words = list(itertools.takewhile(lambda word: not word.startswith("-"), more))
-    more, failed = more[len(words) :], []
-    late = [word for word in more if word in REDUCED]
-    if late:
-        parser.error(f"names come before options: {' '.join(late)}")
+    failed = []
     try:
+        arguments, more = parser.parse_known_args(argv)
+        words = list(itertools.takewhile(lambda word: not word.startswith("-"), more))
+        more = more[len(words) :]
+        late = [word for word in more if word in REDUCED]
+        if late:
+            parser.error(f"names come before options: {' '.join(late)}")
         chosen = choose(words)
-    except ValueError as error:
+    except RequestError as error:
         print(f"reduced: {error}", file=sys.stderr)
         return 2
     with children.children() as processes:
         for name in chosen:
-            root = getattr(arguments, REDUCED[name].data) or arguments.data
+            root = os.path.expanduser(getattr(arguments, REDUCED[name].data) or arguments.data)
             itae = command(name, root, arguments.out, more)
             print(f"{name}: itae {shlex.join(itae)}", flush=True)
             code = 0 if arguments.list else processes.run(itae)

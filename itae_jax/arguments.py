@@ -6,7 +6,9 @@ from pathlib import Path
 from itae_jax.errors import RequestError
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Raises RequestError, one line, instead of printing its usage."""
+
     def error(self, message):
         raise RequestError(f"{message}; see {self.prog} --help")
 
@@ -18,7 +20,8 @@ def _integers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers like 0,1,2") from None
 
 
-def _path(text: str) -> Path:
+def path(text: str) -> Path:
+    """The path that an option was given."""
     if not text:
         raise argparse.ArgumentTypeError("is empty; name a directory")
     return Path(text)
@@ -39,7 +42,7 @@ def _add_transform(parser: argparse.ArgumentParser) -> None:
 
 def build() -> argparse.ArgumentParser:
     """The parser of all commands; `call` names the one that was asked for."""
-    parser = _Parser(
+    parser = Parser(
         prog="itae", description="Image anomaly detection by restoring what was erased.", allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -53,7 +56,7 @@ def build() -> argparse.ArgumentParser:
     run.add_argument(
         "experiment", type=Path, metavar="EXPERIMENT.py", help="or the config.json of a run, to repeat it"
     )
-    run.add_argument("--out", type=_path, help="directory of the results; default runs/<experiment>")
+    run.add_argument("--out", type=path, help="directory of the results; default runs/<experiment>")
     run.add_argument(
         "--classes", type=_texts, help="normal classes, indices or names: 0,7; default the experiment's"
     )
@@ -72,12 +75,12 @@ def build() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         default=[],
-        type=_path,
+        type=path,
         metavar="DIR",
         help="take trainings from other runs, where they would be the same",
     )
     run.add_argument(
-        "--profile", type=_path, metavar="DIR", help="record some steps for TensorBoard and Perfetto"
+        "--profile", type=path, metavar="DIR", help="record some steps for TensorBoard and Perfetto"
     )
     together = run.add_argument_group(
         "several processes", "train as one; each is given the same command, and the first writes"
@@ -100,9 +103,9 @@ def build() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     report.add_argument(
-        "paths", nargs="+", type=_path, metavar="PATH", help="directories of runs, or one model or scores.csv"
+        "paths", nargs="+", type=path, metavar="PATH", help="directories of runs, or one model or scores.csv"
     )
-    report.add_argument("--model", type=_path, help="of scores: the model, for heat maps and restorations")
+    report.add_argument("--model", type=path, help="of scores: the model, for heat maps and restorations")
     report.add_argument(
         "--false-alarms",
         type=float,
@@ -119,8 +122,8 @@ def build() -> argparse.ArgumentParser:
         epilog="example: itae fit photos/good --out model",
         allow_abbrev=False,
     )
-    fit.add_argument("images", type=_path, metavar="IMAGES", help="folder of normal images, and folders in it")
-    fit.add_argument("--out", type=_path, required=True, metavar="MODEL", help="directory of the model")
+    fit.add_argument("images", type=path, metavar="IMAGES", help="folder of normal images, and folders in it")
+    fit.add_argument("--out", type=path, required=True, metavar="MODEL", help="directory of the model")
     fit.add_argument("--epochs", help="passes over the images")
     fit.add_argument("--size", help="side in pixels that images are brought to")
     fit.add_argument("--seed", help="decides what is held out and all random draws; default 0")
@@ -143,10 +146,10 @@ def build() -> argparse.ArgumentParser:
         "find photos -name '*.png' | itae score model - --out scores.csv",
         allow_abbrev=False,
     )
-    score.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
+    score.add_argument("model", type=path, metavar="MODEL", help="directory that itae fit wrote")
     score.add_argument("images", metavar="IMAGES", help="folder, file, or - for paths on standard input")
-    score.add_argument("--out", type=_path, required=True, metavar="scores.csv", help="CSV file to write")
-    score.add_argument("--heatmaps", type=_path, metavar="DIR", help="directory for a heat map of each image")
+    score.add_argument("--out", type=path, required=True, metavar="scores.csv", help="CSV file to write")
+    score.add_argument("--heatmaps", type=path, metavar="DIR", help="directory for a heat map of each image")
     score.add_argument(
         "--false-alarms",
         type=float,
@@ -165,8 +168,8 @@ def build() -> argparse.ArgumentParser:
         epilog="examples: itae export model --out model.jaxexport; itae export model --out weights.safetensors",
         allow_abbrev=False,
     )
-    export.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
-    export.add_argument("--out", type=_path, required=True, metavar="FILE", help="file to write")
+    export.add_argument("model", type=path, metavar="MODEL", help="directory that itae fit wrote")
+    export.add_argument("--out", type=path, required=True, metavar="FILE", help="file to write")
     export.add_argument(
         "--format",
         choices=("jax", "onnx", "safetensors"),

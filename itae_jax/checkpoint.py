@@ -20,7 +20,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from itae_jax.errors import DamagedError, RequestError
+from itae_jax.errors import DISK_ERRORS, DamagedError, RequestError
 
 _OVERHEAD = 2**20  # of Orbax's own files, and of ours
 _ABOUT, _ARRAYS, _PARTIAL = "about.json", "arrays", ".partial"
@@ -53,9 +53,10 @@ def save(directory: Path, tree, facts: dict | None = None) -> None:
         os.replace(partial, directory)
     except Exception as error:  # Orbax tells of a full disk by errors of several kinds
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) or os.strerror(errno.ENOSPC) not in str(error):
+        number = next((number for number in DISK_ERRORS if os.strerror(number) in str(error)), None)
+        if isinstance(error, OSError) or number is None:
             raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory)) from None
+        raise OSError(number, os.strerror(number), str(directory)) from None
 
 
 def restore(directory: Path, like, fact_types: dict[str, type]) -> tuple[object, dict]:

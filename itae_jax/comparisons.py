@@ -1,6 +1,8 @@
 """The pictures that set several methods, or ours and the paper's numbers, side by side."""
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,9 +19,22 @@ COLOURS = (NORMAL, ANOMALOUS, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6666
 _PAPER_MARK = {"color": "black", "markerfacecolor": "white", "markersize": 4}
 
 
-def colour(number: int) -> str:
-    """The colour of the method of this number."""
-    return COLOURS[number % len(COLOURS)]
+# The same on every picture, wherever the method's column stands.
+_OF_METHOD = {"ITAE": NORMAL, "AE+G+R": NORMAL, "AE": ANOMALOUS}
+
+
+def colours(titles: Sequence[str]) -> list[str]:
+    """A colour for each method, by the word that its title begins with, or else of what is left in order."""
+    words = [re.split(r"[ ,]", title, maxsplit=1)[0] for title in titles]
+    fixed = {}  # colour -> the first title that has it
+    for number, word in enumerate(words):
+        if word in _OF_METHOD:
+            fixed.setdefault(_OF_METHOD[word], number)
+    left = itertools.cycle([one for one in COLOURS if one not in fixed] or COLOURS)
+    return [
+        _OF_METHOD[word] if fixed.get(_OF_METHOD.get(word)) == number else next(left)
+        for number, word in enumerate(words)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +55,10 @@ def bars_by_class(groups: Sequence[str], methods: Sequence[Bars]) -> Figure:
     figure = Figure(figsize=(inches, 3.4), layout="constrained")
     ax = figure.subplots()
     places = np.arange(len(groups))
-    for number, bars in enumerate(methods):
+    shades = colours([bars.title for bars in methods])
+    for number, (bars, colour) in enumerate(zip(methods, shades, strict=True)):
         x = places + (number - (count - 1) / 2) * share
-        ax.bar(x, bars.ours, share * 0.92, color=colour(number), alpha=0.75, label=figures.label(bars.title))
+        ax.bar(x, bars.ours, share * 0.92, color=colour, alpha=0.75, label=figures.label(bars.title))
         if not np.isnan(bars.spreads).all():
             ax.errorbar(x, bars.ours, bars.spreads, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
         printed = ~np.isnan(bars.papers)
@@ -83,20 +99,19 @@ def curves_over_epochs(panels: Sequence[tuple[str, Sequence[Curve | None]]]) -> 
     figure = Figure(figsize=(max(4.2, 2.2 * columns), 1.9 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     handles = {}
+    by_method = zip(*(methods for _, methods in panels), strict=True)
+    shades = colours([next((curve.title for curve in curves if curve), "") for curves in by_method])
     for ax, (title, methods) in zip(axes.flat, panels, strict=False):
-        for number, curve in enumerate(methods):
+        for curve, colour in zip(methods, shades, strict=True):
             if curve is None:
                 continue
             middle = curve.aurocs_SxE.mean(0)
-            (line,) = ax.plot(
-                curve.epochs, middle, color=colour(number), linewidth=1.4, marker=".", markersize=3
-            )
+            (line,) = ax.plot(curve.epochs, middle, color=colour, linewidth=1.4, marker=".", markersize=3)
             handles[figures.label(curve.title)] = line
             if len(curve.aurocs_SxE) > 1:
                 band = curve.aurocs_SxE.std(0, ddof=1)
-                ax.fill_between(
-                    curve.epochs, middle - band, middle + band, color=colour(number), alpha=0.2, linewidth=0
-                )
+                low, high = middle - band, middle + band
+                ax.fill_between(curve.epochs, low, high, color=colour, alpha=0.2, linewidth=0)
         ax.set_title(figures.label(title), fontsize=9)
         ax.set_ylim(top=min(ax.get_ylim()[1], 101))
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -118,10 +133,10 @@ def bubbles(methods: Sequence[Efficiency]) -> Figure:
     ax = figure.subplots()
     largest = max(one.memory_mb for one in methods)
     handles = []
-    for number, one in enumerate(methods):
-        look = {"facecolor": colour(number), "edgecolor": colour(number), "alpha": 0.75}
+    for one, colour in zip(methods, colours([one.title for one in methods]), strict=True):
+        look = {"facecolor": colour, "edgecolor": colour, "alpha": 0.75}
         if one.is_paper:
-            look = {"facecolor": "none", "edgecolor": colour(number), "linestyle": "--"}
+            look = {"facecolor": "none", "edgecolor": colour, "linestyle": "--"}
         place = one.images_per_second, one.auroc
         ax.scatter(*place, s=1600 * one.memory_mb / largest, **look)
         handles.append(Patch(label=f"{figures.label(one.title)}, {one.memory_mb:.0f} MB", **look))

@@ -283,7 +283,10 @@ def from_flat(flat: dict[str, Any]) -> Experiment:
         if field not in known:
             raise RequestError(_unknown(field, known))
         if type(known[field]) is float and type(value) is int:
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError:
+                raise RequestError(f"{field}: is too large a number") from None
         section, dot, name = field.partition(".")
         if dot:
             sections.setdefault(section, {})[name] = value

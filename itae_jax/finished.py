@@ -2,6 +2,10 @@
 
 import csv
 import dataclasses
+import math
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +13,12 @@ from itae_jax import config, experiment_files, paper, results, variants
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 
+_MOST = 3.4e38  # scores are float32
+_ROUNDING = 1e-5  # of the AUROC in results.csv
 _VIDEO = ("shanghaitech",)  # whose frames have ids `<video>/<frame>`
+# What NumPy and the modules that it reads archives with raise of broken ones.
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, NotImplementedError)
+_DAMAGED += (zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,24 +95,43 @@ def read(directory: Path) -> RunResults:
         experiment, rows, printed, {(row["normal_class"], row["seed"]): directory for row in rows}
     )
     for row in rows:
+        _check_is_of(experiment, row, directory)
         _complete(row, found.job_directory(row))
     return found
 
 
+def _check_is_of(experiment: Experiment, row: dict[str, str], directory: Path) -> None:
+    """Raises RequestError for a row of another config."""
+    for column, value in results.columns_of(experiment).items():
+        if row[column] != value:
+            raise RequestError(
+                f"{directory}: results.csv has {column}={row[column]!r} in class {row['normal_class']}, "
+                f"seed {row['seed']}, but config.json {value!r}; mend what was changed by hand"
+            )
+
+
 def _read_paper(path: Path) -> list[dict[str, str]]:
-    needed, numbers = {"dataset", "method", "class", "auroc", "source"}, ("images_per_second", "memory_mb")
     try:
         rows = results.read_csv(path) if path.exists() else []
-        if any(None in row.values() or not needed <= set(row) for row in rows):
-            raise ValueError("a row is cut short")
         for row in rows:
-            for column in ("auroc", *numbers):
-                float(row.get(column) or 0)
+            _check_printed(row)
     except (OSError, csv.Error, ValueError) as error:
         raise RequestError(
             f"{path}: is damaged ({error}); remove it, and run the experiment again for another"
         ) from None
     return rows
+
+
+def _check_printed(row: dict[str, str]) -> None:
+    """Raises ValueError for what no row of the paper's numbers holds."""
+    if None in row.values() or not {"dataset", "method", "class", "auroc", "source"} <= set(row):
+        raise ValueError("a row is cut short")
+    if not 0 <= float(row["auroc"] or 0) <= 100:
+        raise ValueError(f"auroc={row['auroc']}, expected percent")
+    if "images_per_second" in row:
+        for column in ("images_per_second", "memory_mb", "auroc"):
+            if not 0 < float(row.get(column) or 0) < math.inf:
+                raise ValueError(f"{column}={row.get(column)!r}, expected a positive number")
 
 
 def read_all(directories: Sequence[Path]) -> list[RunResults]:
@@ -153,12 +181,14 @@ def _join(first: RunResults, second: RunResults) -> RunResults:
         known = rows.get(key, {"auroc": ""})
         if key not in rows or (row["auroc"] and not known["auroc"]):
             rows[key], directories[key] = row, second.directories[key]
-        elif row["auroc"] not in ("", known["auroc"]):
-            raise RequestError(
-                f"{second.directories[key]}: class {row['normal_class_name']}, seed {row['seed']} has AUROC "
-                f"{row['auroc']}, but {known['auroc']} in {directories[key]}; report them one by one"
-            )
         elif row["auroc"]:
+            for measure in filter(known.get, results.MEASURES):
+                if row[measure] not in ("", known[measure]):
+                    raise RequestError(
+                        f"{second.directories[key]}: class {row['normal_class_name']}, seed {row['seed']} has "
+                        f"{measure}={row[measure]}, but {known[measure]} in {directories[key]}; "
+                        "report them one by one"
+                    )
             doubled += 1
     return dataclasses.replace(
         first,
@@ -192,16 +222,53 @@ def read_scores(directory: Path, row: dict[str, str]):
             raise ValueError("scores.csv is cut short")
         is_anomaly = np.array([score["label"] != row["normal_label"] for score in scores])
         values = np.array([float(score["score"]) for score in scores])
-        if not np.isfinite(values).all():
+        if not (np.abs(values) <= _MOST).all():
             raise ValueError("a score in scores.csv is not a finite number")
         if row["num_test"] and len(scores) != int(row["num_test"]):
             raise ValueError(f"scores.csv has {len(scores)} of {row['num_test']} images")
         if is_video(row):
             videos = np.array([score["id"].rpartition("/")[0] for score in scores])
             values = 1 - evaluate.frame_normality(values, videos)
+        auroc = evaluate.auroc(is_anomaly, values)
+        if not abs(auroc - float(row["auroc"])) <= _ROUNDING:
+            raise ValueError(f"scores.csv gives AUROC {auroc:.6f}, results.csv has {row['auroc']}")
         return is_anomaly, values
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise damaged(directory, error) from None
+
+
+def read_illustrations(directory: Path) -> dict:
+    """The images that a training kept for the report: NumPy arrays by name.
+
+    Raises:
+      RequestError: they are damaged.
+    """
+    import numpy as np
+
+    try:
+        with (directory / "illustrations.npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            needed = ("labels", "is_anomaly", "originals", "inputs", "outputs")
+            arrays = {key: saved[key] for key in {*needed, *saved.files}}
+        _check_arrays(arrays)
+        return arrays
+    except _DAMAGED as error:
+        raise damaged(directory, error) from None
+
+
+def _check_arrays(arrays: dict) -> None:
+    """Raises ValueError unless all are what a training writes, of the same images."""
+    count, height, width, channels = arrays["originals"].shape
+    kinds = {"labels": "U", "is_anomaly": "b", "originals": "u", "inputs": "u", "outputs": "u"}
+    kinds |= {"maps": "f", "masks": "b"}
+    if any(arrays[key].dtype.kind != kind for key, kind in kinds.items() if key in arrays):
+        raise ValueError("illustrations.npz holds values of other types than a training writes")
+    if not count or channels not in (1, 3) or arrays["labels"].ndim != 1:
+        raise ValueError("illustrations.npz holds no images, or others than grey and colour")
+    of_images = all(len(arrays[key]) == count for key in ("labels", "is_anomaly"))
+    of_members = all(arrays[key].shape[1:4] == (count, height, width) for key in ("inputs", "outputs"))
+    maps = [arrays[key].shape for key in ("maps", "masks") if key in arrays]
+    if not of_images or not of_members or any(shape != (count, height, width) for shape in maps):
+        raise ValueError("the arrays of illustrations.npz are not of the same images")
 
 
 def damaged(directory: Path, error: Exception) -> RequestError:
@@ -227,6 +294,10 @@ def training_curves(found: RunResults) -> dict[tuple[str, str], dict[int, float]
     for root in found.roots:
         for entry in results.read_metrics(root / "metrics.jsonl"):
             key = str(entry.get("normal_class")), str(entry.get("seed"))
-            if found.directories.get(key) == root and isinstance(entry.get("auroc"), float):
+            if found.directories.get(key) == root and _is_share(entry.get("auroc")):
                 curves.setdefault(key, {})[entry["epoch"]] = entry["auroc"]
     return curves
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, float) and 0 <= value <= 1

@@ -72,7 +72,7 @@ def cells(
     if row["dataset"] in _CLASSES_IN_DOUBT:
         found = {key: cell for key, cell in found.items() if key in NOT_CLASSES}
     if table == "table6":
-        found = {"1": found["avg"], "SD of 1": found["SD"]} if found else {}
+        found = {key: found[of_runs] for key, of_runs in (("1", "avg"), ("SD of 1", "SD")) if of_runs in found}
     if "all" in found:
         found = {"0": found["all"], "avg": found["all"]}
     return found

@@ -1,11 +1,7 @@
 """Which pictures a report has, and what they show: from results to the arguments of a figure."""
 
 import itertools
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -111,7 +107,7 @@ def _maps(of_dataset: list[Column]):
         shown, methods = None, []
         for title, found in trained:
             same = [row for row in found.measured if _is_same_training(row, first)]
-            saved = illustrations(found.job_directory(same[0])) if same else {}
+            saved = finished.read_illustrations(found.job_directory(same[0])) if same else {}
             if not {"maps", "masks"} <= set(saved) or not saved["masks"].any():
                 continue
             shown = shown or saved
@@ -131,43 +127,6 @@ def _maps(of_dataset: list[Column]):
 
 def _is_same_training(row: dict[str, str], other: dict[str, str]) -> bool:
     return (tables.class_key(row), row["seed"]) == (tables.class_key(other), other["seed"])
-
-
-# What NumPy and the modules that it reads archives with raise of broken ones.
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, NotImplementedError)
-_DAMAGED += (zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError)
-
-
-def illustrations(directory: Path) -> dict[str, np.ndarray]:
-    """The images that a training kept for the report.
-
-    Raises:
-      RequestError: they are damaged.
-    """
-    try:
-        with (directory / "illustrations.npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:
-            needed = ("labels", "is_anomaly", "originals", "inputs", "outputs")
-            arrays = {key: saved[key] for key in {*needed, *saved.files}}
-        _check_arrays(arrays)
-        return arrays
-    except _DAMAGED as error:
-        raise finished.damaged(directory, error) from None
-
-
-def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
-    """Raises ValueError unless all are what a training writes, of the same images."""
-    count, height, width, channels = arrays["originals"].shape
-    kinds = {"labels": "U", "is_anomaly": "b", "originals": "u", "inputs": "u", "outputs": "u"}
-    kinds |= {"maps": "f", "masks": "b"}
-    if any(arrays[key].dtype.kind != kind for key, kind in kinds.items() if key in arrays):
-        raise ValueError("illustrations.npz holds values of other types than a training writes")
-    if not count or channels not in (1, 3) or arrays["labels"].ndim != 1:
-        raise ValueError("illustrations.npz holds no images, or others than grey and colour")
-    of_images = all(len(arrays[key]) == count for key in ("labels", "is_anomaly"))
-    of_members = all(arrays[key].shape[1:4] == (count, height, width) for key in ("inputs", "outputs"))
-    maps = [arrays[key].shape for key in ("maps", "masks") if key in arrays]
-    if not of_images or not of_members or any(shape != (count, height, width) for shape in maps):
-        raise ValueError("the arrays of illustrations.npz are not of the same images")
 
 
 _MEMBERS = {"rotate": ("0°", "90°", "180°", "270°")}

@@ -1,6 +1,5 @@
 """Finished runs as tables beside the paper's numbers: Markdown, CSV, and one self-contained HTML page."""
 
-import contextlib
 import errno
 import io
 import itertools
@@ -13,7 +12,7 @@ from itae_jax import columns, efficiency, finished, pages, tables
 from itae_jax.columns import Column
 from itae_jax.config import Experiment, flatten
 from itae_jax.finished import RunResults
-from itae_jax.results import write_text
+from itae_jax.results import write_bytes, write_text
 
 DIFFERENT_CLASSES = "The averages are over different classes and do not compare; compare class by class."
 
@@ -138,8 +137,8 @@ def _comparison(of_dataset: list[Column], out: Path) -> dict:
     for kind, figure, caption in pictures.comparing(of_dataset):
         path = out / "figures" / f"{kind}_{_file_name(name)}.png"
         url = _save(figure, path)
-        with _letters_may_be_missing():
-            figure.savefig(path.with_suffix(".pdf"), dpi=300, metadata={"CreationDate": None})  # for print
+        in_print = _drawn(figure, dpi=300, format="pdf", metadata={"CreationDate": None})
+        write_bytes(path.with_suffix(".pdf"), in_print)
         shown.append((kind.replace("_", " "), url, caption))
     seeds = [(column.title, tables.seeds_grid(column)) for column in of_dataset]
     told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
@@ -167,7 +166,7 @@ def _section(title: str, found: RunResults, out: Path) -> dict:
         if len(found.seeds) > 1:
             panel += f", seed {row['seed']}"
         panels.append((panel, *finished.read_scores(directory, row)))
-        saved = pictures.illustrations(directory)
+        saved = finished.read_illustrations(directory)
         if tables.class_key(row) in seen:
             continue  # the other seeds' pictures look alike
         seen.add(tables.class_key(row))
@@ -200,23 +199,25 @@ def _file_name(dataset: str) -> str:
     return re.sub(r"[^\w.-]", "_", dataset)[:60]
 
 
-@contextlib.contextmanager
-def _letters_may_be_missing():
-    """Names of classes may have letters that the font of the pictures has not; the page's tables show them."""
+def _drawn(figure, **options) -> bytes:
+    """The content of a picture's file.
+
+    Names of classes may have letters that the font of the pictures has not; the page's tables show them.
+    """
+    content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        yield
+        figure.savefig(content, **options)
+    return content.getvalue()
 
 
 def _save(figure, path: Path, must: bool = True) -> str:
     """Writes the figure as PNG, if that can or must be, and returns it as a data URL."""
-    picture = io.BytesIO()
-    with _letters_may_be_missing():
-        figure.savefig(picture, dpi=120, format="png")
+    picture = _drawn(figure, dpi=120, format="png")
     try:
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(picture.getvalue())
+        write_bytes(path, picture)
     except OSError as error:
         if must or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-    return pages.data_url(picture.getvalue(), "png")
+    return pages.data_url(picture, "png")

@@ -36,10 +36,11 @@ COLUMNS = [
     "num_anomalous",  # of the num_test
 ]  # new ones come last: files of older versions have the first of them
 _ALWAYS_THERE = COLUMNS.index("commit") + 1  # columns after these are empty in rows of older versions
-_FRACTIONS = ("auroc", "average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2")
+MEASURES = ("auroc", "average_precision", "best_f1", "pixel_auroc", "aupro", "auroc_l1", "auroc_l2")
 _COUNTS = ("normal_class", "seed", "epochs", "width", "num_train", "num_test", "num_anomalous")
 _ALWAYS_COUNTED = ("normal_class", "seed", "epochs", "width")
 _MANY_DIGITS = 20
+_MOST_EPOCHS = 10**9
 _AMOUNTS = ("train_seconds", "score_seconds", "score_memory_mib")
 FAILED = "failed: "  # how the note of a training begins that came to nothing
 _PACKAGES = (
@@ -179,7 +180,7 @@ def _check_row(row: dict[str, str | None]) -> None:
         given = row[column] or column in _ALWAYS_COUNTED
         if given and not (row[column].isdecimal() and len(row[column]) < _MANY_DIGITS):
             raise ValueError(f"{column}={row[column]!r}, expected a whole number")
-    for column in filter(row.get, _FRACTIONS):
+    for column in filter(row.get, MEASURES):
         if not 0 <= float(row[column]) <= 1:
             raise ValueError(f"{column}={row[column]}, expected a number between 0 and 1")
     for column in filter(row.get, _AMOUNTS):
@@ -187,6 +188,18 @@ def _check_row(row: dict[str, str | None]) -> None:
             raise ValueError(f"{column}={row[column]}, expected a number from 0 up")
     if row["num_anomalous"] and not 0 < int(row["num_anomalous"]) <= int(row["num_test"] or 0):
         raise ValueError(f"num_anomalous={row['num_anomalous']} of num_test={row['num_test']}")
+
+
+def columns_of(experiment: Experiment) -> dict[str, str]:
+    """What every row of an experiment's results.csv tells of its config."""
+    return {
+        "experiment": experiment.name,
+        "method": experiment.method,
+        "epochs": str(experiment.train.epochs),
+        "dtype": experiment.compute.dtype,
+        "width": str(experiment.model.width),
+        "transform": experiment.transform.name,
+    }
 
 
 def add_result(out: Path, row: dict) -> None:
@@ -228,9 +241,14 @@ def read_metrics(path: Path) -> list[dict]:
     for line in text.splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             entry = json.loads(line)
-            if isinstance(entry, dict) and isinstance(entry.get("epoch"), int):
+            if _is_of_an_epoch(entry):
                 entries.append(entry)
     return entries
+
+
+def _is_of_an_epoch(entry: object) -> bool:
+    epoch = entry.get("epoch") if isinstance(entry, dict) else None
+    return type(epoch) is int and 0 < epoch < _MOST_EPOCHS
 
 
 def is_same_dataset(printed: str, ours: str) -> bool:
@@ -255,11 +273,16 @@ def write_csv(path: Path, rows: Sequence[dict], columns: Sequence[str] | None = 
 
 
 def write_text(path: Path, text: str) -> None:
+    """Whole or not at all, as `write_bytes`."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Whole or not at all: a reader never sees half a file, nor does a run that was killed."""
     partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="", errors="surrogateescape") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -63,17 +63,20 @@ def _is_the_same(theirs: Experiment, ours: Experiment) -> bool:
 def _copy(
     run: RunResults, row: dict[str, str], job: tuple[int, int], experiment: Experiment, out: Path
 ) -> None:
-    """The row comes last: a copy that is cut short before it is made again."""
+    """The row comes last: a copy that is cut short before it is made again. Damaged files are not copied."""
     there, here = run.job_directory(row), results.job_directory(out, *job)
     if not there.is_dir():
         raise RequestError(f"{there}: is missing, though results.csv tells of it; leave it out of --reuse")
+    root = run.directories[row["normal_class"], row["seed"]]
+    unreadable = results.read_unreadable(root / "unreadable.csv")
+    finished.read_scores(there, row)
+    finished.read_illustrations(there)
     shutil.rmtree(here, ignore_errors=True)
     shutil.copytree(there, here)
-    root = run.directories[row["normal_class"], row["seed"]]
     of_job = {"normal_class": job[0], "seed": job[1]}
     metrics = results.Metrics(out / "metrics.jsonl", of_job)
     for entry in results.read_metrics(root / "metrics.jsonl"):
         if entry.items() >= of_job.items():
             metrics.add(entry)
-    results.add_unreadable(out / "unreadable.csv", results.read_unreadable(root / "unreadable.csv"))
+    results.add_unreadable(out / "unreadable.csv", unreadable)
     results.add_result(out, row | {"experiment": experiment.name, "variant": experiment.variant})

@@ -172,17 +172,12 @@ class _Job:
         """The columns that are known before training."""
         experiment = self.experiment
         return {
-            "experiment": experiment.name,
+            **results.columns_of(experiment),
             "dataset": self.dataset.name,
-            "method": experiment.method,
             "normal_class": self.normal_class,
             "normal_class_name": self.name,
             "seed": self.seed,
-            "epochs": experiment.train.epochs,
             "device": results.describe_devices(self.method.trainer.devices),
-            "dtype": experiment.compute.dtype,
-            "width": experiment.model.width,
-            "transform": experiment.transform.name,
             "normal_label": self.split.normal_label,
             "settings": config.settings(experiment),
             "data_copy": self.dataset.source,

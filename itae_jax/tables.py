@@ -190,6 +190,8 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
         header.append("AUROC, %" if single else column.title)
         if any(line.cell for line in of_column):
             header += ["paper", f"ours {MINUS} paper"] if single else ["paper (ours less it)"]
+    if sum(key not in paper.NOT_CLASSES for key in names) == 1:
+        names.pop("avg")
     differ = averages_differ(told)
     rows = []
     for key in in_order(names):

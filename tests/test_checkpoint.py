@@ -1,8 +1,10 @@
 """What is saved comes back, or is known to be damaged."""
 
+import errno
 import json
 import os
 import pickle
+import resource
 
 import jax
 import numpy as np
@@ -182,3 +184,16 @@ def test_time_spent_is_counted_on(kept):
 def test_due_after_so_many_minutes(tmp_path):
     assert Checkpoints(tmp_path, 0, 1).due()
     assert not Checkpoints(tmp_path, 10, 1).due()
+
+
+def test_a_state_beyond_the_limit_of_file_sizes_is_told_as_the_system_tells_it(tmp_path):
+    checkpoint.save(tmp_path / "state", {"a": np.zeros(3)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            checkpoint.save(tmp_path / "state", {"a": np.random.default_rng(0).normal(size=100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.errno == errno.EFBIG
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]

@@ -28,6 +28,17 @@ def test_bars_have_the_heights_of_the_numbers_and_marks_at_the_papers():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog"]
 
 
+def test_a_method_has_one_colour_wherever_its_column_stands():
+    first, second = (
+        comparisons.colours(["AE (reduced)", "AE+S", "ITAE, 5 epochs"]),
+        comparisons.colours(["ITAE"]),
+    )
+    assert first[2] == second[0]
+    assert comparisons.colours(["AE+G", "AE"])[1] == first[0]
+    many = comparisons.colours(["ITAE", "ITAE (float32)", "x", "AE", "", "AE+G", "AE+R"])
+    assert len(set(many)) == len(many)
+
+
 def test_curves_are_means_over_seeds_in_bands_of_one_sd():
     curve = Curve("ITAE", np.array([5, 10]), np.array([[80.0, 90.0], [84.0, 90.0]]))
     single = Curve("AE", np.array([5, 10]), np.array([[50.0, 60.0]]))

@@ -59,3 +59,10 @@ def test_whole_numbers_in_json_serve_for_numbers():
     tree = json.loads(config.to_json(Experiment()))
     tree["train"]["learning_rate"] = 1
     assert config.from_json(json.dumps(tree)).train.learning_rate == 1.0
+
+
+def test_numbers_beyond_floats_are_refused():
+    tree = json.loads(config.to_json(Experiment()))
+    tree["train"]["learning_rate"] = 10**400
+    with pytest.raises(RequestError, match=r"train\.learning_rate: is too large a number"):
+        config.from_json(json.dumps(tree))

@@ -125,6 +125,18 @@ def test_masks_are_true_above_half_and_may_be_empty(save):
 
 
 @pytest.mark.parametrize(
+    ("mode", "defect"), [("L", 1), ("1", 1), ("RGB", (255, 0, 0)), ("RGBA", (0, 0, 9, 255))]
+)
+def test_masks_may_mark_defects_by_any_value_or_colour(save, mode, defect):
+    mask = Image.new(mode, (32, 32))
+    mask.paste(defect, (8, 0, 32, 16))
+    expected = np.zeros((32, 32), bool)
+    expected[:16, 8:] = True
+    np.testing.assert_array_equal(GREY.read_mask(save(mask)), expected)
+    np.testing.assert_array_equal(Reader(16, 1).read_mask(save(mask)), expected[::2, ::2])
+
+
+@pytest.mark.parametrize(
     ("make", "reason"),
     [
         (lambda path: path.write_text("not a picture"), "not an image"),

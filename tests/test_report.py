@@ -5,6 +5,7 @@ import csv
 import errno
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -327,12 +328,12 @@ def test_scores_of_video_are_those_within_each_video(tmp_path):
     frames = [("a/0", "normal", 1.0), ("a/1", "anomalous", 3.0), ("b/0", "normal", 5.0), ("b/1", "normal", 4.0)]
     scores = [dict(zip(("id", "label", "score"), frame, strict=True)) for frame in frames]
     results.write_csv(tmp_path / "scores.csv", scores)
-    row = make_row(0, 0, 0.75, dataset="shanghaitech", normal_label="normal")
+    row = make_row(0, 0, 2 / 3 + 0.5 / 3, dataset="shanghaitech", normal_label="normal")
     is_anomaly, values = finished.read_scores(tmp_path, row)
     np.testing.assert_array_equal(values, [0, 1, 1, 0])
     figure = figures.roc_curves([("all", is_anomaly, values)])
     assert figure.axes[0].get_title() == f"all: {100 * (2 / 3 + 0.5 / 3):.1f}"
-    _, plain = finished.read_scores(tmp_path, row | {"dataset": "mnist"})
+    _, plain = finished.read_scores(tmp_path, row | {"dataset": "mnist", "auroc": str(1 / 3)})
     np.testing.assert_array_equal(plain, [1, 3, 5, 4])
 
 
@@ -409,7 +410,10 @@ def write_run(directory, rows, **fields):
     experiment = from_flat({"name": "sweep"} | fields)
     record = {"environment": {}} | json.loads(to_json(experiment))
     (directory / "config.json").write_text(json.dumps(record))
-    rows = [row | dict.fromkeys(("average_precision", "best_f1"), row["auroc"] and "0.5") for row in rows]
+    told = results.columns_of(experiment)
+    rows = [
+        row | told | dict.fromkeys(("average_precision", "best_f1"), row["auroc"] and "0.5") for row in rows
+    ]
     results.write_csv(directory / "results.csv", rows, results.COLUMNS)
     return directory
 
@@ -427,10 +431,11 @@ def test_parts_of_one_sweep_are_joined(tmp_path):
     assert tables.lines(found.rows, {})[0].value == pytest.approx(75)
 
 
-def test_parts_that_contradict_each_other_are_refused(tmp_path):
-    first = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
-    second = write_run(tmp_path / "b", [make_row(0, 0, 0.81)])
-    with pytest.raises(RequestError, match=r"class class 0, seed 0 has AUROC 0\.81, but 0\.8 in .*a"):
+@pytest.mark.parametrize("measure", ["auroc", "pixel_auroc"])
+def test_parts_that_contradict_each_other_are_refused(tmp_path, measure):
+    rows = [make_row(0, 0, 0.8, pixel_auroc="0.8") | {measure: value} for value in ("0.8", "0.81")]
+    first, second = (write_run(tmp_path / row[measure], [row]) for row in rows)
+    with pytest.raises(RequestError, match=rf"class class 0, seed 0 has {measure}=0\.81, but 0\.8 in .*0\.8"):
         report.read([first, second])
 
 
@@ -494,8 +499,14 @@ def test_a_training_that_stands_there_twice_is_refused(tmp_path):
 
 def test_scores_that_are_cut_short_or_no_numbers_are_refused(tmp_path):
     row = make_row(0, 0, 0.8, num_test="2", normal_label="ok")
-    for scores, message in ((["1.0"], "1 of 2 images"), (["1.0", "nan"], "not a finite number")):
-        lines = [{"label": "ok", "score": score} for score in scores]
+    cases = {
+        "1.0": "1 of 2 images",
+        "1.0 nan": "not a finite",
+        "1.0 1e308": "not a finite",
+        "1.0 2.0": "AUROC 1.0",
+    }
+    for scores, message in cases.items():
+        lines = [{"label": label, "score": s} for label, s in zip(("ok", "bad"), scores.split(), strict=False)]
         results.write_csv(tmp_path / "scores.csv", lines)
         with pytest.raises(RequestError, match=message):
             finished.read_scores(tmp_path, row)
@@ -505,7 +516,7 @@ def test_pictures_of_a_directory_that_cannot_be_written_are_on_the_page_all_the_
     def refused(path, content):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "write_bytes", refused)
+    monkeypatch.setattr(report, "write_bytes", refused)
     figure = figures.roc_curves([("cat", np.array([False, True]), np.array([0.0, 1.0]))])
     url = report._save(figure, tmp_path / "figures" / "roc.png", must=False)
     assert url.startswith("data:image/png;base64,")
@@ -553,7 +564,9 @@ def test_a_run_of_nothing_but_failures_is_told_by_its_notes(tmp_path):
 
 def test_columns_of_older_versions_are_completed_from_the_scores(tmp_path):
     directory = write_run(tmp_path / "a", [])
-    row = make_row(0, 0, 1.0, normal_label="ok", commit="0123")
+    row = make_row(0, 0, 1.0, normal_label="ok", commit="0123") | results.columns_of(
+        from_flat({"name": "sweep"})
+    )
     old = results.COLUMNS[: results.COLUMNS.index("commit") + 1]
     results.write_csv(directory / "results.csv", [{key: row[key] for key in old}], old)
     scores = [{"label": label, "score": score} for label, score in (("ok", 1.0), ("bad", 2.0), ("bad", 3.0))]
@@ -570,6 +583,9 @@ def test_curves_leave_out_lines_without_auroc_or_cut_short(tmp_path):
     directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
     lines = [
         '{"normal_class": 0, "seed": 0, "epoch": 1, "loss": 0.1}',
+        '{"normal_class": 0, "seed": 0, "epoch": 1, "auroc": NaN}',
+        '{"normal_class": 0, "seed": 0, "epoch": 3, "auroc": 5.0}',
+        f'{{"normal_class": 0, "seed": 0, "epoch": {10**400}, "auroc": 0.5}}',
         '{"normal_class": 0, "seed": 0, "epoch": 2, "loss": 0.1, "auroc": 0.7}',
         '{"normal_class": 1, "seed": 0, "epoch": 2, "loss": 0.1, "auroc": 0.7}',
         "[" * 100_000,
@@ -607,12 +623,12 @@ def test_error_maps_are_of_the_first_class_with_masks(tmp_path):
     for changed in ({"labels": np.array(["good"])}, {"maps": np.zeros((2, 8, 9))}, {"inputs": images}):
         np.savez(folder / "illustrations.npz", **{**arrays, **changed})
         with pytest.raises(RequestError, match="not of the same images"):
-            pictures.illustrations(folder)
+            finished.read_illustrations(folder)
     two_channels = {name: np.repeat(arrays[name], 2, -1) for name in ("originals", "inputs", "outputs")}
     for changed in ({"labels": np.arange(2.0)}, {"originals": images * 1.0}, two_channels):
         np.savez(folder / "illustrations.npz", **{**arrays, **changed})
         with pytest.raises(RequestError, match=r"of other types|others than grey"):
-            pictures.illustrations(folder)
+            finished.read_illustrations(folder)
 
 
 def test_damaged_pictures_are_told_whatever_byte_is_broken(tmp_path):
@@ -620,11 +636,11 @@ def test_damaged_pictures_are_told_whatever_byte_is_broken(tmp_path):
     arrays = {"originals": images, "inputs": images[None], "outputs": images[None]}
     np.savez_compressed(path, **arrays, labels=np.array(["good"]), is_anomaly=np.array([False]))
     whole = path.read_bytes()
-    pictures.illustrations(tmp_path)
+    finished.read_illustrations(tmp_path)
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x22]) + whole[place + 1 :])
         with contextlib.suppress(RequestError):
-            pictures.illustrations(tmp_path)
+            finished.read_illustrations(tmp_path)
 
 
 def test_speeds_of_several_devices_do_not_average():
@@ -637,9 +653,21 @@ def test_speeds_of_several_devices_do_not_average():
     assert efficiency.compared([column]) == []
 
 
+def test_rows_of_another_config_than_the_runs_are_refused(tmp_path):
+    directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
+    (row,) = results.read_csv(directory / "results.csv")
+    results.write_csv(directory / "results.csv", [row | {"width": "32"}])
+    with pytest.raises(
+        RequestError, match=r"results\.csv has width='32' in class 0, seed 0, but config\.json '64'"
+    ):
+        report.read([directory])
+
+
 @pytest.mark.parametrize(("column", "value"), [("width", ""), ("epochs", ""), ("width", "9" * 5000)])
 def test_rows_without_their_counts_are_damaged(tmp_path, column, value):
-    directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8, **{column: value})])
+    directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
+    (row,) = results.read_csv(directory / "results.csv")
+    results.write_csv(directory / "results.csv", [row | {column: value}])
     with pytest.raises(RequestError, match=f"damaged .*{column}="):
         report.read([directory])
 
@@ -654,7 +682,7 @@ def test_results_whose_last_line_is_cut_are_damaged(tmp_path):
 
 @pytest.mark.parametrize("name", ["d" * 250, "日本語", "a b:c"])
 def test_reports_are_written_whatever_the_data_set_and_its_classes_are_called(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(pictures, "illustrations", lambda directory: {})
+    monkeypatch.setattr(finished, "read_illustrations", lambda directory: {})
     rows = [make_row(index, 0, 0.8, dataset=name, normal_class_name=f"{name} {index}") for index in range(2)]
     directory = write_run(tmp_path / "a", rows)
     (of_dataset,) = columns.by_dataset(report.read([directory]))
@@ -673,6 +701,29 @@ def test_reports_are_written_whatever_the_data_set_and_its_classes_are_called(tm
 )
 def test_members_of_rotations_are_told_by_their_angles(transform, count, titles):
     assert pictures.member_titles(transform, count) == titles
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("auroc", "nan", "auroc=nan, expected percent"),
+        ("auroc", "800", "auroc=800, expected percent"),
+        ("memory_mb", "", "memory_mb='', expected a positive number"),
+        ("images_per_second", "inf", "images_per_second='inf', expected a positive number"),
+    ],
+)
+def test_numbers_of_the_paper_that_cannot_be_are_refused(tmp_path, column, value, message):
+    directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
+    first, *rest = printed("figure3")
+    results.write_csv(directory / "paper.csv", [first | {column: value}, *rest])
+    with pytest.raises(RequestError, match=rf"paper\.csv: is damaged \({re.escape(message)}"):
+        report.read([directory])
+
+
+def test_runs_of_the_paper_without_an_sd_are_told_without_one():
+    cells = [cell for cell in printed("table6") if cell["class"] != "SD"]
+    row = make_row(1, 0, 0.99, dataset="mnist", transform="rotate")
+    assert set(paper.cells(cells, row, "table6")) == {"1"}
 
 
 @pytest.mark.parametrize("path", sorted(PAPER.glob("*.csv")), ids=lambda path: path.stem)

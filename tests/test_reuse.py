@@ -118,6 +118,14 @@ def test_what_is_missing_or_damaged_in_the_other_run_is_said(first, tmp_path):
     with pytest.raises(RequestError, match=r"unreadable.csv: is damaged"):
         reuse.take(*arguments)
     unreadable.unlink()
+    for name in ("scores.csv", "illustrations.npz"):
+        path = one.job_directory(one.rows[0]) / name
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(RequestError, match="its results are damaged"):
+            reuse.take(*arguments)
+        path.write_bytes(content)
+        assert not list(out.glob("class_*"))
     shutil.rmtree(one.job_directory(one.rows[0]))
     with pytest.raises(RequestError, match=r"class_6.*: is missing"):
         reuse.take(*arguments)

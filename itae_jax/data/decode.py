@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,17 @@ class Reader:
         Raises:
           UnreadableImageError: not an image, a damaged one, or one beyond `max_side`.
         """
+        return self._read(source, _eight_bits)
+
+    def read_mask(self, path: Path) -> np.ndarray:
+        """A mask in the geometry of `read`: H x W bool, true where it is above half of its brightest pixel.
+
+        Raises:
+          UnreadableImageError: as `read`.
+        """
+        return dataclasses.replace(self, channels=1)._read(path, _stretched)[..., 0] > 127
+
+    def _read(self, source: Path | tuple[str, bytes], to_bytes: Callable) -> np.ndarray:
         from PIL import Image, ImageOps
 
         name, stream = (str(source), source) if isinstance(source, Path) else (source[0], io.BytesIO(source[1]))
@@ -55,22 +67,13 @@ class Reader:
                     # JPEG is decoded at a half, a quarter or an eighth where twice the size is left.
                     image.draft(None, (2 * self.size, 2 * self.size))
                 upright = ImageOps.exif_transpose(image)
-                return self._array(self._fitted(_eight_bits(upright, self.channels)))
+                return self._array(self._fitted(to_bytes(upright, self.channels)))
         except UnreadableImageError:
             raise
         except FileNotFoundError:
             raise UnreadableImageError(name, "no such file") from None
         except Exception as error:  # Pillow's decoders raise whatever the damage leads them to
             raise UnreadableImageError(name, _reason(error)) from None
-
-    def read_mask(self, path: Path) -> np.ndarray:
-        """A mask in the geometry of `read`: H x W bool, true where the file is above half of 255.
-
-        Raises:
-          UnreadableImageError: as `read`.
-        """
-        geometry = dataclasses.replace(self, channels=1)
-        return geometry.read(path)[..., 0] > 127
 
     def lay_over(self, map_HxW: np.ndarray, width: int, height: int) -> np.ndarray:
         """A map of what `read` gives, over the image of the file, which has this size.
@@ -168,6 +171,13 @@ def _eight_bits(image, channels: int):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def _stretched(image, channels: int):
+    """As `_eight_bits`, the brightest pixel at 255: masks mark defects by 255, by 1, or by a colour."""
+    image = _eight_bits(image, channels)
+    brightest = image.getextrema()[1]
+    return image.point([round(255 * value / max(brightest, 1)) for value in range(256)])
 
 
 def _reason(error: Exception) -> str:
