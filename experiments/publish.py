@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # What README.md tells of a training beside its width and epochs; docs/results.md has everything.
 _TOLD_SETTINGS = ("train.", "evaluate.", "transform.", "model.", "data.image_size", "data.limit_train")
 _TOLD_ELSEWHERE = ("train.epochs", "transform.name", "model.width")
+# Experiments that vary the method or draw pictures, on data that others have compared.
+_NOT_IN_README = ("figure", "table4", "table5")
 _LOSSES = ("train.loss", "evaluate.error")
 _LEGEND = """\
 ITAE is the paper's method, AE the plain autoencoder, which erases nothing; other columns are named by what
@@ -86,12 +88,18 @@ def title_of(found: RunResults) -> str:
     return (name if dataset in name else f"{name}: {dataset}") + (" (reduced)" if found.reduced else "")
 
 
-def summary_table() -> list[str]:
-    """The averages over classes: a line for each method, with the plain autoencoder and the paper beside it."""
+def summary_table(left_out: tuple[str, ...] = ()) -> list[str]:
+    """The averages over classes: a line for each method, with the plain autoencoder and the paper beside it.
+
+    Args:
+      left_out: beginnings of names of experiments.
+    """
     header = ["experiment", "training", "erased by", "classes", "seeds", "average AUROC, %", "paper's"]
     header += ["plain autoencoder's", "paper's"]
     lines = []
     for together, apart in all_told():
+        if together[0].experiment.name.startswith(left_out):
+            continue
         (of_dataset,) = columns.by_dataset(together)
         left = of_dataset
         for column in [column for column in of_dataset if not publish_rows.is_plain(column.found)]:
@@ -170,7 +178,7 @@ def _origin(found: RunResults) -> str:
 def results_page() -> str:
     """docs/results.md."""
     lines = ["# Results", "", "Written from `experiments/results/` by `make results`.", ""]
-    lines += [_LEGEND, "", *filter(None, [unmeasured()]), ""]
+    lines += [_LEGEND, "", *filter(None, [unmeasured()]), "", *summary_table(), ""]
     for together, apart in all_told():
         lines += section(together, apart)
     lines += publish_settings.sections(publish_rows.measured(), training)
@@ -190,7 +198,7 @@ def pages() -> dict[Path, str]:
     results = publish_rows.RESULTS
     blocks = {
         ROOT / "README.md": {
-            "results": [*summary_table(), "", unmeasured(), *publish_speed.speed_line(results)]
+            "results": [*summary_table(_NOT_IN_README), "", unmeasured(), *publish_speed.speed_line(results)]
         },
         ROOT / "docs" / "reliability.md": {"faults": publish_faults.lines(results)},
         ROOT / "docs" / "scaling.md": {
