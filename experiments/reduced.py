@@ -18,7 +18,7 @@ from pathlib import Path
 
 import children
 
-from itae_jax.arguments import Parser, path
+from itae_jax.arguments import Parser, build, path
 from itae_jax.errors import RequestError
 
 HERE = Path(__file__).resolve().parent
@@ -147,11 +147,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments, more = parser.parse_known_args(argv)
         words = list(itertools.takewhile(lambda word: not word.startswith("-"), more))
-        more = more[len(words) :]
+        chosen, more = choose(words), more[len(words) :]
         late = [word for word in more if word in REDUCED]
         if late:
             parser.error(f"names come before options: {' '.join(late)}")
-        chosen = choose(words)
+        build().parse_args(["run", "EXPERIMENT.py", *more])
     except RequestError as error:
         print(f"reduced: {error}", file=sys.stderr)
         return 2

@@ -513,11 +513,21 @@ def test_further_options_of_reduced_experiments_go_to_each(words, count, capsys)
     assert all("data.root=DIR" in line for line in lines)
 
 
-def test_names_of_reduced_experiments_come_first(capsys):
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--classes", "0", "table4"], "names come before options: table4"),
+        (["--classes", "0", "figure"], "unrecognized arguments: figure"),
+        (["table4", "--seeds", "one"], "argument --seeds: 'one' is not a list"),
+        (["table4", "--out", ""], "argument --out: is empty"),
+    ],
+)
+def test_wrong_requests_of_reduced_experiments_are_told_once(capsys, words, told):
     import reduced
 
-    assert reduced.main(["--list", "--classes", "0", "table4"]) == 2
-    assert "names come before options: table4" in capsys.readouterr().err
+    assert reduced.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
 
 
 def test_what_is_measured_on_accelerators_is_a_valid_request(tmp_path):
