@@ -16,6 +16,7 @@ from pathlib import Path
 import publish_docstrings
 import publish_faults
 import publish_fitted
+import publish_pictures
 import publish_rows
 import publish_scaling
 import publish_settings
@@ -154,6 +155,8 @@ def section(together: list[RunResults], apart: Sequence[str]) -> list[str]:
     how = training(together[0].rows[0], apart)
     lines = [f"## {tables.in_markdown(title_of(together[0]))}, {tables.in_markdown(how)}", ""]
     lines += report.compared(of_dataset)
+    picture = publish_pictures.of(together, _picture_title(together, apart))
+    lines += picture.lines() if picture else []
     for title, found in columns.trainings(of_dataset):
         settings = f"Not at their defaults: `{found.rows[0]['settings']}`."
         described = tables.in_markdown(f"{title}: {report.describe(found)}{_origin(found)}.")
@@ -162,6 +165,16 @@ def section(together: list[RunResults], apart: Sequence[str]) -> list[str]:
         if len(measures.header) > 2:
             lines += [f"{title}, all measures in percent:", "", *tables.as_markdown(measures), ""]
     return lines
+
+
+def _picture_title(together: list[RunResults], apart: Sequence[str]) -> str:
+    return f"{together[0].experiment.name}, {training(together[0].rows[0], apart)}"
+
+
+def drawn() -> list[publish_pictures.Picture]:
+    """The pictures of docs/results.md."""
+    found = (publish_pictures.of(together, _picture_title(together, apart)) for together, apart in all_told())
+    return [picture for picture in found if picture]
 
 
 def _origin(found: RunResults) -> str:
@@ -243,7 +256,7 @@ def main() -> int:
                 publish_rows.add(run)
         for name, model, scores in arguments.fitted:
             publish_rows.add_rows([publish_fitted.row(Path(model), Path(scores), name)], Path(model))
-        written = pages()
+        written, pictures = pages(), drawn()
     except BaseException as error:  # all of it or nothing
         for path in set(publish_rows.RESULTS.glob("*.csv")) - before.keys():
             path.unlink()
@@ -256,12 +269,19 @@ def main() -> int:
     old = [
         path for path, text in written.items() if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
+    undrawn = [picture for picture in pictures if not picture.is_drawn()]
+    left_over = publish_pictures.left_over(pictures)
     if arguments.check:
+        old += [*(picture.path for picture in undrawn), *left_over]
         for path in old:
             print(f"{path.relative_to(ROOT)} is not what make results writes", file=sys.stderr)
         return 1 if old else 0
     for path in old:
         write_text(path, written[path])
+    for picture in undrawn:
+        picture.draw()
+    for path in left_over:
+        path.unlink()
     return 0
 
 

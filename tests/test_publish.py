@@ -22,9 +22,11 @@ pytestmark = pytest.mark.usefixtures("scripts")
 def publish(tmp_path, monkeypatch):
     """The script, with an empty directory of results."""
     import publish
+    import publish_pictures
     import publish_rows
 
     monkeypatch.setattr(publish_rows, "RESULTS", tmp_path)
+    monkeypatch.setattr(publish_pictures, "IMAGES", tmp_path / "images")
     return publish
 
 
@@ -271,6 +273,22 @@ def test_checking_adds_nothing(command, tmp_path):
         command("--check", tmp_path / "good")
     assert refused.value.code == 2
     assert not list(tmp_path.glob("*.csv"))
+
+
+def test_pictures_show_the_rows_there_are(command, publish, tmp_path):
+    images, rows = tmp_path / "images", [row(index, 0, 0.9) for index in range(4)]
+    images.mkdir()
+    for changed, is_new in ((rows, True), (rows, False), ([*rows[1:], row(0, 0, 0.8)], True)):
+        write(tmp_path, *changed)
+        (picture,) = publish.drawn()
+        assert picture.is_drawn() != is_new
+        assert command() == 0
+        assert picture.is_drawn()
+        assert f"(images/{picture.path.name})" in publish.results_page()
+        assert list(images.iterdir()) == [picture.path]
+    write(tmp_path, *rows[1:])
+    assert command() == 0
+    assert not list(images.iterdir())
 
 
 def test_names_of_data_sets_break_neither_pages_nor_experiment_files(publish, tmp_path):
