@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from matplotlib.figure import Figure
 
-from itae_jax import columns, comparisons, efficiency, finished, tables
+from itae_jax import columns, comparisons, efficiency, finished, job_files, tables
 from itae_jax.columns import Column
 
 
@@ -107,7 +107,7 @@ def _maps(of_dataset: list[Column]):
         shown, methods = None, []
         for title, found in trained:
             same = [row for row in found.measured if _is_same_training(row, first)]
-            saved = finished.read_illustrations(found.job_directory(same[0])) if same else {}
+            saved = job_files.read_illustrations(found.job_directory(same[0])) if same else {}
             if not {"maps", "masks"} <= set(saved) or not saved["masks"].any():
                 continue
             shown = shown or saved

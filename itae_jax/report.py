@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from itae_jax import columns, efficiency, finished, pages, tables
+from itae_jax import columns, efficiency, finished, job_files, pages, tables
 from itae_jax.columns import Column
 from itae_jax.config import Experiment, flatten
 from itae_jax.finished import RunResults
@@ -165,8 +165,8 @@ def _section(title: str, found: RunResults, out: Path) -> dict:
         panel = row["normal_class_name"]
         if len(found.seeds) > 1:
             panel += f", seed {row['seed']}"
-        panels.append((panel, *finished.read_scores(directory, row)))
-        saved = finished.read_illustrations(directory)
+        panels.append((panel, *job_files.read_scores(directory, row)))
+        saved = job_files.read_illustrations(directory)
         if tables.class_key(row) in seen:
             continue  # the other seeds' pictures look alike
         seen.add(tables.class_key(row))
@@ -178,7 +178,7 @@ def _section(title: str, found: RunResults, out: Path) -> dict:
         restored.append((panel, row["auroc"], _save(figure, root / "figures" / name, root == out)))
     flat, defaults = flatten(found.experiment), flatten(Experiment())
     pictured, must = found.roots[0] / "figures", found.roots[0] == out
-    scale = "from 0 to 1 within each video (Eq. 4)" if finished.is_video(found.rows[0]) else figures.SCALE
+    scale = "from 0 to 1 within each video (Eq. 4)" if job_files.is_video(found.rows[0]) else figures.SCALE
     return {
         "name": " ".join(filter(None, (found.experiment.name, title or found.experiment.variant))),
         "directories": [str(root) for root in found.roots],

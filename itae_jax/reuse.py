@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from itae_jax import config, finished, results, variants
+from itae_jax import config, finished, job_files, results, variants
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 from itae_jax.finished import RunResults
@@ -69,8 +69,8 @@ def _copy(
         raise RequestError(f"{there}: is missing, though results.csv tells of it; leave it out of --reuse")
     root = run.directories[row["normal_class"], row["seed"]]
     unreadable = results.read_unreadable(root / "unreadable.csv")
-    finished.read_scores(there, row)
-    finished.read_illustrations(there)
+    job_files.read_scores(there, row)
+    job_files.read_illustrations(there)
     shutil.rmtree(here, ignore_errors=True)
     shutil.copytree(there, here)
     of_job = {"normal_class": job[0], "seed": job[1]}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itae_jax import columns, efficiency, figures, finished, paper, pictures, report, results, tables
+from itae_jax import columns, efficiency, figures, finished, job_files, paper, pictures, report, results, tables
 from itae_jax.config import Experiment, from_flat, to_json
 from itae_jax.data.mvtec_ad import CATEGORIES
 from itae_jax.errors import RequestError
@@ -329,11 +329,11 @@ def test_scores_of_video_are_those_within_each_video(tmp_path):
     scores = [dict(zip(("id", "label", "score"), frame, strict=True)) for frame in frames]
     results.write_csv(tmp_path / "scores.csv", scores)
     row = make_row(0, 0, 2 / 3 + 0.5 / 3, dataset="shanghaitech", normal_label="normal")
-    is_anomaly, values = finished.read_scores(tmp_path, row)
+    is_anomaly, values = job_files.read_scores(tmp_path, row)
     np.testing.assert_array_equal(values, [0, 1, 1, 0])
     figure = figures.roc_curves([("all", is_anomaly, values)])
     assert figure.axes[0].get_title() == f"all: {100 * (2 / 3 + 0.5 / 3):.1f}"
-    _, plain = finished.read_scores(tmp_path, row | {"dataset": "mnist", "auroc": str(1 / 3)})
+    _, plain = job_files.read_scores(tmp_path, row | {"dataset": "mnist", "auroc": str(1 / 3)})
     np.testing.assert_array_equal(plain, [1, 3, 5, 4])
 
 
@@ -509,7 +509,7 @@ def test_scores_that_are_cut_short_or_no_numbers_are_refused(tmp_path):
         lines = [{"label": label, "score": s} for label, s in zip(("ok", "bad"), scores.split(), strict=False)]
         results.write_csv(tmp_path / "scores.csv", lines)
         with pytest.raises(RequestError, match=message):
-            finished.read_scores(tmp_path, row)
+            job_files.read_scores(tmp_path, row)
 
 
 def test_pictures_of_a_directory_that_cannot_be_written_are_on_the_page_all_the_same(tmp_path, monkeypatch):
@@ -623,12 +623,12 @@ def test_error_maps_are_of_the_first_class_with_masks(tmp_path):
     for changed in ({"labels": np.array(["good"])}, {"maps": np.zeros((2, 8, 9))}, {"inputs": images}):
         np.savez(folder / "illustrations.npz", **{**arrays, **changed})
         with pytest.raises(RequestError, match="not of the same images"):
-            finished.read_illustrations(folder)
+            job_files.read_illustrations(folder)
     two_channels = {name: np.repeat(arrays[name], 2, -1) for name in ("originals", "inputs", "outputs")}
     for changed in ({"labels": np.arange(2.0)}, {"originals": images * 1.0}, two_channels):
         np.savez(folder / "illustrations.npz", **{**arrays, **changed})
         with pytest.raises(RequestError, match=r"of other types|others than grey"):
-            finished.read_illustrations(folder)
+            job_files.read_illustrations(folder)
 
 
 def test_damaged_pictures_are_told_whatever_byte_is_broken(tmp_path):
@@ -636,11 +636,11 @@ def test_damaged_pictures_are_told_whatever_byte_is_broken(tmp_path):
     arrays = {"originals": images, "inputs": images[None], "outputs": images[None]}
     np.savez_compressed(path, **arrays, labels=np.array(["good"]), is_anomaly=np.array([False]))
     whole = path.read_bytes()
-    finished.read_illustrations(tmp_path)
+    job_files.read_illustrations(tmp_path)
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x22]) + whole[place + 1 :])
         with contextlib.suppress(RequestError):
-            finished.read_illustrations(tmp_path)
+            job_files.read_illustrations(tmp_path)
 
 
 def test_speeds_of_several_devices_do_not_average():
@@ -682,7 +682,7 @@ def test_results_whose_last_line_is_cut_are_damaged(tmp_path):
 
 @pytest.mark.parametrize("name", ["d" * 250, "日本語", "a b:c"])
 def test_reports_are_written_whatever_the_data_set_and_its_classes_are_called(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(finished, "read_illustrations", lambda directory: {})
+    monkeypatch.setattr(job_files, "read_illustrations", lambda directory: {})
     rows = [make_row(index, 0, 0.8, dataset=name, normal_class_name=f"{name} {index}") for index in range(2)]
     directory = write_run(tmp_path / "a", rows)
     (of_dataset,) = columns.by_dataset(report.read([directory]))
