@@ -730,6 +730,7 @@ def test_runs_of_the_paper_without_an_sd_are_told_without_one():
 def test_the_papers_numbers_are_complete_and_say_how_far_to_trust_them(path):
     rows = results.read_csv(path)
     assert rows
+    assert finished._read_paper(path) == rows
     for row in rows:
         assert row["source"] in {"printed", "restored", "quoted", "derived", "unverified", "illegible"}
         assert (row["auroc"] == "") == (row["source"] == "illegible")
