@@ -78,7 +78,7 @@ def bars_by_class(groups: Sequence[str], methods: Sequence[Bars]) -> Figure:
     handles, labels = ax.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: labels[i] == "paper")
     shown = [handles[i] for i in order], [labels[i] for i in order]
-    in_a_row = max(2, int(inches / 1.2))
+    in_a_row = _in_a_row(labels, inches)
     figure.legend(*shown, loc="outside upper center", ncols=in_a_row, fontsize=8, frameon=False)
     return figure
 
@@ -121,10 +121,16 @@ def curves_over_epochs(panels: Sequence[tuple[str, Sequence[Curve | None]]]) -> 
         spare.set_axis_off()
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("AUROC, %", fontsize=9)
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside upper center", ncols=4, fontsize=8, frameon=False
-    )
+    in_a_row = _in_a_row(list(handles), figure.get_figwidth())
+    told = handles.values(), handles.keys()
+    figure.legend(*told, loc="outside upper center", ncols=in_a_row, fontsize=8, frameon=False)
     return figure
+
+
+def _in_a_row(labels: Sequence[str], inches: float) -> int:
+    """How many entries of a legend have room side by side, none longer than the longest."""
+    longest = max(map(len, labels), default=0)
+    return max(1, int(inches / (0.07 * longest + 0.6)))
 
 
 def bubbles(methods: Sequence[Efficiency]) -> Figure:
@@ -190,7 +196,7 @@ def error_maps(
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
     for ax, title in zip(axes[0], ["image", *(title for title, _ in methods)], strict=True):
-        ax.set_title(figures.label(title), fontsize=9)
+        ax.set_title(_wrapped(title, 22), fontsize=8)
     return figure
 
 
@@ -202,7 +208,7 @@ def _outline(ax, mask: np.ndarray) -> None:
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
-def _wrapped(label: str) -> str:
+def _wrapped(label: str, width: int = 16) -> str:
     import textwrap
 
-    return "\n".join(textwrap.wrap(figures.label(label), 16))
+    return "\n".join(textwrap.wrap(figures.label(label), width))

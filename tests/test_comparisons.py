@@ -39,6 +39,19 @@ def test_a_method_has_one_colour_wherever_its_column_stands():
     assert len(set(many)) == len(many)
 
 
+@pytest.mark.parametrize("count", [1, 3, 14])
+def test_legends_lie_within_their_picture(count):
+    titles = [f"ITAE (an_experiment_of_a_long_name_{number})" for number in range(count)]
+    bars = [Bars(title, [90], [NAN], [91]) for title in titles]
+    curves = [Curve(title, np.array([5, 10]), np.array([[80.0, 90.0]])) for title in titles]
+    for figure in (comparisons.bars_by_class(["cat"], bars), comparisons.curves_over_epochs([("7", curves)])):
+        drawn(figure)
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+
+
 def test_curves_are_means_over_seeds_in_bands_of_one_sd():
     curve = Curve("ITAE", np.array([5, 10]), np.array([[80.0, 90.0], [84.0, 90.0]]))
     single = Curve("AE", np.array([5, 10]), np.array([[50.0, 60.0]]))
