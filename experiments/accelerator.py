@@ -27,6 +27,9 @@ from pathlib import Path
 
 import children
 
+from itae_jax.arguments import Parser, build, integers, path
+from itae_jax.errors import RequestError
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -42,7 +45,7 @@ class Step:
 
 
 def stages(
-    out: Path, roots: dict[str, str], widths: str, more: list[str], at_once: int = 1
+    out: Path, roots: dict[str, str], widths: Sequence[int], more: list[str], at_once: int = 1
 ) -> list[list[Step]]:
     """All that is to be done, the most telling first; sets without a root are left out.
 
@@ -62,32 +65,40 @@ def stages(
             return [step(f"table1_{name}", ",".join(map(str, classes)))]
         return [step(f"table1_{name}_{number}", str(number)) for number in classes]
 
-    def speed(width: str, dtype: str) -> Step:
+    def speed(width: int, dtype: str) -> Step:
         json = out / f"bench_network_accelerator_{dtype}_{width}.json"
-        options = {"widths": width, "models": "2,4,8", "scored-at-once": "256", "dtype": dtype}
+        options = {"widths": str(width), "models": "2,4,8", "scored-at-once": "256", "dtype": dtype}
         options |= {"json": str(json), "plot": str(json.with_suffix(".png"))}
         return Step(("bench", *(f"--{name}={value}" for name, value in options.items())), json)
 
-    widest_first = sorted(widths.split(","), key=int, reverse=True)
-    speeds = [[speed(width, dtype)] for width in widest_first for dtype in ("bfloat16", "float32")]
+    speeds = [
+        [speed(width, dtype)] for width in sorted(widths, reverse=True) for dtype in ("bfloat16", "float32")
+    ]
     trainings = [table1(name, range(10)) for name in ("cifar10", "mnist", "fashion_mnist")]
     if at_once == 1:
         return [table1("cifar10", [7]), *speeds, *trainings]
     return [*trainings, *speeds]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     for name in ("cifar10", "mnist", "fashion-mnist"):
         parser.add_argument(f"--{name}", default="", metavar="DIR")
     parser.add_argument("--minutes", type=float, default=25, help="when to stop; default 25")
-    parser.add_argument("--widths", default="16,32,64", help="of the speed; default 16,32,64")
+    parser.add_argument("--widths", type=integers, default=[16, 32, 64], help="of the speed; default 16,32,64")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="classes side by side; default 1")
-    parser.add_argument("--out", type=Path, default=Path("runs/accelerator"), help="default runs/accelerator")
+    parser.add_argument("--out", type=path, default=Path("runs/accelerator"), help="default runs/accelerator")
     parser.add_argument("--list", action="store_true", help="print the commands instead of running them")
-    arguments, more = parser.parse_known_args()
-    if arguments.at_once < 1:
-        parser.error(f"--at-once {arguments.at_once}: expected at least 1")
+    try:
+        arguments, more = parser.parse_known_args(argv)
+        if arguments.at_once < 1 or not arguments.minutes > 0:
+            parser.error("--at-once and --minutes: expected at least 1, and more than 0")
+        build().parse_args(["run", "EXPERIMENT.py", *more])
+    except RequestError as error:
+        print(f"accelerator: {error}", file=sys.stderr)
+        return 2
     todo = stages(arguments.out, vars(arguments), arguments.widths, more, arguments.at_once)
     if arguments.list:
         for step in itertools.chain(*todo):

@@ -13,10 +13,11 @@ INTERRUPTED = 130
 
 
 class Children:
-    """The processes under way. A signal is handed on to each, once, and each is waited for: it saves first."""
+    """The processes under way. A signal is handed on to each, and each is waited for: it saves first."""
 
     def __init__(self):
         self._under_way: set[subprocess.Popen] = set()
+        self._told: set[subprocess.Popen] = set()  # of the signal
         self._signal = 0
         self._lock = threading.RLock()  # a signal may come while this thread holds it
 
@@ -34,6 +35,8 @@ class Children:
             command = [sys.executable, "-m", "itae_jax", *arguments]
             process = subprocess.Popen(command, start_new_session=True)
             self._under_way.add(process)
+            if self._signal and process not in self._told:  # it came while the process was being made
+                self._tell(process)
         try:
             code = process.wait(None if end == math.inf else max(0, end - time.monotonic()))
             return INTERRUPTED if self._signal else code
@@ -50,7 +53,11 @@ class Children:
         with self._lock:
             self._signal = number
             for process in self._under_way:
-                process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+                self._tell(process)
+
+    def _tell(self, process: subprocess.Popen) -> None:
+        self._told.add(process)
+        process.send_signal(signal.SIGINT if self._signal == signal.SIGINT else signal.SIGTERM)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,8 @@
 
   itae run experiments/figure3_efficiency.py --set data.root=DIR
 
-Speed is that of scoring the whole test set, reading included and compiling not; memory is what the
-scoring program takes on a device by XLA's account: parameters, a batch and what lies between.
+Speed is that of scoring the whole test set from memory, compiling not included; memory is what the scoring
+program takes on a device by XLA's account: parameters, a batch and what lies between.
 The paper prints 270 images a second and 713 MB for ITAE, 35 and 1389 MB for GeoTrans, on a GTX 1080 Ti.
 Its "5x faster" is 7.7x by its own times.
 

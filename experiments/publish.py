@@ -54,7 +54,7 @@ JAX's, `1 x NVIDIA H200` one card."""
 def all_told() -> list[tuple[list[RunResults], list[str]]]:
     """All that was measured: columns side by side, and what tells them from others that read alike.
 
-    That is their device, their copy of the data, or both.
+    That is their device, their copy of the data, and the settings that differ.
     """
     found, rows = publish_rows.side_by_side(), {}
     for together in found:
@@ -62,8 +62,14 @@ def all_told() -> list[tuple[list[RunResults], list[str]]]:
 
     def apart(together: list[RunResults]) -> list[str]:
         alike = rows[_reads(together)]
-        differs = [key for key in ("device", "data_copy") if len({row[key] for row in alike}) > 1]
-        return [together[0].rows[0][key] for key in differs]
+        row, chosen = together[0].rows[0], [paper.settings(one) for one in alike]
+        fields = [field for field in paper.settings(row) if len({one.get(field) for one in chosen}) > 1]
+        fields = [field for field in fields if field not in _TOLD_ELSEWHERE]
+        differs = [key for key in ("device", "data_copy") if len({one[key] for one in alike}) > 1]
+        return [
+            *(f"{field}={paper.setting(row, field, '')}" for field in fields),
+            *(row[key] for key in differs),
+        ]
 
     return [(together, apart(together)) for together in found]
 
@@ -130,7 +136,7 @@ def _average_of(column: Column, apart: Sequence[str]) -> list[str]:
     row = column.found.rows[0]
     losses = [f"{field}={value}" for field, value in paper.settings(row).items() if field in _LOSSES]
     erased = ", ".join([row["transform"], *(losses if column.measure == "auroc" else [column.title])])
-    told = tables.lines(column.found.rows, column.cells, column.measure)
+    told = tables.of(column)
     average = next((line for line in told if line.key == "avg"), None)
     numbers = [average.seeds, average.ours_text, average.paper_text] if average else ["", "", ""]
     classes = sum(line.is_class for line in told)
@@ -138,7 +144,7 @@ def _average_of(column: Column, apart: Sequence[str]) -> list[str]:
 
 
 def unmeasured() -> str:
-    """Which of the experiments that compare with the paper nothing has been measured of, and what of none."""
+    """Which experiments have no rows, and whether none was run at the paper's full size; empty if neither."""
     measured = [found for together in publish_rows.side_by_side() for found in together]
     compared = [name for name in publish_rows.names() if publish_rows.paper_table(name)]
     names = {found.experiment.name for found in measured}

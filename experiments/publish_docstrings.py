@@ -52,7 +52,7 @@ def line(together: Sequence[RunResults], how: str) -> str:
     (of_dataset,) = columns.by_dataset(together)
     averages = []
     for column in of_dataset:
-        told = tables.lines(column.found.rows, column.cells, column.measure)
+        told = tables.of(column)
         averages += [
             f"{column.title} {line.ours_text} ({tables.count_classes(told)})"
             for line in told

@@ -44,6 +44,7 @@ def row(model_directory: Path, scores_file: Path, name: str) -> dict[str, str]:
         "commit": record["environment"]["commit"],
         "average_precision": f"{measured['ap']:.6f}",
         "best_f1": f"{measured['f1']:.6f}",
+        "num_anomalous": int(is_defect_N.sum()),
         **{column: f"{of_pixels[column]:.6f}" for column in measures.PIXEL_COLUMNS if column in of_pixels},
     }
     return {column: str(found.get(column, "")) for column in COLUMNS}

@@ -2,11 +2,12 @@
 
 import dataclasses
 import hashlib
+import inspect
 import io
 import re
 from pathlib import Path
 
-from itae_jax import columns, pictures, tables
+from itae_jax import columns, comparisons, pictures, tables
 from itae_jax.finished import RunResults
 from itae_jax.results import write_bytes
 
@@ -29,21 +30,21 @@ class Picture:
 
     @property
     def path(self) -> Path:
-        return IMAGES / f"{re.sub(r'[^a-z0-9]+', '_', self.title)}.png"
+        return IMAGES / f"{re.sub(r'[^a-z0-9]+', '_', self.title.lower())}.png"
 
     @property
     def digest(self) -> str:
-        """Of everything that the picture shows."""
-        shown = tables.as_markdown(tables.grid(self._columns()))
-        return hashlib.sha256("\n".join(shown).encode()).hexdigest()
+        """Of everything that the picture shows, and of how it is drawn."""
+        drawing = inspect.getsource(comparisons.bars_by_class)
+        return hashlib.sha256(repr((self._bars(), drawing)).encode()).hexdigest()
 
-    def _columns(self) -> list[columns.Column]:
+    def _bars(self) -> tuple:
         (of_dataset,) = columns.by_dataset(self.together)
-        return of_dataset
+        return pictures.bars(of_dataset)
 
     def lines(self) -> list[str]:
         """The picture and its caption in Markdown."""
-        _, _, caption = next(pictures.comparing(self._columns()))
+        *_, caption = self._bars()
         name = tables.in_markdown(self.title)
         return [f"![AUROC by class, {name}](images/{self.path.name})", "", f"*{caption}*", ""]
 
@@ -58,9 +59,11 @@ class Picture:
 
     def draw(self) -> None:
         """Writes the file."""
-        _, figure, _ = next(pictures.comparing(self._columns()))
+        groups, methods, _ = self._bars()
         content = io.BytesIO()
-        figure.savefig(content, dpi=120, format="png", metadata={_MARK: self.digest})
+        comparisons.bars_by_class(groups, methods).savefig(
+            content, dpi=120, format="png", metadata={_MARK: self.digest}
+        )
         write_bytes(self.path, content.getvalue())
 
 

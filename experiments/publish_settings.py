@@ -39,12 +39,12 @@ def pairs(rows: Sequence[dict[str, str]]) -> list[tuple[str, dict[str, str], dic
 
 
 def _value(row: dict[str, str], field: str) -> str:
-    return paper.setting(row, field, _DEFAULTS[field])
+    return paper.setting(row, field, _DEFAULTS.get(field, ""))
 
 
 def _is_the_experiments(row: dict[str, str], field: str) -> bool:
     experiment = publish_rows.experiments(row["experiment"]).get(row["variant"])
-    return experiment is not None and str(config.flatten(experiment)[field]) == _value(row, field)
+    return experiment is not None and str(config.flatten(experiment).get(field)) == _value(row, field)
 
 
 def sections(rows: Sequence[dict[str, str]], training: Callable[[dict[str, str]], str]) -> list[str]:
@@ -62,7 +62,8 @@ def sections(rows: Sequence[dict[str, str]], training: Callable[[dict[str, str]]
         return []
     table = tables.as_markdown(tables.Grid(_HEADER, told, len(told)), texts=4)
     about = (
-        "Trainings of the same class and seed, on the same device, that differ in one setting. What they tell "
-        "of the paper's numbers and ours: [Beside the paper](paper.md#the-gap-on-cifar-10)."
+        "Trainings of the same class and seed, on the same device, that differ in one setting: each line is of "
+        "one seed, and says nothing of the spread over seeds. What they tell of the paper's numbers and ours: "
+        "[Beside the paper](paper.md#the-gap-on-cifar-10)."
     )
     return ["## What one setting changes", "", about, "", *table, ""]

@@ -10,7 +10,7 @@ takes the best run).
 Reduced, for a CPU: python experiments/reduced.py table6
 
 Measured:
-  mnist, width 16, 2 epochs, reduced: ITAE 99.9 ± 0.1 (1 class); 3 min a training on 1 x AMD EPYC
+  mnist, width 16, 2 epochs, reduced: ITAE 99.90 ± 0.05 (1 class); 3 min a training on 1 x AMD EPYC
 """
 
 from itae_jax.config import DataConfig, Experiment, TransformConfig

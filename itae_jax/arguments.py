@@ -13,7 +13,8 @@ class Parser(argparse.ArgumentParser):
         raise RequestError(f"{message}; see {self.prog} --help")
 
 
-def _integers(text: str) -> list[int]:
+def integers(text: str) -> list[int]:
+    """The whole numbers that an option was given, joined by commas."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -61,7 +62,7 @@ def build() -> argparse.ArgumentParser:
         "--classes", type=_texts, help="normal classes, indices or names: 0,7; default the experiment's"
     )
     run.add_argument("--variants", type=_texts, help="of an experiment that has several; default all")
-    run.add_argument("--seeds", type=_integers, help="seeds: 0,1,2; default the experiment's")
+    run.add_argument("--seeds", type=integers, help="seeds: 0,1,2; default the experiment's")
     run.add_argument(
         "--set",
         nargs="+",
@@ -189,7 +190,7 @@ def build() -> argparse.ArgumentParser:
         "what", nargs="?", choices=("network", "data"), default="network", help="default network"
     )
     bench.add_argument("--count", type=int, help="of data: JPEG files to generate; default 2000")
-    bench.add_argument("--widths", type=_integers, help="of the network; default 16,32,64")
+    bench.add_argument("--widths", type=integers, help="of the network; default 16,32,64")
     bench.add_argument(
         "--rounds",
         type=int,
@@ -198,7 +199,7 @@ def build() -> argparse.ArgumentParser:
     )
     bench.add_argument(
         "--models",
-        type=_integers,
+        type=integers,
         metavar="N,...",
         help="of the network: time the training of N at once on each device, too",
     )

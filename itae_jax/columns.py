@@ -53,12 +53,26 @@ def trainings(of_dataset: Sequence[Column]) -> list[tuple[str, RunResults]]:
 
 def _with_epochs(side_by_side: list[Column]) -> list[Column]:
     epochs = [column.found.rows[0]["epochs"] for column in side_by_side]
-    if len(set(epochs)) == 1 or any("train.epochs=" in column.title for column in side_by_side):
+    if len(set(epochs)) == 1:
         return side_by_side
     return [
-        dataclasses.replace(column, title=f"{column.title}, {count} epoch{'s' * (count != '1')}")
+        column
+        if "train.epochs=" in column.title
+        else dataclasses.replace(column, title=f"{column.title}, {count} epoch{'s' * (count != '1')}")
         for column, count in zip(side_by_side, epochs, strict=True)
     ]
+
+
+def unlike(of_dataset: Sequence[Column]) -> list[str]:
+    """What the columns do not have in common and their titles may not tell: width, dtype, copy of the data."""
+    told = []
+    for key, name in (("width", "width"), ("dtype", "dtype"), ("data_copy", "data")):
+        values = {column.title: column.found.rows[0][key] for column in of_dataset}
+        if len(set(values.values())) > 1:
+            told.append(
+                f"Not alike in {name}: " + "; ".join(f"{title}: {v}" for title, v in values.items()) + "."
+            )
+    return told
 
 
 def _views(found: RunResults, title: str, distinction: str) -> list[Column]:

@@ -16,6 +16,7 @@ class RunResults:
     """What one experiment has given so far, in one run directory or in several.
 
     Attributes:
+      experiment: of the first of the directories.
       rows: those of results.csv, sorted by class and seed.
       paper: the paper's rows for this data set, of all its methods.
       directories: of the runs, the one that the row of (class, seed) came from under it.
@@ -51,6 +52,11 @@ class RunResults:
     def reduced(self) -> str:
         """In what this is of less than the paper's training that it is compared with; empty if in nothing."""
         return paper.reduced(self.rows[0]) if self.experiment.paper_table else ""
+
+    @property
+    def otherwise(self) -> str:
+        """Which settings of training are not the paper's; empty if none, or if it is not compared with."""
+        return paper.otherwise(self.rows[0]) if self.experiment.paper_table else ""
 
     @property
     def roots(self) -> list[Path]:

@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterable, Sequence
 from statistics import pstdev, stdev
 
-from itae_jax.results import is_same_dataset
-
 NOT_CLASSES = ("avg", "SD")
 WIDTH, EPOCHS = 64, 500
 # Where graying takes nothing away, rotation alone is the paper's set of transforms.
@@ -18,7 +16,13 @@ _METHODS_OF = {
 }
 # At the end of `data_copy`: classes are missing or others than the paper's, and so are anomalies.
 _OTHER_CLASSES = re.compile(r", (\d+ of \d+ folders|\d+ classes instead of \d+|classes of other names)$")
-_SIZES = {"shanghaitech": "480"}  # of images, where the paper prints it
+# Of images: what the paper prints for video, and what the experiment files have where it prints none.
+_SIZES = {"shanghaitech": "480", "imagenet2012": "128", "mvtec_ad": "256"}
+# Fields whose defaults are the paper's training.
+_TRAINED_ALIKE = (
+    *("model.output", "train.batch_size", "train.learning_rate", "train.momentum", "train.weight_decay"),
+    *("train.halve_every_epochs", "train.transforms_per_image"),
+)
 _AVERAGED = 10  # classes, where the paper prints the average alone
 
 
@@ -111,7 +115,7 @@ def reduced(row: dict[str, str]) -> str:
         told.append(f"width {row['width']} instead of {WIDTH}")
     if int(row["epochs"]) < EPOCHS:
         told.append(f"{row['epochs']} of {EPOCHS} epochs")
-    size = _SIZES.get(row["dataset"])
+    size = _SIZES.get(setting(row, "data.name", row["dataset"]))
     if size and int(chosen.get("data.image_size", size)) < int(size):
         told.append(f"images of {chosen['data.image_size']} instead of {size}")
     for field, images in (("data.limit_train", "training"), ("data.limit_test", "test")):
@@ -120,6 +124,18 @@ def reduced(row: dict[str, str]) -> str:
     if _is_part(row):
         told.append("a part of the data set" if row["data_copy"].endswith("folders") else "other classes")
     return ", ".join(told)
+
+
+def otherwise(row: dict[str, str]) -> str:
+    """Which settings of training are not the paper's, in words; empty if none, or for a user's folder."""
+    changed = [f"{field}={value}" for field, value in settings(row).items() if field in _TRAINED_ALIKE]
+    return f"not the paper's training: {', '.join(changed)}" if changed and not _is_own_folder(row) else ""
+
+
+def is_same_dataset(printed: str, ours: str) -> bool:
+    """Whether the paper's name of a data set and ours, `CIFAR-10` and `cifar10`, are of the same."""
+    ours = {"imagenet2012": "imagenet"}.get(ours, ours)
+    return "".join(filter(str.isalnum, printed.lower())) == "".join(filter(str.isalnum, ours.lower()))
 
 
 def _is_own_folder(row: dict[str, str]) -> bool:

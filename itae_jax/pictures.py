@@ -12,23 +12,10 @@ from itae_jax.columns import Column
 
 def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
     """(kind, figure, caption) of the pictures of several methods that there are data for."""
-    told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
-    names = {line.key: line.name for of_column in told for line in of_column if line.key != "SD"}
-    if len(names) == 2:
-        del names["avg"]  # of one class
-    if tables.averages_differ(told):
-        names.pop("avg", None)
-    if len(names) > 1 or (names and len(of_dataset) > 1):
-        order = tables.in_order(names)
-        bars = [
-            _bars(columns.labelled(column.title, column.found), of_column, order)
-            for column, of_column in zip(of_dataset, told, strict=True)
-        ]
-        caption = "AUROC by normal class"
-        shown = [line for of_column in told for line in of_column if line.key in names]
-        caption += "; diamonds: the paper's" if any(line.difference is not None for line in shown) else ""
-        caption += "; whiskers: one SD over seeds." if any(line.spread for line in shown) else "."
-        yield "bars", comparisons.bars_by_class([names[key] for key in order], bars), caption
+    by_class = bars(of_dataset)
+    if by_class:
+        *arguments, caption = by_class
+        yield "bars", comparisons.bars_by_class(*arguments), caption
     panels = _curve_panels(of_dataset)
     if panels:
         spread = any(len(curve.aurocs_SxE) > 1 for _, curves in panels for curve in curves if curve)
@@ -37,11 +24,7 @@ def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
         yield "curves", comparisons.curves_over_epochs(panels), caption
     methods = efficiency.compared(of_dataset)
     if methods:
-        caption = (
-            "Speed of scoring, the memory that its program takes on a device (area of the circle), and AUROC "
-            "averaged over the classes run. Dashed: the paper's own measurement, of all classes at width 64, "
-            "on a GTX 1080 Ti."
-        )
+        caption = f"{efficiency.ABOUT} Circles: their area is the memory; dashed: the paper's."
         yield "efficiency", comparisons.bubbles(methods), caption
     where, maps = _maps(of_dataset)
     if maps:
@@ -52,7 +35,29 @@ def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
         yield "error_maps", comparisons.error_maps(*maps), f"{where}. {caption}"
 
 
-def _bars(title: str, of_column: list[tables.Line], order: list[str]):
+def bars(of_dataset: list[Column]) -> tuple[list[str], list[comparisons.Bars], str] | None:
+    """The arguments of `comparisons.bars_by_class`, and the caption; None where a table says it all."""
+    told = [tables.of(column) for column in of_dataset]
+    names = {line.key: line.name for of_column in told for line in of_column if line.key != "SD"}
+    if len(names) == 2:
+        del names["avg"]  # of one class
+    if tables.averages_differ(told):
+        names.pop("avg", None)
+    if not names or len(names) == len(of_dataset) == 1:
+        return None
+    order = tables.in_order(names)
+    methods = [
+        _bars(columns.labelled(column.title, column.found), of_column, order)
+        for column, of_column in zip(of_dataset, told, strict=True)
+    ]
+    caption = "AUROC by normal class"
+    shown = [line for of_column in told for line in of_column if line.key in names]
+    caption += "; diamonds: the paper's" if any(line.difference is not None for line in shown) else ""
+    caption += "; whiskers: one SD over seeds." if any(line.spread for line in shown) else "."
+    return [names[key] for key in order], methods, caption
+
+
+def _bars(title: str, of_column: list[tables.Line], order: list[str]) -> comparisons.Bars:
     by_key, nan = {line.key: line for line in of_column}, float("nan")
     there = [by_key.get(key) for key in order]
     return comparisons.Bars(

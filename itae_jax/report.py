@@ -46,9 +46,10 @@ def heading(of_dataset: Sequence[Column]) -> str:
 
 def notes(of_dataset: Sequence[Column]) -> list[str]:
     """What to know of a table: that averages do not compare, what is reduced, which trainings failed."""
-    told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
-    lines = [DIFFERENT_CLASSES] if tables.averages_differ(told) else []
+    lines = [DIFFERENT_CLASSES] if tables.averages_differ(list(map(tables.of, of_dataset))) else []
+    lines += columns.unlike(of_dataset)
     lines += _of_all_or_some({column.title: [reduced(column.found)] for column in of_dataset})
+    lines += _of_all_or_some({column.title: [column.found.otherwise] for column in of_dataset})
     return lines + _of_all_or_some({column.title: column.found.notes for column in of_dataset})
 
 
@@ -119,7 +120,7 @@ def compared(of_dataset: list[Column]) -> list[str]:
     lines += told + [""] * bool(told)
     methods = efficiency.compared(of_dataset)
     if methods:
-        lines += [*tables.as_markdown(efficiency.grid(methods)), ""]
+        lines += [*tables.as_markdown(efficiency.grid(methods)), "", efficiency.ABOUT, ""]
     for column in of_dataset:
         seeds = tables.seeds_grid(column)
         if seeds:
@@ -141,7 +142,7 @@ def _comparison(of_dataset: list[Column], out: Path) -> dict:
         write_bytes(path.with_suffix(".pdf"), in_print)
         shown.append((kind.replace("_", " "), url, caption))
     seeds = [(column.title, tables.seeds_grid(column)) for column in of_dataset]
-    told = [tables.lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
+    told = [tables.of(column) for column in of_dataset]
     methods = efficiency.compared(of_dataset)
     return {
         "heading": heading(of_dataset),

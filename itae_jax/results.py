@@ -18,6 +18,7 @@ import math
 import os
 import platform
 import subprocess
+import uuid
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -251,12 +252,6 @@ def _is_of_an_epoch(entry: object) -> bool:
     return type(epoch) is int and 0 < epoch < _MOST_EPOCHS
 
 
-def is_same_dataset(printed: str, ours: str) -> bool:
-    """Whether the paper's name of a data set and ours, `CIFAR-10` and `cifar10`, are of the same."""
-    ours = {"imagenet2012": "imagenet"}.get(ours, ours)
-    return "".join(filter(str.isalnum, printed.lower())) == "".join(filter(str.isalnum, ours.lower()))
-
-
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file with a header."""
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -278,8 +273,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Whole or not at all: a reader never sees half a file, nor does a run that was killed."""
-    partial = path.with_name(path.name + ".partial")
+    """Whole or not at all: a reader never sees half a file, nor does a run that was killed.
+
+    Of several that write at the same time one prevails.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content)

@@ -39,6 +39,9 @@ def take(
       class_names: those of the data; a copy of the same name and size may be of others.
       jobs: (normal class, seed) of each training that is wanted.
       say: told of each in a line.
+
+    Raises:
+      RequestError: files of a training that would be taken are missing or damaged.
     """
     for run in runs:
         if run.rows[0]["data_copy"] != source or not _is_the_same(run.experiment, experiment):

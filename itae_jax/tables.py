@@ -155,11 +155,19 @@ def lines(
     ]
     spread = stdev(by_seed) if len(seeds) == 1 and len(by_seed) > 1 else None
     average = Line("avg", "average", mean(values), min(line.seeds for line in of_class), spread)
-    result = [*of_class, dataclasses.replace(average, cell=complete.get("avg"))]
+    average = dataclasses.replace(average, cell=complete.get("avg"))
+    if len(of_class) == 1 and of_class[0].spread_cell:  # runs of one class: the paper's average is over them
+        average = dataclasses.replace(of_class[0], key="avg", name="average")
+    result = [*of_class, average]
     if len(values) > 1:
         sd = paper.sd_over_classes(values, rows[0]["dataset"])
         result.append(Line("SD", "SD over classes", sd, average.seeds, cell=complete.get("SD")))
     return result
+
+
+def of(column: Column) -> list[Line]:
+    """The lines of a column of a table."""
+    return lines(column.found.rows, column.cells, column.measure)
 
 
 def averages_differ(told: Sequence[Sequence[Line]]) -> bool:
@@ -182,7 +190,7 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
 
     Averages over different classes say over how many.
     """
-    told = [lines(column.found.rows, column.cells, column.measure) for column in of_dataset]
+    told = [of(column) for column in of_dataset]
     single = len(told) == 1
     header = ["normal class"]
     names = {line.key: line.name for of_column in told for line in of_column}
@@ -218,7 +226,7 @@ def seeds_grid(column: Column) -> Grid | None:
     seeds = column.found.seeds
     if len(seeds) < 2:
         return None
-    told = {line.key: line for line in lines(column.found.rows, column.cells, column.measure)}
+    told = {line.key: line for line in of(column)}
     rows = []
     for key, of_seeds in by_class(column.found.rows, column.measure).items():
         line = told[key]

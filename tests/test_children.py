@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -66,6 +67,23 @@ def test_a_signal_is_handed_on_once_and_what_is_saved_waited_for(told, number, h
         assert processes.run(["long"]) == children.INTERRUPTED  # and nothing more is started
         assert told.read_text().split() == ["start", handed_on]
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_while_a_child_is_made_reaches_it_once(told, monkeypatch, number):
+    import children
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            while not told.exists():
+                time.sleep(0.01)
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    with children.children() as processes:
+        assert processes.run(["long"]) == children.INTERRUPTED
+    assert told.read_text().split() == ["start", number.name.removeprefix("SIG")]
 
 
 def test_all_that_run_side_by_side_are_told(told):

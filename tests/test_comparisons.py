@@ -18,7 +18,8 @@ def drawn(figure):
 def test_bars_have_the_heights_of_the_numbers_and_marks_at_the_papers():
     methods = [Bars("ITAE", [90, 80], [NAN, NAN], [91, NAN]), Bars("AE", [60, NAN], [1, NAN], [59, 58])]
     (ax,) = drawn(comparisons.bars_by_class(["cat", "dog"], methods))
-    assert [[bar.get_height() for bar in group] for group in ax.containers[:1]] == [[90, 80]]
+    heights = [[bar.get_height() for bar in group] for group in ax.containers if hasattr(group, "patches")]
+    np.testing.assert_array_equal(heights, [[90, 80], [60, NAN]])
     marks = [line.get_xydata().tolist() for line in ax.lines if line.get_marker() == "D"]
     assert [[height for _, height in of_method] for of_method in marks] == [[91], [59, 58]]
     centres = [

@@ -145,6 +145,27 @@ def lines_of_summary(publish):
     return [line.split(" | ")[2:] for line in publish.summary_table()[2:]]
 
 
+@pytest.mark.parametrize("setting", ["data.limit_test=2000", "evaluate.error=l2", "data.fit=crop"])
+def test_tables_that_a_setting_tells_apart_name_it(publish, tmp_path, setting):
+    one = row(0)
+    write(
+        tmp_path,
+        *(row(k) for k in range(4)),
+        *(row(k, settings=f"{one['settings']} {setting}") for k in range(4)),
+    )
+    headings = [line for line in publish.results_page().splitlines() if line.startswith("## table1")]
+    assert len(set(headings)) == 2
+    assert len({picture.path for picture in publish.drawn()}) == 2
+    assert setting in headings[0] + headings[1]
+
+
+@pytest.mark.parametrize("device", ["1 x INTEL XEON", "1 x amd epyc 7"])
+def test_pictures_of_several_devices_have_files_of_their_own(publish, tmp_path, device):
+    rows = [row(k, device=name) for k in range(4) for name in ("1 x AMD EPYC", device)]
+    write(tmp_path, *rows)
+    assert len({picture.path for picture in publish.drawn()}) == 2
+
+
 @pytest.mark.parametrize(
     "other", [{"device": "1 x GPU"}, {"data_copy": "tfds"}, {"device": "1 x GPU", "data_copy": "tfds"}]
 )
@@ -342,10 +363,10 @@ def test_speed_and_memory_of_scoring_stand_beside_the_papers(publish, tmp_path):
     page = publish.results_page()
     assert page.count("## figure3_efficiency") == 1
     megabytes = [round(mib * 2**20 / 1e6) for mib in (500, 400)]
-    assert f"| AE (reduced) | 300 | {megabytes[0]} | 50.0 |" in page
-    assert f"| ITAE (reduced) | 75 | {megabytes[1]} | 80.0 |" in page
-    assert f"| ITAE-bfloat16 (reduced) | 150 | {megabytes[1]} | 70.0 |" in page
-    assert "| paper: ITAE | 270 | 713 | 86.6 |" in page
+    assert f"| AE (reduced) | 300 | {megabytes[0]} | 50.0 (2 classes) |" in page
+    assert f"| ITAE (reduced) | 75 | {megabytes[1]} | 80.0 (2 classes) |" in page
+    assert f"| ITAE-bfloat16 (reduced) | 150 | {megabytes[1]} | 70.0 (2 classes) |" in page
+    assert "| paper: ITAE | 270 | 713 | 86.6 (all classes) |" in page
     write(tmp_path, *(one | {"score_memory_mib": ""} for one in rows))  # as older versions have them
     assert "paper: ITAE" not in publish.results_page()
 
@@ -552,7 +573,7 @@ def test_what_is_measured_on_accelerators_is_a_valid_request(tmp_path):
     import accelerator
 
     roots = {"cifar10": "C", "mnist": "M", "fashion_mnist": ""}
-    stages = accelerator.stages(tmp_path, roots, "64", ["--set", "train.epochs=1"])
+    stages = accelerator.stages(tmp_path, roots, [64], ["--set", "train.epochs=1"])
     steps = [step for stage in stages for step in stage]
     for step in steps:
         arguments.build().parse_args(step.arguments)
@@ -564,11 +585,30 @@ def test_what_is_measured_on_accelerators_is_a_valid_request(tmp_path):
         assert (experiment.model.width, experiment.data.root, experiment.train.epochs) == (64, root, 1)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--widths", "64x"], "argument --widths: '64x' is not a list"),
+        (["--fashion_mnist", "DIR"], "unrecognized arguments: --fashion_mnist DIR"),
+        (["--at-once", "0"], "--at-once and --minutes: expected at least 1"),
+        (["--minutes", "nan"], "--at-once and --minutes: expected at least 1"),
+    ],
+)
+def test_wrong_requests_of_accelerators_are_told_in_a_line(capsys, tmp_path, monkeypatch, words, told):
+    import accelerator
+
+    monkeypatch.chdir(tmp_path)
+    assert accelerator.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert not list(tmp_path.iterdir())
+
+
 def test_classes_that_train_side_by_side_have_a_directory_each(tmp_path):
     import accelerator
 
     roots = {"cifar10": "C", "mnist": "", "fashion_mnist": "F"}
-    first, _, second, *speeds = accelerator.stages(tmp_path, roots, "16,64", [], at_once=4)
+    first, _, second, *speeds = accelerator.stages(tmp_path, roots, [16, 64], [], at_once=4)
     for stage, root in ((first, "C"), (second, "F")):
         parsed = [arguments.build().parse_args(step.arguments) for step in stage]
         assert [options.classes for options in parsed] == [[str(number)] for number in range(10)]
