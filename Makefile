@@ -25,10 +25,12 @@ results: $(INSTALLED)   ## docs/results.md and the table in README.md, from expe
 	$(BIN)/python experiments/publish.py
 
 # make tables-small TABLES="table4 table5" DATA=~/data CIFAR10=~/cifar10 MORE="--classes 0,1"
+REDUCED := $(strip $(TABLES) $(if $(DATA),--data "$(DATA)") $(if $(CIFAR10),--cifar10 "$(CIFAR10)") \
+  $(if $(IMAGENET),--imagenet "$(IMAGENET)") $(if $(MVTEC),--mvtec "$(MVTEC)") \
+  $(if $(SHANGHAITECH),--shanghaitech "$(SHANGHAITECH)") $(MORE))
+
 tables-small: $(INSTALLED)   ## the paper's tables and figures in a form that a CPU can do, into runs/reduced/
-	$(BIN)/python experiments/reduced.py $(TABLES) $(if $(DATA),--data "$(DATA)") $(if $(CIFAR10),--cifar10 "$(CIFAR10)") \
-	  $(if $(IMAGENET),--imagenet "$(IMAGENET)") $(if $(MVTEC),--mvtec "$(MVTEC)") \
-	  $(if $(SHANGHAITECH),--shanghaitech "$(SHANGHAITECH)") $(MORE)
+	$(BIN)/python experiments/reduced.py $(REDUCED)
 
 clean:
 	rm -rf .venv

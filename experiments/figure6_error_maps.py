@@ -3,7 +3,8 @@
   itae run experiments/figure6_error_maps.py --classes bottle --set data.root=DIR
 
 DIR holds MVTec AD's folders, or others of the same layout; on grey images graying takes nothing away, so
-that AE+G repeats AE, and ITAE AE+R but for rounding. The paper shows a frame of ShanghaiTech:
+that AE+G repeats AE, and ITAE AE+R, but for rounding, which training at a high rate makes grow. The paper
+shows a frame of ShanghaiTech:
 --set data.name=shanghaitech data.image_size=480 model.name=resnet34_unet (its frames have no masks here).
 What the paper shows: the plain autoencoder restores the anomaly too, ITAE does not. The pixel AUROC and
 AUPRO of each variant stand in the report; the paper has none.

@@ -36,19 +36,23 @@ _TOLD_ELSEWHERE = ("train.epochs", "transform.name", "model.width")
 _NOT_IN_README = ("figure", "table4", "table5")
 _LOSSES = ("train.loss", "evaluate.error")
 _LEGEND = """\
-ITAE is the paper's method, AE the plain autoencoder, which erases nothing; other columns are named by what
-they erase. AUROC in percent; ± is the SD over seeds (n - 1), the SD over classes is the paper's (n - 1, of
-ImageNet n). *paper* is what the paper prints, in brackets ours less it, before rounding; a word there says
-how else its number is known: *quoted* from a later paper, *derived* from the row's average and SD, *restored*
-from digits that were cut in half and confirmed by them, *unverified* where they only agree, *illegible*. It
-is empty where the paper prints none or other classes are averaged. A training that is *reduced* is shorter or
-of fewer images than the paper's; a few words say in what. Best F1 is that of the threshold that suits the
-test labels best, an upper bound; where most images are anomalous, calling all of them so gives a high F1, and
-average precision is high by chance: *anomalous* is their share. Measures that the version at that commit did
-not take are left out. An AUROC below 50 means that the anomalous images were restored better than the normal
-ones; the paper has such numbers, too (AE+S on automobile). `fit` is `itae fit`, which holds back a fifth of
-the normal images for its threshold and chooses its epochs. `2 x AMD EPYC` means two cores, each a device of
-JAX's, `1 x NVIDIA H200` one card."""
+- ITAE is the paper's method, AE the plain autoencoder, which erases nothing; other columns are named by what
+  they erase. `fit` is `itae fit`, which holds back a fifth of the normal images for its threshold and chooses
+  its epochs.
+- AUROC in percent. ± is the SD over seeds (n - 1), the SD over classes is the paper's (n - 1, of ImageNet n).
+  Below 50 the anomalous images were restored better than the normal ones; the paper has such numbers, too
+  (AE+S on automobile).
+- *Reduced* trainings are far shorter than the paper's, or of fewer images, and say that the code runs, not
+  how good the method is; a few words say in what.
+- *paper* is what the paper prints; the difference to ours is taken before rounding. A word says how else its
+  number is known: *quoted* from a later paper, *derived* from the row's average and SD, *restored* from
+  digits that were cut in half and confirmed by them, *unverified* where they only agree, *illegible*. An
+  average *of these classes* is that of the paper's cells of the classes that were run here. Empty: the paper
+  prints none.
+- Best F1 is that of the threshold that suits the test labels best, an upper bound. Where most images are
+  anomalous, calling all of them so gives a high F1, and average precision is high by chance: *anomalous* is
+  their share. Measures that the version at that commit did not take are left out.
+- `2 x AMD EPYC` means two cores, each a device of JAX's, `1 x NVIDIA H200` one card."""
 
 
 def all_told() -> list[tuple[list[RunResults], list[str]]]:
@@ -163,6 +167,7 @@ def section(together: list[RunResults], apart: Sequence[str]) -> list[str]:
     lines += report.compared(of_dataset)
     picture = publish_pictures.of(together, _picture_title(together, apart))
     lines += picture.lines() if picture else []
+    lines += ["<details><summary>How each was trained, and all measures</summary>", ""]
     for title, found in columns.trainings(of_dataset):
         settings = f"Not at their defaults: `{found.rows[0]['settings']}`."
         described = tables.in_markdown(f"{title}: {report.describe(found)}{_origin(found)}.")
@@ -170,7 +175,7 @@ def section(together: list[RunResults], apart: Sequence[str]) -> list[str]:
         measures = tables.measures_grid(found)
         if len(measures.header) > 2:
             lines += [f"{title}, all measures in percent:", "", *tables.as_markdown(measures), ""]
-    return lines
+    return [*lines, "</details>", ""]
 
 
 def _picture_title(together: list[RunResults], apart: Sequence[str]) -> str:

@@ -108,13 +108,17 @@ _ROOTS = {
 
 
 def command(name: str, root: str, out: Path, more: list[str]) -> list[str]:
-    """The arguments of `itae` for a reduced experiment; options in `more` come last, so they prevail."""
+    """The arguments of `itae` for a reduced experiment; options in `more` prevail."""
     reduced = REDUCED[name]
+    prevailing = {word.partition("=")[0] for word in more}
     settings = [*reduced.settings, *([f"data.root={root}"] if root else [])]
+    settings = [setting for setting in settings if setting.partition("=")[0] not in prevailing]
+    pairs = zip(reduced.options[::2], reduced.options[1::2], strict=True)
+    options = [word for pair in pairs for word in pair if pair[0] not in prevailing]
     file = str(HERE / f"{reduced.file}.py")
     finished = [str(out / other) for other in reduced.reused if (out / other / "results.csv").exists()]
     reuse = ["--reuse", *finished] if finished else []
-    return ["run", file, "--out", str(out / name), *reduced.options, *reuse, "--set", *settings, *more]
+    return ["run", file, "--out", str(out / name), *options, *reuse, "--set", *settings, *more]
 
 
 def choose(words: list[str]) -> list[str]:

@@ -98,13 +98,16 @@ def build() -> argparse.ArgumentParser:
         "report",
         help="write tables and a page of finished runs, or a page of a trained model or of scores",
         description="Of run directories, those of one experiment joined: report.html, .md and .csv into the "
-        "first of them. Of a trained model: a page into it. Of a file of scores: a page beside it.",
+        "first of them, or --out. Of a trained model: a page into it. Of a file of scores: a page beside it.",
         epilog="examples: itae report runs/machine1 runs/machine2; itae report model; "
         "itae report scores.csv --model model",
         allow_abbrev=False,
     )
     report.add_argument(
         "paths", nargs="+", type=path, metavar="PATH", help="directories of runs, or one model or scores.csv"
+    )
+    report.add_argument(
+        "--out", type=path, metavar="DIR", help="of runs: where the page goes; default the first"
     )
     report.add_argument("--model", type=path, help="of scores: the model, for heat maps and restorations")
     report.add_argument(

@@ -132,7 +132,7 @@ def _run_variant(experiment, out: Path, arguments, profile) -> int:
             arguments.reuse,
         )
     if not new and processes.is_leader():
-        print(f"nothing to do: all {len(rows)} results are in {out / 'results.csv'} already")
+        print(f"nothing to do: what was asked for is in {out / 'results.csv'} already")
     return processes.from_leader(sum(row["note"].startswith(FAILED) for row in rows))
 
 
@@ -200,13 +200,19 @@ def _report(arguments) -> int:
                 f"{path}: no such file or directory; name the --out directory of a run, a model or a scores.csv"
             )
     if first.is_file() or (first / "normal_scores.csv").is_file():
+        if arguments.out:
+            raise RequestError("--out is for the page of runs; that of a model or of scores goes beside it")
         return _score_report(arguments, first)
     if arguments.model or arguments.transform or arguments.false_alarms is not None:
         raise RequestError("--model, --transform and --false-alarms are for one file of scores or one model")
-    from itae_jax import report
+    from itae_jax import report, variants
 
     print(report.text_tables(report.read(arguments.paths)), flush=True)
-    print(f"report: {report.write(arguments.paths)}")
+    for path in arguments.paths:
+        missing = variants.unfinished(path)
+        if missing:
+            print(f"{path}: no training has finished yet of {', '.join(missing)}", flush=True)
+    print(f"report: {report.write(arguments.paths, arguments.out)}")
     return 0
 
 

@@ -63,6 +63,12 @@ def _with_epochs(side_by_side: list[Column]) -> list[Column]:
     ]
 
 
+def explained(of_dataset: Sequence[Column]) -> list[str]:
+    """What an arrow in a title means."""
+    titles = [column.title for column in of_dataset if " → " in column.title]
+    return ["a → b: trained by the loss a, scored by the error b."] if titles else []
+
+
 def unlike(of_dataset: Sequence[Column]) -> list[str]:
     """What the columns do not have in common and their titles may not tell: width, dtype, copy of the data."""
     told = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from itae_jax import columns, efficiency, finished, job_files, pages, tables
 from itae_jax.columns import Column
 from itae_jax.config import Experiment, flatten
+from itae_jax.errors import writing
 from itae_jax.finished import RunResults
 from itae_jax.results import write_bytes, write_text
 
@@ -47,7 +48,7 @@ def heading(of_dataset: Sequence[Column]) -> str:
 def notes(of_dataset: Sequence[Column]) -> list[str]:
     """What to know of a table: that averages do not compare, what is reduced, which trainings failed."""
     lines = [DIFFERENT_CLASSES] if tables.averages_differ(list(map(tables.of, of_dataset))) else []
-    lines += columns.unlike(of_dataset)
+    lines += columns.explained(of_dataset) + columns.unlike(of_dataset)
     lines += _of_all_or_some({column.title: [reduced(column.found)] for column in of_dataset})
     lines += _of_all_or_some({column.title: [column.found.otherwise] for column in of_dataset})
     return lines + _of_all_or_some({column.title: column.found.notes for column in of_dataset})
@@ -73,19 +74,34 @@ def describe(found: RunResults) -> str:
     commits = ", ".join(dict.fromkeys(row["commit"] for row in found.rows if row["commit"]))
     tested = ", ".join(dict.fromkeys(row["num_test"] for row in found.rows))
     return (
-        f"{row['data_copy']}; transform {row['transform']}, width {row['width']}, {row['epochs']} epochs, "
+        f"{row['data_copy']}; transform {row['transform']}, width {row['width']}, {_epochs(row)}, "
         f"{row['dtype']}, seed {seeds}, {tested} test images, on {devices}"
         f"{f', commit {commits}' if commits else ''}"
     )
 
 
-def write(directories: Sequence[Path]) -> Path:
-    """Writes report.html, report.md and report.csv into the first directory; returns the first of them.
+def _epochs(row: dict[str, str]) -> str:
+    return f"{row['epochs']} epoch{'s' * (row['epochs'] != '1')}"
+
+
+def write(directories: Sequence[Path], out: Path | None = None) -> Path:
+    """Writes report.html, report.md and report.csv, and returns the first of them.
 
     The page has everything it shows inside it. The pictures of each run also go into its own directory, if it
-    can be written, those that compare runs into the first, as PDF too, under figures/.
+    can be written, those that compare runs into `out`, as PDF too, under figures/.
+
+    Args:
+      out: made if need be; None: the first of the directories.
+
+    Raises:
+      RequestError: as `read`; `out` cannot be made.
     """
-    results, out = read(directories), directories[0]
+    results = read(directories)
+    if out is None:
+        out = directories[0]
+    else:
+        with writing(out, "--out"):
+            out.mkdir(parents=True, exist_ok=True)
     tables_of = columns.by_dataset(results)
     groups = [_comparison(of_dataset, out) for of_dataset in tables_of]
     trained = itertools.chain.from_iterable(map(columns.trainings, tables_of))

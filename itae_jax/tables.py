@@ -11,6 +11,7 @@ from itae_jax.columns import Column
 from itae_jax.finished import RunResults
 
 MINUS = "\N{MINUS SIGN}"
+SAME_CLASSES = "of these classes"  # what the paper's average is, if not of all
 _MEASURES = {
     "auroc": "AUROC",
     "average_precision": "average precision",
@@ -134,7 +135,8 @@ def lines(
 ) -> list[Line]:
     """A line for each class, then the average over classes and, of several classes, the SD.
 
-    The paper's average and SD stand beside ours only where all its classes were run.
+    The paper's average and SD stand beside ours where all its classes were run; of some of them, the average
+    of the paper's cells of the same ones.
     """
     classes = by_class(rows, measure)
     if not classes:
@@ -155,7 +157,7 @@ def lines(
     ]
     spread = stdev(by_seed) if len(seeds) == 1 and len(by_seed) > 1 else None
     average = Line("avg", "average", mean(values), min(line.seeds for line in of_class), spread)
-    average = dataclasses.replace(average, cell=complete.get("avg"))
+    average = dataclasses.replace(average, cell=complete.get("avg") or _over(cells, keys))
     if len(of_class) == 1 and of_class[0].spread_cell:  # runs of one class: the paper's average is over them
         average = dataclasses.replace(of_class[0], key="avg", name="average")
     result = [*of_class, average]
@@ -163,6 +165,14 @@ def lines(
         sd = paper.sd_over_classes(values, rows[0]["dataset"])
         result.append(Line("SD", "SD over classes", sd, average.seeds, cell=complete.get("SD")))
     return result
+
+
+def _over(cells: dict[str, dict[str, str]], keys: Sequence[str]) -> dict[str, str] | None:
+    """The average of the paper's cells of several of its classes; None if one of them is not legible."""
+    printed = [cells.get(key, {}).get("auroc", "") for key in keys]
+    if len(printed) < 2 or not all(printed):
+        return None
+    return {"auroc": f"{mean(map(float, printed)):.1f}", "source": SAME_CLASSES}
 
 
 def of(column: Column) -> list[Line]:
@@ -195,9 +205,9 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
     header = ["normal class"]
     names = {line.key: line.name for of_column in told for line in of_column}
     for column, of_column in zip(of_dataset, told, strict=True):
-        header.append("AUROC, %" if single else column.title)
+        header.append(f"{column.title}: AUROC, %" if single else column.title)
         if any(line.cell for line in of_column):
-            header += ["paper", f"ours {MINUS} paper"] if single else ["paper (ours less it)"]
+            header += ["paper", f"ours {MINUS} paper"] if single else [f"paper (ours {MINUS} paper)"]
     if sum(key not in paper.NOT_CLASSES for key in names) == 1:
         names.pop("avg")
     differ = averages_differ(told)

@@ -89,6 +89,11 @@ def expand(directory: Path) -> list[Path]:
     return [directory / name for name in dict.fromkeys([*order, *there])] or [directory]
 
 
+def unfinished(directory: Path) -> list[str]:
+    """The variants that `directory` holds, by its list, without a finished training."""
+    return [variant for variant in _order(directory) if not (directory / variant / "results.csv").exists()]
+
+
 def _order(out: Path) -> list[str]:
     path = out / _ORDER
     if not path.exists():

@@ -348,7 +348,7 @@ def test_variants_stand_side_by_side(publish, tmp_path):
     ]
     write(tmp_path, *rows)
     page = publish.results_page()
-    paper = "paper (ours less it)"
+    paper = f"paper (ours {tables.MINUS} paper)"
     assert f"| normal class | AE | {paper} | AE+G+R | {paper} |" in page
     assert "| class 0 | 90.0 | 57.1 (+32.9) | 90.0 | 78.5 (+11.5) |" in page
 

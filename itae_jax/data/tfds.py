@@ -92,7 +92,7 @@ def prepare(name: str, root: str, manual_dir: str) -> Path:
         import tensorflow as _  # noqa: F401
     except ModuleNotFoundError:
         raise RequestError(
-            "preparing takes TensorFlow (reading does not); pip install 'itae_jax[prepare]'"
+            "preparing takes TensorFlow (reading does not); in a clone, pip install -e '.[prepare]'"
         ) from None
     import tensorflow_datasets as tfds
 
