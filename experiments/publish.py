@@ -8,7 +8,6 @@ python experiments/publish.py --check           only says whether they are up to
 """
 
 import argparse
-import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +21,12 @@ import publish_scaling
 import publish_settings
 import publish_speed
 
-from itae_jax import columns, paper, report, tables, variants
+from itae_jax import columns, finished, paper, report, tables, variants
+from itae_jax.arguments import Parser
 from itae_jax.columns import Column
 from itae_jax.errors import RequestError
 from itae_jax.finished import RunResults
-from itae_jax.results import write_text
+from itae_jax.results import write_bytes, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 # What README.md tells of a training beside its width and epochs; docs/results.md has everything.
@@ -250,50 +250,86 @@ def docstrings() -> dict[str, list[str]]:
     return told
 
 
+def _add(arguments: argparse.Namespace) -> None:
+    """Adds what the arguments name to experiments/results/."""
+    paths = [path for run in arguments.runs for path in variants.expand(run)]
+    begun = [path for path in paths if (path / "config.json").exists() and not (path / "results.csv").exists()]
+    for path in begun:
+        print(f"publish: {path}: no training has finished there yet; left out", file=sys.stderr)
+    runs = [path for path in paths if path not in begun]
+    finished.read_all(runs)  # they do not contradict each other
+    for run in runs:
+        publish_rows.add(run)
+    for name, model, scores in arguments.fitted:
+        publish_rows.add_rows([publish_fitted.row(Path(model), Path(scores), name)], Path(model))
+
+
+def _write() -> None:
+    """Brings pages and pictures up to date."""
+    for path in _old(written := pages()):
+        write_text(path, written[path])
+    pictures = drawn()
+    for picture in pictures:
+        if not picture.is_drawn():
+            picture.draw()
+    for path in publish_pictures.left_over(pictures):
+        path.unlink()
+
+
+def _old(written: dict[Path, str]) -> list[Path]:
+    return [path for path, text in written.items() if not path.exists() or path.read_text("utf-8") != text]
+
+
+def _check() -> int:
+    """1 if a page or a picture is not up to date, and says which; else 0."""
+    pictures = drawn()
+    old = [*_old(pages()), *(picture.path for picture in pictures if not picture.is_drawn())]
+    for path in [*old, *publish_pictures.left_over(pictures)]:
+        print(f"{path.relative_to(ROOT)} is not what make results writes", file=sys.stderr)
+        old.append(path)
+    return 1 if old else 0
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("runs", nargs="*", type=Path, help="directories of finished runs")
     parser.add_argument("--fitted", nargs=3, action="append", default=[], metavar=("NAME", "MODEL", "SCORES"))
     parser.add_argument("--check", action="store_true", help="exit 1 if a page is not up to date")
-    arguments = parser.parse_args()
-    if arguments.check and (arguments.runs or arguments.fitted):
-        parser.error("--check adds nothing; leave the runs out")
-    before = {path: path.read_bytes() for path in publish_rows.RESULTS.glob("*.csv")}
+    before: dict[Path, bytes | None] = {}
     try:
-        for run in itertools.chain.from_iterable(map(variants.expand, arguments.runs)):
-            if (run / "config.json").exists() and not (run / "results.csv").exists():
-                print(f"publish: {run}: no training has finished there yet; left out", file=sys.stderr)
-            else:
-                publish_rows.add(run)
-        for name, model, scores in arguments.fitted:
-            publish_rows.add_rows([publish_fitted.row(Path(model), Path(scores), name)], Path(model))
-        written, pictures = pages(), drawn()
+        arguments = parser.parse_args()
+        if arguments.check and (arguments.runs or arguments.fitted):
+            parser.error("--check adds nothing; leave the runs out")
+        if arguments.check:
+            return _check()
+        before = {path: path.read_bytes() if path.is_file() else None for path in _all_files()}
+        _add(arguments)
+        _write()
     except BaseException as error:  # all of it or nothing
-        for path in set(publish_rows.RESULTS.glob("*.csv")) - before.keys():
-            path.unlink()
-        for path, content in before.items():
-            path.write_bytes(content)
-        if not isinstance(error, RequestError):
+        _restore(before)
+        if not isinstance(error, RequestError | OSError):
             raise
         print(f"publish: {error}", file=sys.stderr)
         return 2
-    old = [
-        path for path, text in written.items() if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
-    undrawn = [picture for picture in pictures if not picture.is_drawn()]
-    left_over = publish_pictures.left_over(pictures)
-    if arguments.check:
-        old += [*(picture.path for picture in undrawn), *left_over]
-        for path in old:
-            print(f"{path.relative_to(ROOT)} is not what make results writes", file=sys.stderr)
-        return 1 if old else 0
-    for path in old:
-        write_text(path, written[path])
-    for picture in undrawn:
-        picture.draw()
-    for path in left_over:
-        path.unlink()
     return 0
+
+
+def _all_files() -> list[Path]:
+    """What may be written."""
+    experiments = publish_rows.EXPERIMENTS
+    folders = [(publish_rows.RESULTS, "*.csv"), (publish_pictures.IMAGES, "*.png"), (experiments, "*.py")]
+    found = [path for folder, pattern in folders for path in folder.glob(pattern)]
+    return [*found, ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+
+
+def _restore(before: dict[Path, bytes | None]) -> None:
+    for path in set(_all_files()) - before.keys() if before else ():
+        path.unlink()
+    for path, content in before.items():
+        if content is not None and (not path.is_file() or path.read_bytes() != content):
+            write_bytes(path, content)
 
 
 if __name__ == "__main__":

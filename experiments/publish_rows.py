@@ -1,13 +1,14 @@
 """The measured rows of experiments/results/: adding to them, and which of them belong into one table."""
 
 import functools
+import re
 from pathlib import Path
 
-from itae_jax import config, experiment_files, finished, paper
+from itae_jax import config, experiment_files, finished, job_files, paper, results
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
 from itae_jax.finished import RunResults
-from itae_jax.results import COLUMNS, read_csv, write_csv
+from itae_jax.results import COLUMNS, write_csv
 
 EXPERIMENTS = Path(__file__).resolve().parent
 RESULTS, PAPER = EXPERIMENTS / "results", EXPERIMENTS / "paper"
@@ -28,12 +29,15 @@ TAKEN_FROM = "taken_from"
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a file of results; columns that it is too old to have are empty."""
-    return [dict.fromkeys(COLUMNS, "") | row for row in read_csv(path)] if path.exists() else []
+    return results.read_rows(path) if path.exists() else []
 
 
 def add(directory: Path) -> None:
     """Adds the rows of a finished run to experiments/results/<experiment>.csv, those of failures too."""
-    add_rows(finished.read(directory).rows, directory)
+    found = finished.read(directory)
+    for row in found.measured:
+        job_files.check(found.job_directory(row), row)
+    add_rows(found.rows, directory)
 
 
 def add_rows(rows: list[dict[str, str]], directory: Path) -> None:
@@ -50,8 +54,9 @@ def add_rows(rows: list[dict[str, str]], directory: Path) -> None:
             f"{directory}: there is no experiments/{name}.py; publish runs of an experiment file"
         )
     for row in rows:
-        if not row["commit"] or row["commit"].endswith("+"):
-            why = "has uncommitted changes behind it; commit, rerun" if row["commit"] else "names no commit"
+        if not re.fullmatch("[0-9a-f]{4,40}", row["commit"]):
+            changed = row["commit"].endswith("+")
+            why = "has uncommitted changes behind it; commit, rerun" if changed else "names no commit"
             raise RequestError(f"{directory}: class {row['normal_class']} {why}")
     path = RESULTS / f"{name}.csv"
     kept: dict[tuple, dict[str, str]] = {}
@@ -166,7 +171,7 @@ def _as_results(rows: list[dict[str, str]]) -> RunResults:
     """The rows of one column, as a report would read them from a run directory."""
     row = rows[0]
     table = paper_table(row["experiment"])
-    printed = read_csv(PAPER / f"{table}.csv") if table else []
+    printed = paper.read(PAPER / f"{table}.csv") if table else []
     start = config.Experiment(name=row["experiment"], variant=row["variant"], paper_table=table)
     loss, error = paper.setting(row, "train.loss", "l2"), paper.setting(row, "evaluate.error", "l1")
     experiment = config.override(start, [f"train.loss={loss}", f"evaluate.error={error}"])

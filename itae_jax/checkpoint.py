@@ -84,6 +84,11 @@ def restore(directory: Path, like, fact_types: dict[str, type]) -> tuple[object,
     return jax.tree.unflatten(jax.tree.structure(like), leaves), about["facts"]
 
 
+def check(directory: Path) -> None:
+    """Raises DamagedError unless all that `save` wrote is there as written."""
+    _read_about(directory)
+
+
 def _orbax():
     """Orbax's checkpointer, of this process alone: it waits for no other."""
     import orbax.checkpoint as ocp

@@ -210,7 +210,8 @@ def check_values(experiment: Experiment) -> None:
     for field, most in _AT_MOST.items():
         if values[field] > most:
             raise RequestError(f"{field}={values[field]}: expected at most {most}")
-    for field in ("name", "variant") if values["variant"] else ("name",):
+    named = ("name", *(field for field in ("variant", "paper_table") if values[field]))
+    for field in named:
         name = values[field]
         if not name or not name.isprintable() or set(name) & set("/\\") or name.startswith("."):
             raise RequestError(f"{field}={values[field]!r}: expected a word that can name a directory")

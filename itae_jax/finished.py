@@ -1,14 +1,14 @@
 """Finished runs, read back; what several machines did of one experiment is joined."""
 
-import csv
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from itae_jax import config, experiment_files, job_files, paper, results, variants
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
+
+_NAMED_BY_FOLDER = ("folder", "mvtec_ad")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ def read(directory: Path) -> RunResults:
     rows = [row for _, row in sorted(results.read_results(directory).items())]
     if not rows:
         raise RequestError(f"{directory}: results.csv has no row yet; let a training finish")
-    printed = _read_paper(directory / "paper.csv")
+    printed = paper.read(directory / "paper.csv", "remove it, and give the command of the run again")
     found = RunResults(
         experiment, rows, printed, {(row["normal_class"], row["seed"]): directory for row in rows}
     )
@@ -98,36 +98,17 @@ def read(directory: Path) -> RunResults:
 
 def _check_is_of(experiment: Experiment, row: dict[str, str], directory: Path) -> None:
     """Raises RequestError for a row of another config."""
-    for column, value in results.columns_of(experiment).items():
+    ours = results.columns_of(experiment)
+    if row["variant"]:  # older versions tell of none
+        ours["variant"] = experiment.variant
+    if experiment.data.name not in _NAMED_BY_FOLDER:
+        ours["dataset"] = experiment.data.name
+    for column, value in ours.items():
         if row[column] != value:
             raise RequestError(
                 f"{directory}: results.csv has {column}={row[column]!r} in class {row['normal_class']}, "
                 f"seed {row['seed']}, but config.json {value!r}; mend what was changed by hand"
             )
-
-
-def _read_paper(path: Path) -> list[dict[str, str]]:
-    try:
-        rows = results.read_csv(path) if path.exists() else []
-        for row in rows:
-            _check_printed(row)
-    except (OSError, csv.Error, ValueError) as error:
-        raise RequestError(
-            f"{path}: is damaged ({error}); remove it, and run the experiment again for another"
-        ) from None
-    return rows
-
-
-def _check_printed(row: dict[str, str]) -> None:
-    """Raises ValueError for what no row of the paper's numbers holds."""
-    if None in row.values() or not {"dataset", "method", "class", "auroc", "source"} <= set(row):
-        raise ValueError("a row is cut short")
-    if not 0 <= float(row["auroc"] or 0) <= 100:
-        raise ValueError(f"auroc={row['auroc']}, expected percent")
-    if row.get("images_per_second"):  # of methods that the paper timed
-        for column in ("images_per_second", "memory_mb", "auroc"):
-            if not 0 < float(row.get(column) or 0) < math.inf:
-                raise ValueError(f"{column}={row.get(column)!r}, expected a positive number")
 
 
 def read_all(directories: Sequence[Path]) -> list[RunResults]:

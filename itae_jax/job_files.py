@@ -12,7 +12,7 @@ from itae_jax import results
 from itae_jax.errors import RequestError
 
 _MOST = 3.4e38  # scores are float32
-_ROUNDING = 1e-5  # of the AUROC in results.csv
+_ROUNDING = 1e-5  # of the measures in results.csv
 _VIDEO = ("shanghaitech",)  # whose frames have ids `<video>/<frame>`
 # What NumPy and the modules that it reads archives with raise of broken ones.
 _DAMAGED = (OSError, EOFError, ValueError, KeyError, NotImplementedError)
@@ -32,7 +32,7 @@ def read_scores(directory: Path, row: dict[str, str]) -> tuple[np.ndarray, np.nd
     Raises:
       RequestError: it is damaged.
     """
-    from itae_jax import evaluate  # and JAX
+    from itae_jax import evaluate, measures  # and JAX
 
     try:
         scores = results.read_csv(directory / "scores.csv")
@@ -44,15 +44,34 @@ def read_scores(directory: Path, row: dict[str, str]) -> tuple[np.ndarray, np.nd
             raise ValueError("a score in scores.csv is not a finite number")
         if row["num_test"] and len(scores) != int(row["num_test"]):
             raise ValueError(f"scores.csv has {len(scores)} of {row['num_test']} images")
-        if is_video(row):
-            videos = np.array([score["id"].rpartition("/")[0] for score in scores])
-            values = 1 - evaluate.frame_normality(values, videos)
-        auroc = evaluate.auroc(is_anomaly, values)
-        if not abs(auroc - float(row["auroc"])) <= _ROUNDING:
-            raise ValueError(f"scores.csv gives AUROC {auroc:.6f}, results.csv has {row['auroc']}")
+        videos = np.array([score["id"].rpartition("/")[0] for score in scores]) if is_video(row) else None
+
+        def judged(values_N: np.ndarray) -> np.ndarray:
+            return values_N if videos is None else 1 - evaluate.frame_normality(values_N, videos)
+
+        values = judged(values)
+        found = {"num_anomalous": is_anomaly.sum(), "auroc": evaluate.auroc(is_anomaly, values)}
+        found |= measures.of_images(is_anomaly, values)
+        for kind in set(evaluate.ERRORS) & {name.removeprefix("score_") for name in scores[0]}:
+            by_error = judged(np.array([float(score[f"score_{kind}"]) for score in scores]))
+            found[f"auroc_{kind}"] = evaluate.auroc(is_anomaly, by_error)
+        for name, value in found.items():
+            if row[name] and not abs(value - float(row[name])) <= _ROUNDING:
+                raise ValueError(f"scores.csv gives {name}={value:.6g}, results.csv has {row[name]}")
         return is_anomaly, values
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise damaged(directory, error) from None
+
+
+def check(directory: Path, row: dict[str, str]) -> None:
+    """Raises RequestError unless the files of a training are whole and give what its row tells."""
+    read_scores(directory, row)
+    read_illustrations(directory)
+    state = directory / "state"
+    if state.exists():  # what older versions left may have none
+        from itae_jax import checkpoint
+
+        checkpoint.check(state)
 
 
 def read_illustrations(directory: Path) -> dict[str, np.ndarray]:
@@ -78,7 +97,7 @@ def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
     kinds |= {"maps": "f", "masks": "b"}
     if any(arrays[key].dtype.kind != kind for key, kind in kinds.items() if key in arrays):
         raise ValueError("illustrations.npz holds values of other types than a training writes")
-    if not count or channels not in (1, 3) or arrays["labels"].ndim != 1:
+    if not count or channels not in (1, 3) or arrays["labels"].ndim != 1 or not len(arrays["inputs"]):
         raise ValueError("illustrations.npz holds no images, or others than grey and colour")
     of_images = all(len(arrays[key]) == count for key in ("labels", "is_anomaly"))
     of_members = all(arrays[key].shape[1:4] == (count, height, width) for key in ("inputs", "outputs"))

@@ -1,8 +1,14 @@
 """The paper's numbers: which of them stand beside which of ours, and what to say of them."""
 
+import csv
+import math
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from statistics import pstdev, stdev
+
+from itae_jax.errors import RequestError
+from itae_jax.results import read_csv
 
 NOT_CLASSES = ("avg", "SD")
 WIDTH, EPOCHS = 64, 500
@@ -24,6 +30,35 @@ _TRAINED_ALIKE = (
     *("train.halve_every_epochs", "train.transforms_per_image"),
 )
 _AVERAGED = 10  # classes, where the paper prints the average alone
+
+
+def read(path: Path, advice: str = "mend it") -> list[dict[str, str]]:
+    """The paper's numbers in a CSV file; none where there is no such file.
+
+    Raises:
+      RequestError: it is damaged; the message ends with the advice.
+    """
+    try:
+        rows = read_csv(path) if path.exists() else []
+        if path.exists() and not rows:
+            raise ValueError("it has no row")
+        for row in rows:
+            _check(row)
+    except (OSError, csv.Error, ValueError) as error:
+        raise RequestError(f"{path}: is damaged ({error}); {advice}") from None
+    return rows
+
+
+def _check(row: dict[str, str]) -> None:
+    """Raises ValueError for what no row of the paper's numbers holds."""
+    if None in row.values() or not {"dataset", "method", "class", "auroc", "source"} <= set(row):
+        raise ValueError("a row is cut short")
+    if not 0 <= float(row["auroc"] or 0) <= 100:
+        raise ValueError(f"auroc={row['auroc']}, expected percent")
+    if row.get("images_per_second"):  # of methods that the paper timed
+        for column in ("images_per_second", "memory_mb", "auroc"):
+            if not 0 < float(row.get(column) or 0) < math.inf:
+                raise ValueError(f"{column}={row.get(column)!r}, expected a positive number")
 
 
 def settings(row: dict[str, str]) -> dict[str, str]:

@@ -111,13 +111,18 @@ def locked(directory: Path, out: Path | None = None) -> Iterator[None]:
     """
     import fcntl
 
-    with (directory / ".lock").open("a") as file:
+    with (directory / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            file.seek(0)
+            other = f"another run{f' ({told})' if (told := file.read(200).strip()) else ''}"
             raise RequestError(
-                f"--out {out or directory}: another run is writing there; wait, or name another"
+                f"--out {out or directory}: {other} is writing there; wait, end it, or name another"
             ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
         yield
 
 
@@ -145,38 +150,49 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
     """The rows of results.csv by (normal class, seed); none where there is no such file.
 
     Raises:
-      RequestError: its columns are not those of results.csv.
+      RequestError: as `read_rows`; a training stands there twice.
     """
     path = out / "results.csv"
-    if not path.exists():
-        return {}
+    found = {}
+    for row in read_rows(path) if path.exists() else []:
+        job = int(row["normal_class"]), int(row["seed"])
+        if job in found:
+            raise RequestError(
+                f"{path}: is damaged (class {job[0]}, seed {job[1]} stands there twice); mend it, or name "
+                "another directory"
+            )
+        found[job] = row
+    return found
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a results.csv, or of several put together; columns that it is too old to have are empty.
+
+    Raises:
+      RequestError: its columns are not those of results.csv, or a row is not as a run writes it.
+    """
     try:
-        rows = read_csv(path)
-        if not rows and path.read_bytes().splitlines()[:1] != [",".join(COLUMNS).encode()]:
+        rows, content = read_csv(path), path.read_bytes()
+        if not rows and content.splitlines()[:1] != [",".join(COLUMNS).encode()]:
             raise ValueError("it has no header of ours")
-        if not path.read_bytes().endswith(b"\n"):
+        if not content.endswith(b"\n"):
             raise ValueError("its last line is cut short")
         if any(len(row) < _ALWAYS_THERE or list(row) != COLUMNS[: len(row)] for row in rows):
             raise RequestError(f"{path}: its columns are not those of results.csv; name another directory")
         rows = [dict.fromkeys(COLUMNS, "") | row for row in rows]
-        found = {}
         for row in rows:
             _check_row(row)
-            job = int(row["normal_class"]), int(row["seed"])
-            if job in found:
-                raise ValueError(f"class {job[0]}, seed {job[1]} stands there twice")
-            found[job] = row
-        return found
+        return rows
+    except RequestError:
+        raise
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        if isinstance(error, RequestError):
-            raise
         raise RequestError(f"{path}: is damaged ({error}); mend it, or name another directory") from None
 
 
 def _check_row(row: dict[str, str | None]) -> None:
     """Raises ValueError for what no row of ours holds."""
-    if None in row.values() or not (row["note"] or row["auroc"]):
-        raise ValueError("a row is cut short or has no AUROC between 0 and 1")
+    if None in row.values() or bool(row["note"]) == bool(row["auroc"]):
+        raise ValueError("a row is cut short, or has not either an AUROC between 0 and 1 or a note")
     for column in _COUNTS:
         given = row[column] or column in _ALWAYS_COUNTED
         if given and not (row[column].isdecimal() and len(row[column]) < _MANY_DIGITS):
@@ -200,6 +216,7 @@ def columns_of(experiment: Experiment) -> dict[str, str]:
         "dtype": experiment.compute.dtype,
         "width": str(experiment.model.width),
         "transform": experiment.transform.name,
+        "settings": config.settings(experiment),
     }
 
 

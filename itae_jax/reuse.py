@@ -72,8 +72,7 @@ def _copy(
         raise RequestError(f"{there}: is missing, though results.csv tells of it; leave it out of --reuse")
     root = run.directories[row["normal_class"], row["seed"]]
     unreadable = results.read_unreadable(root / "unreadable.csv")
-    job_files.read_scores(there, row)
-    job_files.read_illustrations(there)
+    job_files.check(there, row)
     shutil.rmtree(here, ignore_errors=True)
     shutil.copytree(there, here)
     of_job = {"normal_class": job[0], "seed": job[1]}

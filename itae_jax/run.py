@@ -89,7 +89,7 @@ def run(
     printed = _paper_rows(experiment, dataset, paper_file)
 
     missing = len(_todo(jobs, out))
-    if not missing:
+    if not missing and processes.from_leader(not printed or (out / "paper.csv").exists()):
         return _rows_of(jobs, out), 0
     with contextlib.ExitStack() as held:
         processes.together(lambda: held.enter_context(results.begun(out, experiment)))
@@ -181,7 +181,6 @@ class _Job:
             "seed": self.seed,
             "device": results.describe_devices(self.method.trainer.devices),
             "normal_label": self.split.normal_label,
-            "settings": config.settings(experiment),
             "data_copy": self.dataset.source,
             "commit": results.source_commit(),
             "variant": experiment.variant,
@@ -291,4 +290,4 @@ def _paper_rows(experiment: Experiment, dataset: data.Dataset, path: Path | None
         return []
     if not path.is_file():
         raise RequestError(f"paper_table={experiment.paper_table!r}: there is no {path}")
-    return [row for row in results.read_csv(path) if paper.is_same_dataset(row["dataset"], dataset.name)]
+    return [row for row in paper.read(path) if paper.is_same_dataset(row["dataset"], dataset.name)]

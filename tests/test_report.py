@@ -10,7 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itae_jax import columns, efficiency, figures, finished, job_files, paper, pictures, report, results, tables
+from itae_jax import (
+    columns,
+    efficiency,
+    experiment_files,
+    figures,
+    finished,
+    job_files,
+    paper,
+    pictures,
+    report,
+    results,
+    tables,
+)
 from itae_jax.config import Experiment, from_flat, to_json
 from itae_jax.data.mvtec_ad import CATEGORIES
 from itae_jax.errors import RequestError
@@ -432,6 +444,8 @@ def test_what_is_not_compared_with_the_paper_is_not_called_reduced():
 def write_run(directory, rows, **fields):
     """A run directory without the files that only pictures need."""
     directory.mkdir(parents=True)
+    dataset = rows[0]["dataset"] if rows else "cifar10"
+    fields = {"data.name": "cifar10" if dataset == "cifar10" else "folder"} | fields
     experiment = from_flat({"name": "sweep"} | fields)
     record = {"environment": {}} | json.loads(to_json(experiment))
     (directory / "config.json").write_text(json.dumps(record))
@@ -528,7 +542,7 @@ def test_scores_that_are_cut_short_or_no_numbers_are_refused(tmp_path):
         "1.0": "1 of 2 images",
         "1.0 nan": "not a finite",
         "1.0 1e308": "not a finite",
-        "1.0 2.0": "AUROC 1.0",
+        "1.0 2.0": "gives auroc=1,",
     }
     for scores, message in cases.items():
         lines = [{"label": label, "score": s} for label, s in zip(("ok", "bad"), scores.split(), strict=False)]
@@ -589,9 +603,8 @@ def test_a_run_of_nothing_but_failures_is_told_by_its_notes(tmp_path):
 
 def test_columns_of_older_versions_are_completed_from_the_scores(tmp_path):
     directory = write_run(tmp_path / "a", [])
-    row = make_row(0, 0, 1.0, normal_label="ok", commit="0123") | results.columns_of(
-        from_flat({"name": "sweep"})
-    )
+    told = results.columns_of(experiment_files.read_record(directory / "config.json"))
+    row = make_row(0, 0, 1.0, normal_label="ok", commit="0123") | told
     old = results.COLUMNS[: results.COLUMNS.index("commit") + 1]
     results.write_csv(directory / "results.csv", [{key: row[key] for key in old}], old)
     scores = [{"label": label, "score": score} for label, score in (("ok", 1.0), ("bad", 2.0), ("bad", 3.0))]
@@ -762,7 +775,7 @@ def test_runs_of_the_paper_without_an_sd_are_told_without_one():
 def test_the_papers_numbers_are_complete_and_say_how_far_to_trust_them(path):
     rows = results.read_csv(path)
     assert rows
-    assert finished._read_paper(path) == rows
+    assert paper.read(path) == rows
     for row in rows:
         assert row["source"] in {"printed", "restored", "quoted", "derived", "unverified", "illegible"}
         assert (row["auroc"] == "") == (row["source"] == "illegible")
