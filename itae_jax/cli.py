@@ -132,7 +132,8 @@ def _run_variant(experiment, out: Path, arguments, profile) -> int:
             arguments.reuse,
         )
     if not new and processes.is_leader():
-        print(f"nothing to do: what was asked for is in {out / 'results.csv'} already")
+        told = "the result is" if len(rows) == 1 else f"all {len(rows)} results are"
+        print(f"nothing to do: {told} in {out / 'results.csv'} already")
     return processes.from_leader(sum(row["note"].startswith(FAILED) for row in rows))
 
 

@@ -1,5 +1,6 @@
 """Finished runs as tables beside the paper's numbers: Markdown, CSV, and one self-contained HTML page."""
 
+import dataclasses
 import errno
 import io
 import itertools
@@ -7,6 +8,8 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from itae_jax import columns, efficiency, finished, job_files, pages, tables
 from itae_jax.columns import Column
@@ -103,9 +106,15 @@ def write(directories: Sequence[Path], out: Path | None = None) -> Path:
         with writing(out, "--out"):
             out.mkdir(parents=True, exist_ok=True)
     tables_of = columns.by_dataset(results)
+    trained = list(itertools.chain.from_iterable(map(columns.trainings, tables_of)))
+    files = [
+        _files_of(found) for _, found in trained
+    ]  # all are read, and refused if need be, before any is drawn
     groups = [_comparison(of_dataset, out) for of_dataset in tables_of]
-    trained = itertools.chain.from_iterable(map(columns.trainings, tables_of))
-    runs = [_section(title if len(results) > 1 else "", found, out) for title, found in trained]
+    runs = [
+        _section(title if len(results) > 1 else "", found, of_found, out)
+        for (title, found), of_found in zip(trained, files, strict=True)
+    ]
     page = pages.render("report.html", groups=groups, runs=runs)
     write_text(out / "report.md", markdown(results))
     write_text(out / "report.csv", tables.as_csv(results))
@@ -172,18 +181,36 @@ def _comparison(of_dataset: list[Column], out: Path) -> dict:
     }
 
 
-def _section(title: str, found: RunResults, out: Path) -> dict:
+@dataclasses.dataclass(frozen=True)
+class _Files:
+    """A row, and what the files of its training hold: of N test images, and of those that were kept."""
+
+    row: dict[str, str]
+    is_anomaly_N: np.ndarray
+    scores_N: np.ndarray
+    illustrations: dict[str, np.ndarray]
+
+
+def _files_of(found: RunResults) -> list[_Files]:
+    read = []
+    for row in found.measured:
+        directory = found.job_directory(row)
+        scores = job_files.read_scores(directory, row)
+        read.append(_Files(row, *scores, job_files.read_illustrations(directory)))
+    return read
+
+
+def _section(title: str, found: RunResults, files: Sequence[_Files], out: Path) -> dict:
     """What the page shows of one method by itself; the title tells it from others on the page."""
     from itae_jax import figures, pictures
 
     panels, restored, seen = [], [], set()
-    for row in found.measured:
-        directory = found.job_directory(row)
+    for one in files:
+        row, saved = one.row, one.illustrations
         panel = row["normal_class_name"]
         if len(found.seeds) > 1:
             panel += f", seed {row['seed']}"
-        panels.append((panel, *job_files.read_scores(directory, row)))
-        saved = job_files.read_illustrations(directory)
+        panels.append((panel, one.is_anomaly_N, one.scores_N))
         if tables.class_key(row) in seen:
             continue  # the other seeds' pictures look alike
         seen.add(tables.class_key(row))

@@ -260,6 +260,7 @@ SETTINGS = [
     (run("compute.devices=64"), "compute.devices=64", "this machine has 4"),
     (run("seed=4294967296"), "seed=4294967296", "at most 4294967295"),
     (run("name=../x"), "'../x'", "can name a directory"),
+    (run("paper_table=../x"), "paper_table='../x'", "can name a directory"),
     (run("name="), "name=''", "can name a directory"),
     (run("method=svm"), "method='svm'", "choose from itae"),
 ]

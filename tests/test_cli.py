@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -200,6 +201,43 @@ def test_the_report_is_one_page_that_needs_no_other_file(finished):
     assert "average" in page.text
 
 
+def test_the_page_may_go_elsewhere(finished, tmp_path, capsys):
+    before, out = contents(finished), tmp_path / "new" / "page"
+    assert cli.main(["report", str(finished), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.endswith(f"report: {out / 'report.html'}\n")
+    assert {"report.html", "report.md", "report.csv", "figures"} <= {path.name for path in out.iterdir()}
+    after = contents(finished)
+    assert {path for path in after if after[path] != before.get(path)} <= set((finished / "figures").iterdir())
+    (tmp_path / "file").touch()
+    assert cli.main(["report", str(finished), "--out", str(tmp_path / "file")]) == 2
+    assert "--out" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("auroc", "1"),
+        ("average_precision", "0.1"),
+        ("best_f1", "0.1"),
+        ("auroc_l2", "0"),
+        ("num_anomalous", "1"),
+        ("settings", ""),
+        ("dataset", "mnist"),
+        ("width", "64"),
+        ("note", "hello"),
+    ],
+)
+def test_rows_that_the_files_beside_them_contradict_are_refused(finished, tmp_path, capsys, column, value):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    first, *rest = rows_of(copy / "results.csv")
+    results.write_csv(copy / "results.csv", [first | {column: value}, *rest])
+    before = contents(copy)
+    assert cli.main(["report", str(copy)]) == 2
+    assert column in one_line(capsys) or column == "note"
+    assert contents(copy) == before
+
+
 def test_the_report_escapes_class_names(finished, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
@@ -228,7 +266,7 @@ def test_a_second_run_in_the_same_directory_is_refused(finished, capsys):
     command = ["run", DIGITS, "--classes", "1", "--out", str(finished), *SMALL]
     with results.locked(finished):
         assert cli.main(command) == 2
-    assert "another run is writing there" in one_line(capsys)
+    assert f"another run (process {os.getpid()} on " in one_line(capsys)
 
 
 def test_a_diverged_class_is_marked_and_the_others_go_on(tmp_path, capsys):

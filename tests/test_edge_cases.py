@@ -2,6 +2,8 @@
 
 import csv
 import math
+import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -122,5 +124,6 @@ def test_a_refused_second_run_leaves_the_config_of_the_first(tmp_path, capsys):
     with results.begun(out, Experiment(name="first")):
         before = (out / "config.json").read_bytes()
         assert cli.main(["run", DIGITS, "--out", str(out)]) == 2
-        assert "another run is writing there" in capsys.readouterr().err
+        told = f"another run (process {os.getpid()} on {platform.node()}) is writing there"
+        assert told in capsys.readouterr().err
     assert (out / "config.json").read_bytes() == before

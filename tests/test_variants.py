@@ -1,6 +1,7 @@
 """Experiments of several variants, from the file to the joint report."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,11 @@ def test_every_experiment_says_its_command_and_can_be_loaded(path):
         table = experiment.paper_table
         assert not table or (EXPERIMENTS / "paper" / f"{table}.csv").is_file()
     assert len(variants.load(path, ["model.width=8", "train.epochs=1"], None)) == len(experiments)
+
+
+def test_what_a_variant_still_lacks_is_said(finished, tmp_path, capsys):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    assert variants.unfinished(copy) == []
+    (copy / "plain" / "results.csv").unlink()
+    assert cli.main(["report", str(copy)]) == 0
+    assert f"{copy}: no training has finished yet of plain" in capsys.readouterr().out
