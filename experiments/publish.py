@@ -58,9 +58,15 @@ _LEGEND = """\
 def all_told() -> list[tuple[list[RunResults], list[str]]]:
     """All that was measured: columns side by side, and what tells them from others that read alike.
 
-    That is their device, their copy of the data, and the settings that differ.
+    That is their device, their copy of the data, and the settings that differ. The paper's tables come first,
+    then its figures.
     """
-    found, rows = publish_rows.side_by_side(), {}
+    kinds = ("table", "figure", "")
+    found = sorted(
+        publish_rows.side_by_side(),
+        key=lambda together: [together[0].experiment.name.startswith(kind) for kind in kinds].index(True),
+    )
+    rows: dict[tuple[str, str], list[dict[str, str]]] = {}
     for together in found:
         rows.setdefault(_reads(together), []).append(together[0].rows[0])
 

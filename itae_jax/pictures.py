@@ -50,7 +50,7 @@ def bars(of_dataset: list[Column]) -> tuple[list[str], list[comparisons.Bars], s
         _bars(columns.labelled(column.title, column.found), of_column, order)
         for column, of_column in zip(of_dataset, told, strict=True)
     ]
-    caption = "AUROC by normal class"
+    caption = "AUROC by normal class; dotted: chance"
     shown = [line for of_column in told for line in of_column if line.key in names]
     caption += "; diamonds: the paper's" if any(line.difference is not None for line in shown) else ""
     caption += "; whiskers: one SD over seeds." if any(line.spread for line in shown) else "."
