@@ -101,8 +101,14 @@ def training(row: dict[str, str], apart: Sequence[str] = ()) -> str:
 
 def title_of(found: RunResults) -> str:
     """The experiment, the data set if its name does not tell, and whether it is reduced."""
-    name, dataset = found.experiment.name, found.dataset
-    return (name if dataset in name else f"{name}: {dataset}") + (" (reduced)" if found.reduced else "")
+    name = found.experiment.name
+    return (name if _is_named(found) else f"{name}: {found.dataset}") + (" (reduced)" if found.reduced else "")
+
+
+def _is_named(found: RunResults) -> bool:
+    """Whether the experiment's name tells the data set; a user's folder may be called by a part of it."""
+    own = {experiment.data.name for experiment in publish_rows.experiments(found.experiment.name).values()}
+    return found.dataset in own and found.dataset in found.experiment.name
 
 
 def summary_table(left_out: tuple[str, ...] = ()) -> list[str]:
@@ -118,6 +124,7 @@ def summary_table(left_out: tuple[str, ...] = ()) -> list[str]:
         if together[0].experiment.name.startswith(left_out):
             continue
         (of_dataset,) = columns.by_dataset(together)
+        of_dataset = [column for column in of_dataset if column.found.measured]
         left = of_dataset
         for column in [column for column in of_dataset if not publish_rows.is_plain(column.found)]:
             beside = [other for other in of_dataset if _is_plain_beside(other, column)]
@@ -250,7 +257,7 @@ def docstrings() -> dict[str, list[str]]:
     told: dict[str, list[str]] = {}
     for together, apart in all_told():
         first, name = together[0], together[0].experiment.name
-        of_data = "" if first.dataset in name else f"{first.dataset}, "
+        of_data = "" if _is_named(first) else f"{first.dataset}, "
         how = of_data + training(first.rows[0], apart) + (", reduced" if first.reduced else "")
         told.setdefault(name, []).append(publish_docstrings.line(together, how))
     return told
@@ -317,7 +324,8 @@ def main() -> int:
         _restore(before)
         if not isinstance(error, RequestError | OSError):
             raise
-        print(f"publish: {error}", file=sys.stderr)
+        told = f"{error.filename}: {error.strerror}; mend that" if isinstance(error, OSError) else error
+        print(f"publish: {told}; nothing was changed", file=sys.stderr)
         return 2
     return 0
 

@@ -58,6 +58,7 @@ def line(together: Sequence[RunResults], how: str) -> str:
             for line in told
             if line.key == "avg"
         ]
+    averages = averages or ["no AUROC"]
     rows = [row for column in of_dataset for row in column.found.rows]
     all_seconds = [float(row["train_seconds"]) for row in rows if row["train_seconds"]]
     if not all_seconds:

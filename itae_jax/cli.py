@@ -208,7 +208,10 @@ def _report(arguments) -> int:
         raise RequestError("--model, --transform and --false-alarms are for one file of scores or one model")
     from itae_jax import report, variants
 
-    print(report.text_tables(report.read(arguments.paths)), flush=True)
+    results = report.read(arguments.paths)
+    if arguments.out:
+        report.make_out(arguments.out)
+    print(report.text_tables(results), flush=True)
     for path in arguments.paths:
         missing = variants.unfinished(path)
         if missing:

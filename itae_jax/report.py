@@ -14,7 +14,7 @@ import numpy as np
 from itae_jax import columns, efficiency, finished, job_files, pages, tables
 from itae_jax.columns import Column
 from itae_jax.config import Experiment, flatten
-from itae_jax.errors import writing
+from itae_jax.errors import RequestError, writing
 from itae_jax.finished import RunResults
 from itae_jax.results import write_bytes, write_text
 
@@ -83,6 +83,18 @@ def describe(found: RunResults) -> str:
     )
 
 
+def make_out(out: Path) -> None:
+    """Makes a directory for a report, if need be.
+
+    Raises:
+      RequestError: it cannot be made.
+    """
+    if out.is_file():
+        raise RequestError(f"--out {out}: is a file; name a directory")
+    with writing(out, "--out"):
+        out.mkdir(parents=True, exist_ok=True)
+
+
 def _epochs(row: dict[str, str]) -> str:
     return f"{row['epochs']} epoch{'s' * (row['epochs'] != '1')}"
 
@@ -94,17 +106,13 @@ def write(directories: Sequence[Path], out: Path | None = None) -> Path:
     can be written, those that compare runs into `out`, as PDF too, under figures/.
 
     Args:
-      out: made if need be; None: the first of the directories.
+      out: see `make_out`; None: the first of the directories.
 
     Raises:
-      RequestError: as `read`; `out` cannot be made.
+      RequestError: as `read`.
     """
     results = read(directories)
-    if out is None:
-        out = directories[0]
-    else:
-        with writing(out, "--out"):
-            out.mkdir(parents=True, exist_ok=True)
+    out = directories[0] if out is None else out
     tables_of = columns.by_dataset(results)
     trained = list(itertools.chain.from_iterable(map(columns.trainings, tables_of)))
     files = [

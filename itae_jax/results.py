@@ -165,11 +165,12 @@ def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
     return found
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path, advice: str = "mend it, or name another directory") -> list[dict[str, str]]:
     """The rows of a results.csv, or of several put together; columns that it is too old to have are empty.
 
     Raises:
-      RequestError: its columns are not those of results.csv, or a row is not as a run writes it.
+      RequestError: its columns are not those of results.csv, or a row is not as a run writes it; the message
+        ends with the advice.
     """
     try:
         rows, content = read_csv(path), path.read_bytes()
@@ -178,15 +179,18 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         if not content.endswith(b"\n"):
             raise ValueError("its last line is cut short")
         if any(len(row) < _ALWAYS_THERE or list(row) != COLUMNS[: len(row)] for row in rows):
-            raise RequestError(f"{path}: its columns are not those of results.csv; name another directory")
+            raise RequestError(f"{path}: its columns are not those of results.csv; {advice}")
         rows = [dict.fromkeys(COLUMNS, "") | row for row in rows]
-        for row in rows:
-            _check_row(row)
+        for number, row in enumerate(rows, 1):
+            try:
+                _check_row(row)
+            except ValueError as error:
+                raise ValueError(f"row {number}: {error}") from None
         return rows
     except RequestError:
         raise
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise RequestError(f"{path}: is damaged ({error}); mend it, or name another directory") from None
+        raise RequestError(f"{path}: is damaged ({error}); {advice}") from None
 
 
 def _check_row(row: dict[str, str | None]) -> None:

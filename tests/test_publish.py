@@ -304,6 +304,15 @@ def test_a_run_of_nothing_but_failures_stops_no_other(command, publish, tmp_path
     assert "class 0, seed 0: failed: the loss is nan" in publish.results_page()
     write_run(tmp_path / "alone", row(0, 0, "", note="failed: the loss is nan", experiment="table1_mnist"))
     assert command(tmp_path / "alone") == 0
+    assert "reduced: no AUROC" in publish.pages()[EXPERIMENTS / "table1_mnist.py"]
+    assert not any("table1_mnist" in line for line in publish.summary_table())
+
+
+def test_a_folder_called_by_a_part_of_an_experiments_name_is_named(publish, tmp_path):
+    write(tmp_path, row(0, dataset="cifar", settings="data.name=folder"), row(1))
+    page = publish.results_page()
+    assert "## table1_cifar10: cifar, " in page
+    assert "## table1_cifar10 (reduced), " in page
 
 
 def test_checking_adds_nothing(command, tmp_path, capsys):
