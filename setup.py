@@ -37,5 +37,5 @@ setup(
         "onnx": ["jax2onnx>=0.17,<0.18", "onnxruntime>=1.24.1"],  # brings orbax-checkpoint below 0.11.37
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "ruff>=0.9"],
     },
-    entry_points={"console_scripts": ["itae = itae_jax.cli:main"]},
+    entry_points={"console_scripts": ["itae = itae_jax.cli:entry"]},
 )

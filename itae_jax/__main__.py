@@ -1,8 +1,6 @@
 """`python -m itae_jax` is the `itae` command."""
 
-import sys
-
-from itae_jax.cli import main
+from itae_jax.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

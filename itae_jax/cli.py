@@ -5,19 +5,37 @@ Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of t
 """
 
 import argparse
+import contextlib
 import errno
 import io
+import os
 import shlex
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from itae_jax import interrupt, watch
 from itae_jax.arguments import build as build_parser
 from itae_jax.arguments import check_bench
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
 
+_INTERRUPTED = 130
 _OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 _OF_THE_PLACE += (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def entry() -> NoReturn:
+    """Runs the command of this process, and ends it.
+
+    An interrupted one leaves at once: Python's own end would meet threads of XLA that still compute, and crash.
+    """
+    code = main()
+    if code == _INTERRUPTED:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,7 +68,7 @@ def _main(arguments: list[str] | None) -> int:
         resumable = parsed.command in ("run", "fit")
         saved = "; all that was done is saved, the same command goes on" if resumable else ""
         print(f"itae: interrupted{saved}", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return 1

@@ -67,3 +67,14 @@ def test_in_another_thread_nothing_changes():
     thread.start()
     thread.join()
     assert seen == [(before, False)]
+
+
+@pytest.mark.parametrize(("code", "printed"), [(130, ["said"]), (2, ["said", "finalised"])])
+def test_an_interrupted_process_leaves_without_pythons_own_end(code, printed):
+    """In which threads of XLA that still compute would crash."""
+    program = (
+        "import atexit; from itae_jax import cli; atexit.register(print, 'finalised'); print('said'); "
+        f"cli.main = lambda: {code}; cli.entry()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (code, printed), done.stderr
