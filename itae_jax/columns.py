@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mode
 
 from itae_jax import paper
 from itae_jax.finished import RunResults
@@ -75,9 +76,10 @@ def unlike(of_dataset: Sequence[Column]) -> list[str]:
     for key, name in (("width", "width"), ("dtype", "dtype"), ("data_copy", "data")):
         values = {column.title: column.found.rows[0][key] for column in of_dataset}
         if len(set(values.values())) > 1:
-            told.append(
-                f"Not alike in {name}: " + "; ".join(f"{title}: {v}" for title, v in values.items()) + "."
-            )
+            usual = mode(values.values()) if len(values) > 2 else None
+            parts = [f"{title}: {value}" for title, value in values.items() if value != usual]
+            parts += [f"the others: {usual}"] if usual is not None else []
+            told.append(f"Not alike in {name}: {'; '.join(parts)}.")
     return told
 
 

@@ -350,6 +350,9 @@ def test_columns_tell_in_what_they_are_not_alike():
     assert "Not alike in width: ITAE: 64; AE: 16." in told
     assert "Not alike in data: ITAE: png; AE: jpg." in told
     assert not any("dtype" in note for note in told)
+    third = make_results([(0, 0, 0.8)], transform="gray", dtype="bfloat16", data_copy="png")
+    (of_dataset,) = columns.by_dataset([*runs, third])
+    assert "Not alike in dtype: gray: bfloat16; the others: float32." in report.notes(of_dataset)
 
 
 def test_trainings_by_other_settings_than_the_papers_are_told():

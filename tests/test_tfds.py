@@ -29,7 +29,7 @@ def test_what_is_not_prepared_is_refused_with_the_command(tmp_path):
 def test_preparing_without_tensorflow_names_the_extra(tmp_path):
     script = WITHOUT_TENSORFLOW + f"from itae_jax import data; data.prepare('mnist', {str(tmp_path)!r}, '')"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "pip install 'itae_jax[prepare]'" in result.stderr
+    assert "pip install -e '.[prepare]'" in result.stderr
 
 
 def test_the_catalogue_has_the_coarse_classes_of_cifar100_and_the_wnids_of_imagenet(tmp_path):
