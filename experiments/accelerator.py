@@ -27,7 +27,7 @@ from pathlib import Path
 
 import children
 
-from itae_jax.arguments import Parser, build, integers, path
+from itae_jax.arguments import Parser, check_run, integers, path
 from itae_jax.errors import RequestError
 
 HERE = Path(__file__).resolve().parent
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments, more = parser.parse_known_args(argv)
         if arguments.at_once < 1 or not arguments.minutes > 0:
             parser.error("--at-once and --minutes: expected at least 1, and more than 0")
-        build().parse_args(["run", "EXPERIMENT.py", *more])
+        check_run(more)
     except RequestError as error:
         print(f"accelerator: {error}", file=sys.stderr)
         return 2

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import children
 
-from itae_jax.arguments import Parser, build, path
+from itae_jax.arguments import Parser, check_run, path
 from itae_jax.errors import RequestError
 
 HERE = Path(__file__).resolve().parent
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
         late = [word for word in more if word in REDUCED]
         if late:
             parser.error(f"names come before options: {' '.join(late)}")
-        build().parse_args(["run", "EXPERIMENT.py", *more])
+        check_run(more)
     except RequestError as error:
         print(f"reduced: {error}", file=sys.stderr)
         return 2

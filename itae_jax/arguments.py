@@ -259,6 +259,11 @@ def build() -> argparse.ArgumentParser:
     return parser
 
 
+def check_run(options: list[str]) -> None:
+    """Raises RequestError for options that `itae run` does not have or cannot read."""
+    build().parse_args(["run", "EXPERIMENT.py", *options])
+
+
 # Of each thing that `itae bench` times: its options and their defaults; and the largest sensible numbers.
 _BENCH_OPTIONS = {
     "network": {

@@ -115,9 +115,8 @@ def write(directories: Sequence[Path], out: Path | None = None) -> Path:
     out = directories[0] if out is None else out
     tables_of = columns.by_dataset(results)
     trained = list(itertools.chain.from_iterable(map(columns.trainings, tables_of)))
-    files = [
-        _files_of(found) for _, found in trained
-    ]  # all are read, and refused if need be, before any is drawn
+    # All are read, and refused if need be, before any is drawn.
+    files = [_files_of(found) for _, found in trained]
     groups = [_comparison(of_dataset, out) for of_dataset in tables_of]
     runs = [
         _section(title if len(results) > 1 else "", found, of_found, out)

@@ -226,9 +226,8 @@ class _Job:
 
     def _measured(self, fitted: FittedITAE, test_images: Images) -> dict:
         """Scores the test images, writes what there is to look at, and returns the columns on it."""
-        fitted.score(
-            test_images.select(np.arange(len(test_images))[:1])
-        )  # compiled now, where a run goes on from its state
+        # A run that goes on from its state has not compiled scoring yet.
+        fitted.score(test_images.select(np.arange(len(test_images))[:1]))
         start = time.perf_counter()
         scores = fitted.score(test_images)
         seconds = time.perf_counter() - start
