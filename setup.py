@@ -10,7 +10,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["itae_jax", "itae_jax.*"]),
-    package_data={"itae_jax": ["templates/*.html", "data/*.csv"]},
+    package_data={"itae_jax": ["report/templates/*.html", "data/*.csv"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "jax>=0.10.2,<0.12",

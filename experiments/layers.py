@@ -37,7 +37,7 @@ class Case:
 
 def cases() -> list[Case]:
     """All that is measured."""
-    from itae_jax.models import conv
+    from itae_jax.models import cpu_conv as conv
 
     found = []
     for side, channels, features in CONVOLUTIONS:
@@ -88,7 +88,7 @@ def _gradient_step(kernel, x):
     import jax
     import jax.numpy as jnp
 
-    from itae_jax.models import conv
+    from itae_jax.models import cpu_conv as conv
 
     return kernel - 0.01 * jax.grad(lambda kernel: jnp.square(conv._convolve(x, kernel)).mean())(kernel)
 
@@ -110,8 +110,8 @@ def measure(case: Case, rounds: int) -> dict:
     import jax
     import numpy as np
 
-    from itae_jax import bench
-    from itae_jax.contenders import Contender
+    from itae_jax.bench import timing as bench
+    from itae_jax.bench.cases import Contender
 
     rng = np.random.default_rng(0)
     arrays = [jax.device_put(rng.standard_normal(shape, np.float32)) for shape in case.shapes]
@@ -140,7 +140,7 @@ def main() -> int:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # before JAX counts the cores
     from itae_jax import parallel
-    from itae_jax.results import describe_environment
+    from itae_jax.runs.results import describe_environment
 
     layers = []
     for case in cases():

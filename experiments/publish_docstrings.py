@@ -8,8 +8,9 @@ from statistics import median
 import publish_rows
 import reduced
 
-from itae_jax import columns, progress, tables
-from itae_jax.finished import RunResults
+from itae_jax import progress
+from itae_jax.report import columns, tables
+from itae_jax.runs.read import RunResults
 
 _BEGINS = ("\n\nReduced, for a CPU:", "\n\nMeasured:")
 _END = '\n"""\n'

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from itae_jax import config, measures, score_measures, score_report, trained
+from itae_jax import config
+from itae_jax.detection import model as trained
 from itae_jax.errors import RequestError
-from itae_jax.results import COLUMNS
+from itae_jax.evaluate import metrics as measures
+from itae_jax.report import score_measures
+from itae_jax.report import score_page as score_report
+from itae_jax.runs.results import COLUMNS
 
 
 def row(model_directory: Path, scores_file: Path, name: str) -> dict[str, str]:

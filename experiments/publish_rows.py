@@ -4,11 +4,15 @@ import functools
 import re
 from pathlib import Path
 
-from itae_jax import config, experiment_files, finished, job_files, paper, results
+from itae_jax import config
+from itae_jax import experiment as experiment_files
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
-from itae_jax.finished import RunResults
-from itae_jax.results import COLUMNS, write_csv
+from itae_jax.report import paper
+from itae_jax.runs import job_files, results
+from itae_jax.runs import read as finished
+from itae_jax.runs.read import RunResults
+from itae_jax.runs.results import COLUMNS, write_csv
 
 EXPERIMENTS = Path(__file__).resolve().parent
 RESULTS, PAPER = EXPERIMENTS / "results", EXPERIMENTS / "paper"

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 import publish_rows
 
-from itae_jax import config, paper, tables
+from itae_jax import config
+from itae_jax.report import paper, tables
 
 _DEFAULTS = {field: str(value) for field, value in config.flatten(config.Experiment()).items()}
 _SECTIONS = ("train.", "model.")

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from itae_jax import bench_data, bench_report
+from itae_jax.bench import reading as bench_data
+from itae_jax.bench import report as bench_report
 
 # Of XLA's CPU backend; what single layers gain is measured by layers.py.
 _CPU_LIMITS = """\

@@ -40,7 +40,8 @@ class Case(NamedTuple):
 
 def steps(cases: Sequence[Case], rounds: int) -> list[dict]:
     """Of each case seconds of a training step of 32 images, MiB on each device, operations for each image."""
-    from itae_jax import bench, contenders
+    from itae_jax.bench import cases as contenders
+    from itae_jax.bench import timing as bench
 
     rivals = {
         case: contenders.training(contenders.trainer(case.width, "float32", case.side, case.devices), str(case))
@@ -65,7 +66,7 @@ def losses(devices: int, dtype: str) -> list[float]:
 
     from itae_jax import data, models, parallel, transforms
     from itae_jax.config import ComputeConfig, DataConfig, ModelConfig, TrainConfig
-    from itae_jax.trainer import Trainer
+    from itae_jax.training.trainer import Trainer
 
     with jax.enable_x64(dtype == "float64"):
         images = data.load(DataConfig(name="digits", image_size=DIGIT_SIDE)).split(DIGIT).train_images
@@ -99,8 +100,9 @@ def read(count: int) -> float:
     import numpy as np
     from PIL import Image
 
-    from itae_jax import bench_data, config, data
-    from itae_jax.training import epoch_batches
+    from itae_jax import config, data
+    from itae_jax.bench import reading as bench_data
+    from itae_jax.training.loop import epoch_batches
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as directory:
@@ -125,8 +127,10 @@ def main() -> int:
     if arguments.read:
         print(read(arguments.read))
         return 0
-    from itae_jax import bench, config, contenders, parallel
-    from itae_jax.results import describe_environment
+    from itae_jax import config, parallel
+    from itae_jax.bench import cases as contenders
+    from itae_jax.bench import timing as bench
+    from itae_jax.runs.results import describe_environment
 
     usual = max(count for count in DEVICES if count <= parallel.cpu_cores())
     groups = (

@@ -10,15 +10,15 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Dataset": "itae_jax.data",
-    "ITAEDetector": "itae_jax.detector",
+    "ITAEDetector": "itae_jax.detection.detector",
     "Experiment": "itae_jax.config",
     "RequestError": "itae_jax.errors",
     "Transform": "itae_jax.transforms",
     "UNet": "itae_jax.models",
-    "anomaly_scores": "itae_jax.evaluate",
-    "auroc": "itae_jax.evaluate",
-    "frame_normality": "itae_jax.evaluate",
-    "restoration_errors": "itae_jax.evaluate",
+    "anomaly_scores": "itae_jax.evaluate.restoration",
+    "auroc": "itae_jax.evaluate.restoration",
+    "frame_normality": "itae_jax.evaluate.restoration",
+    "restoration_errors": "itae_jax.evaluate.restoration",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from itae_jax import interrupt, watch
 from itae_jax.arguments import build as build_parser
 from itae_jax.arguments import check_bench
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
+from itae_jax.training import signals as interrupt
+from itae_jax.training import watch
 
 _INTERRUPTED = 130
 _OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
@@ -86,7 +87,9 @@ def _main(arguments: list[str] | None) -> int:
 
 
 def _run(arguments) -> int:
-    from itae_jax import parallel, processes, variants
+    from itae_jax import parallel
+    from itae_jax.runs import variants
+    from itae_jax.training import processes
 
     experiments = variants.load(arguments.experiment, arguments.set, arguments.variants)
     if not all(0 <= seed < 2**32 for seed in arguments.seeds or ()):
@@ -102,7 +105,9 @@ def _run(arguments) -> int:
 
 
 def _run_variants(experiments: dict, out: Path, arguments) -> int:
-    from itae_jax import processes, profiling, report, variants
+    from itae_jax.report import run_page as report
+    from itae_jax.runs import variants
+    from itae_jax.training import processes, profiling
 
     directories = variants.directories(out, experiments)
     profile = None
@@ -134,9 +139,10 @@ def _run_variants(experiments: dict, out: Path, arguments) -> int:
 
 def _run_variant(experiment, out: Path, arguments, profile) -> int:
     """Runs one experiment; returns how many of its trainings failed."""
-    from itae_jax import processes, progress
-    from itae_jax import run as sweep
-    from itae_jax.results import FAILED
+    from itae_jax import progress
+    from itae_jax.runs import sweep
+    from itae_jax.runs.results import FAILED
+    from itae_jax.training import processes
 
     with progress.SweepProgress(quiet=not processes.is_leader()) as bar:
         rows, new = sweep.run(
@@ -176,7 +182,8 @@ def _fit(arguments) -> int:
             assignments.append(f"{field}={value}")
     parallel.prepare_backends()
     parallel.keep_programs()
-    from itae_jax import fit, progress
+    from itae_jax import progress
+    from itae_jax.detection import fit
 
     with progress.FitProgress() as bar:
         new = fit.fit(arguments.images, arguments.out, assignments, bar, arguments.holdout)
@@ -193,7 +200,8 @@ def _score(arguments) -> int:
 
     parallel.prepare_backends()
     parallel.keep_programs()
-    from itae_jax import progress, score
+    from itae_jax import progress
+    from itae_jax.detection import score
 
     with progress.ScoreProgress() as bar:
         summary = score.score(
@@ -224,7 +232,8 @@ def _report(arguments) -> int:
         return _score_report(arguments, first)
     if arguments.model or arguments.transform or arguments.false_alarms is not None:
         raise RequestError("--model, --transform and --false-alarms are for one file of scores or one model")
-    from itae_jax import report, variants
+    from itae_jax.report import run_page as report
+    from itae_jax.runs import variants
 
     results = report.read(arguments.paths)
     if arguments.out:
@@ -244,7 +253,7 @@ def _score_report(arguments, path: Path) -> int:
     from itae_jax import parallel
 
     parallel.prepare_backends()
-    from itae_jax import score_report
+    from itae_jax.report import score_page as score_report
 
     options = arguments.false_alarms, arguments.transform
     if path.is_file():
@@ -256,7 +265,7 @@ def _score_report(arguments, path: Path) -> int:
 
 
 def _export(arguments) -> int:
-    from itae_jax import export
+    from itae_jax.detection import export
 
     export.export_model(arguments.model, arguments.out, arguments.format, arguments.transform)
     print(f"exported: {arguments.out}")
@@ -269,7 +278,9 @@ def _bench(arguments) -> int:
     check_bench(arguments)
     parallel.prepare_backends()
     parallel.keep_programs()
-    from itae_jax import bench, bench_data, bench_report
+    from itae_jax.bench import reading as bench_data
+    from itae_jax.bench import report as bench_report
+    from itae_jax.bench import timing as bench
 
     def say(line):
         print(line, flush=True)
@@ -330,7 +341,7 @@ def _transforms(arguments) -> int:
 
 def _transforms_check(arguments) -> int:
     from itae_jax import transforms
-    from itae_jax.transforms import laws
+    from itae_jax.transforms import checks as laws
 
     transform = transforms.get(arguments.name)
     findings = [*laws.check(transform), laws.check_elsewhere(arguments.name, transform)]

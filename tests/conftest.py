@@ -24,9 +24,10 @@ import tiny_net
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from itae_jax import method, models, transforms
+from itae_jax import models, transforms
 from itae_jax.config import ComputeConfig, TrainConfig
-from itae_jax.trainer import Trainer
+from itae_jax.methods import itae as method
+from itae_jax.training.trainer import Trainer
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.tree_util import Partial
 
-from itae_jax import evaluate, transforms
+from itae_jax import transforms
 from itae_jax.data import as_images
 from itae_jax.errors import RequestError
+from itae_jax.evaluate import restoration as evaluate
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.float16, np.int32, np.int64, np.uint16, np.bool_, np.int8])
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=6, min_side=0, max_side=4)

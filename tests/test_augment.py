@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from itae_jax import augment
 from itae_jax.errors import RequestError
+from itae_jax.training import augment
 
 
 def many(name, image, count=200):

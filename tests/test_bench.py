@@ -6,7 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from itae_jax import bench, bench_data, bench_report, contenders
+from itae_jax.bench import cases as contenders
+from itae_jax.bench import reading as bench_data
+from itae_jax.bench import report as bench_report
+from itae_jax.bench import timing as bench
 
 
 def test_operations_are_those_of_the_convolutions_and_little_more():

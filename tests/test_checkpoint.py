@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from itae_jax import checkpoint
-from itae_jax.checkpoint import Checkpoints
 from itae_jax.errors import DamagedError, RequestError
+from itae_jax.training import checkpoint
+from itae_jax.training.checkpoint import Checkpoints
 
 
 def tree_of(value=1.0):

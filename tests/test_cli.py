@@ -16,7 +16,10 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from itae_jax import cli, profiling, progress, report, results
+from itae_jax import cli, progress
+from itae_jax.report import run_page as report
+from itae_jax.runs import results
+from itae_jax.training import profiling
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

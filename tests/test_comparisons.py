@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from itae_jax import comparisons
-from itae_jax.comparisons import Bars, Curve
-from itae_jax.efficiency import Efficiency
+from itae_jax.report import comparisons
+from itae_jax.report.comparisons import Bars, Curve
+from itae_jax.report.efficiency import Efficiency
 
 NAN = float("nan")
 

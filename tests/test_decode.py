@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from itae_jax.data.decode import Reader, is_grey
 from itae_jax.data.images import UnreadableImageError
+from itae_jax.data.reader import Reader, is_grey
 
 GREY, RGB = Reader(channels=1), Reader(channels=3)
 

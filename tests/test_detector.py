@@ -13,7 +13,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from itae_jax import ITAEDetector, RequestError, trained
+from itae_jax import ITAEDetector, RequestError
+from itae_jax.detection import model as trained
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

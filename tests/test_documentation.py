@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from itae_jax import arguments, variants
+from itae_jax import arguments
+from itae_jax.runs import variants
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

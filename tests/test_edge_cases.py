@@ -117,8 +117,8 @@ def test_a_class_that_cannot_be_trained_does_not_end_the_sweep(tmp_path, tiny_ne
 
 
 def test_a_refused_second_run_leaves_the_config_of_the_first(tmp_path, capsys):
-    from itae_jax import results
     from itae_jax.config import Experiment
+    from itae_jax.runs import results
 
     out = tmp_path / "out"
     with results.begun(out, Experiment(name="first")):

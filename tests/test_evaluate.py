@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from itae_jax import evaluate, transforms
+from itae_jax import transforms
+from itae_jax.evaluate import restoration as evaluate
 
 POSITIVE = st.floats(0.01, 10)
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from conftest import training_tiny_networks
 
-from itae_jax import arguments, bench, variants
+from itae_jax import arguments
+from itae_jax.bench import timing as bench
+from itae_jax.runs import variants
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 

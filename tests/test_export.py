@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from itae_jax import ITAEDetector, cli, data, evaluate, export, method, models
+from itae_jax import ITAEDetector, cli, data, models
 from itae_jax.config import ComputeConfig, DataConfig, Experiment, ModelConfig, TransformConfig
-from itae_jax.data import ArrayImages, decode
+from itae_jax.data import ArrayImages
+from itae_jax.data import reader as decode
+from itae_jax.detection import export
 from itae_jax.errors import RequestError
-from itae_jax.models.conv import conv3x3, traced_for
+from itae_jax.evaluate import restoration as evaluate
+from itae_jax.methods import itae as method
+from itae_jax.models.cpu_conv import conv3x3, traced_for
 
 ROOT = Path(__file__).parent.parent
 
@@ -197,7 +201,7 @@ def test_bfloat16_is_refused_as_onnx_in_one_line(half, tmp_path):
 
 
 def test_weights_go_into_safetensors_and_back_to_the_same_bits(detector, directory, tmp_path):
-    from itae_jax import weights
+    from itae_jax.models import torch_weights as weights
 
     path = tmp_path / "weights.safetensors"
     assert cli.main(["export", str(directory), "--out", str(path)]) == 0
@@ -211,7 +215,7 @@ def test_pytorch_restores_what_the_model_does_from_the_file(detector, directory,
     torch = pytest.importorskip("torch", reason="PyTorch is the reference")
     from safetensors.torch import load_file
 
-    from itae_jax.models.torch_unet import TorchUNet
+    from itae_jax.bench.torch_unet import TorchUNet
 
     path = tmp_path / "weights.safetensors"
     assert cli.main(["export", str(directory), "--out", str(path), "--format", "safetensors"]) == 0
@@ -229,7 +233,7 @@ def test_pytorch_restores_what_the_model_does_from_the_file(detector, directory,
 def test_weights_that_fit_no_unet_are_refused_with_the_name(detector, tmp_path):
     from safetensors.numpy import save_file
 
-    from itae_jax import weights
+    from itae_jax.models import torch_weights as weights
 
     named = weights.to_state_dict(detector.model_.fitted.variables)
     path = tmp_path / "bad.safetensors"

@@ -9,8 +9,11 @@ import pytest
 from conftest import SMALL_FIT as SMALL
 from PIL import Image
 
-from itae_jax import cli, config, fit, progress, results, trained
-from itae_jax.data import decode
+from itae_jax import cli, config, progress
+from itae_jax.data import reader as decode
+from itae_jax.detection import fit
+from itae_jax.detection import model as trained
+from itae_jax.runs import results
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

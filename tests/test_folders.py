@@ -8,7 +8,8 @@ from PIL import Image
 
 from itae_jax import data
 from itae_jax.config import DataConfig
-from itae_jax.data import catalogue, folders
+from itae_jax.data import folders
+from itae_jax.data import registry as catalogue
 from itae_jax.errors import RequestError
 
 
@@ -223,7 +224,7 @@ def test_limits_apply_to_categories_too(inspection):
 
 
 def test_masks_and_images_have_one_geometry(inspection):
-    from itae_jax.data.decode import Reader
+    from itae_jax.data.reader import Reader
 
     mask = inspection / "wood" / "ground_truth" / "crack" / "000_mask.png"
     assert np.all(Reader(16, 3, "stretch").read_mask(mask))

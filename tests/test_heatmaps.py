@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from itae_jax import heatmaps
-from itae_jax.data import decode
+from itae_jax.data import reader as decode
+from itae_jax.detection import anomaly_map as heatmaps
 
 
 def ramp(width, height):

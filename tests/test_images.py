@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from itae_jax import evaluate, transforms
+from itae_jax import transforms
 from itae_jax.data.images import ArrayImages, LazyImages, UnreadableImageError, as_images
 from itae_jax.errors import RequestError
+from itae_jax.evaluate import restoration as evaluate
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), np.uint8)
 BROKEN = (3, 11)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from itae_jax import interrupt
+from itae_jax.training import signals as interrupt
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate
 
-from itae_jax.models.conv import conv3x3, halve
+from itae_jax.models.cpu_conv import conv3x3, halve
 from itae_jax.models.layers import double_bilinear
 
 SIDES = st.integers(1, 7)

@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from itae_jax import cli, data, evaluate, measures, results, transforms
+from itae_jax import cli, data, transforms
 from itae_jax.config import DataConfig
-from itae_jax.data.one_class import OneClassSplit
+from itae_jax.data.dataset import OneClassSplit
+from itae_jax.evaluate import metrics as measures
+from itae_jax.evaluate import restoration as evaluate
+from itae_jax.runs import results
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 CASES = st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=30).filter(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from itae_jax import cli, meeting
+from itae_jax import cli
 from itae_jax.errors import RequestError
+from itae_jax.training import meeting
 
 RUN = ["run", str(Path(__file__).parent.parent / "experiments" / "digits.py"), "--num-processes", "2"]
 LONG = 30  # seconds in which all come, however busy the machine is

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from itae_jax import job_files, results, tables
 from itae_jax.config import Experiment, from_flat
 from itae_jax.errors import RequestError
+from itae_jax.report import tables
+from itae_jax.runs import job_files, results
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 

@@ -10,23 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itae_jax import (
-    columns,
-    efficiency,
-    experiment_files,
-    figures,
-    finished,
-    job_files,
-    paper,
-    pictures,
-    report,
-    results,
-    tables,
-)
+from itae_jax import experiment as experiment_files
 from itae_jax.config import Experiment, from_flat, to_json
 from itae_jax.data.mvtec_ad import CATEGORIES
 from itae_jax.errors import RequestError
-from itae_jax.tables import MINUS
+from itae_jax.report import columns, efficiency, figures, paper, pictures, tables
+from itae_jax.report import run_page as report
+from itae_jax.report.tables import MINUS
+from itae_jax.runs import job_files, results
+from itae_jax.runs import read as finished
 
 EPOCHS = [("gray+rotate", "500"), ("identity", "1"), ("rotate", "500")]
 PAPER = Path(__file__).parent.parent / "experiments" / "paper"

@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 
-from itae_jax import cli, config, results, reuse
+from itae_jax import cli, config
 from itae_jax.errors import RequestError
-from itae_jax.trainer import Trainer
+from itae_jax.runs import results, reuse
+from itae_jax.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 FILE = """

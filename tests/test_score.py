@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from itae_jax import ITAEDetector, cli, score, trained
-from itae_jax.data import decode
+from itae_jax import ITAEDetector, cli
+from itae_jax.data import reader as decode
+from itae_jax.detection import model as trained
+from itae_jax.detection import score
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

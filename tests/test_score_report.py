@@ -17,7 +17,11 @@ from conftest import SMALL_FIT
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from itae_jax import ITAEDetector, cli, figures, measures, score_measures, score_report, trained
+from itae_jax import ITAEDetector, cli
+from itae_jax.detection import model as trained
+from itae_jax.evaluate import metrics as measures
+from itae_jax.report import figures, score_measures
+from itae_jax.report import score_page as score_report
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

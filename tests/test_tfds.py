@@ -10,8 +10,9 @@ from PIL import Image
 
 from itae_jax import cli, data
 from itae_jax.config import DataConfig
-from itae_jax.data import catalogue, folders, tfds
-from itae_jax.data.catalogue import SUPERCLASSES
+from itae_jax.data import folders, tfds
+from itae_jax.data import registry as catalogue
+from itae_jax.data.registry import SUPERCLASSES
 from itae_jax.errors import RequestError
 
 WITHOUT_TENSORFLOW = """

@@ -10,12 +10,12 @@ from scipy.ndimage import gaussian_filter
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
-from itae_jax import train
+from itae_jax.bench.torch_unet import TorchUNet, state_dict
 from itae_jax.config import ComputeConfig, ModelConfig, TrainConfig
 from itae_jax.models import build
-from itae_jax.models.torch_unet import TorchUNet, state_dict
 from itae_jax.parallel import AXIS
-from itae_jax.trainer import Trainer
+from itae_jax.training import step as train
+from itae_jax.training.trainer import Trainer
 from itae_jax.transforms import Transform
 
 WIDTH, SIDE, BATCH = 4, 32, 8

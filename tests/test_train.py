@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from itae_jax import ITAEDetector, auroc, train
+from itae_jax import ITAEDetector, auroc
 from itae_jax.config import TrainConfig
+from itae_jax.training import step as train
 
 
 def test_pixels_become_floats_in_minus_one_to_one():

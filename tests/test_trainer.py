@@ -8,12 +8,13 @@ import pytest
 from jax.tree_util import Partial
 from tiny_net import TinyNet
 
-from itae_jax import checkpoint, evaluate
-from itae_jax.checkpoint import Checkpoints
 from itae_jax.data import as_images
 from itae_jax.data.images import LazyImages, UnreadableImageError
 from itae_jax.errors import DivergedError, RequestError, UntrainableError
-from itae_jax.training import epoch_batches
+from itae_jax.evaluate import restoration as evaluate
+from itae_jax.training import checkpoint
+from itae_jax.training.checkpoint import Checkpoints
+from itae_jax.training.loop import epoch_batches
 from itae_jax.transforms import get
 
 

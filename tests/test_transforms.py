@@ -7,7 +7,8 @@ import pytest
 
 from itae_jax import transforms
 from itae_jax.errors import RequestError
-from itae_jax.transforms import Transform, laws, registry
+from itae_jax.transforms import Transform, registry
+from itae_jax.transforms import checks as laws
 
 NAMES = [*transforms.names(), "gray+rotate", "rotate+mask", "gray+rotate+scale", "shuffle+blur"]
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from itae_jax import cli, experiment_files, results, variants
+from itae_jax import cli
+from itae_jax import experiment as experiment_files
 from itae_jax.errors import RequestError
+from itae_jax.runs import results, variants
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 TWO = """

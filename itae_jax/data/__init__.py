@@ -1,8 +1,8 @@
 """Data sets by name, and the one-class protocol."""
 
-from itae_jax.data.catalogue import CATALOGUE, load, prepare
+from itae_jax.data.dataset import Dataset, InspectionDataset, OneClassSplit
 from itae_jax.data.images import ArrayImages, Images, LazyImages, as_images
-from itae_jax.data.one_class import Dataset, InspectionDataset, OneClassSplit
+from itae_jax.data.registry import CATALOGUE, load, prepare
 
 __all__ = [
     "CATALOGUE",

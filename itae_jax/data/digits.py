@@ -3,7 +3,7 @@
 import numpy as np
 
 from itae_jax.config import DataConfig
-from itae_jax.data.one_class import Dataset
+from itae_jax.data.dataset import Dataset
 
 _SIZE = 16
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from itae_jax.config import DataConfig
-from itae_jax.data import decode, images
-from itae_jax.data.one_class import Dataset
+from itae_jax.data import images
+from itae_jax.data import reader as decode
+from itae_jax.data.dataset import Dataset
 from itae_jax.errors import RequestError
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
@@ -240,7 +241,7 @@ def read_superclasses(path: Path) -> dict[str, str]:
     Raises:
       RequestError: it is not one, or names a folder outside the tree.
     """
-    from itae_jax.results import read_csv
+    from itae_jax.runs.results import read_csv
 
     try:
         rows = read_csv(path)

@@ -11,7 +11,7 @@ import numpy as np
 
 from itae_jax.config import DataConfig
 from itae_jax.data import folders, images
-from itae_jax.data.one_class import InspectionDataset, OneClassSplit
+from itae_jax.data.dataset import InspectionDataset, OneClassSplit
 from itae_jax.errors import RequestError
 
 # In the order of the paper's Table 8.

@@ -4,7 +4,7 @@ import numpy as np
 
 from itae_jax.config import DataConfig
 from itae_jax.data import folders, images, tfds
-from itae_jax.data.one_class import InspectionDataset, OneClassSplit
+from itae_jax.data.dataset import InspectionDataset, OneClassSplit
 
 SIDE = 480
 

@@ -55,7 +55,7 @@ class Shanghaitech(tfds.core.GeneratorBasedBuilder):
                     yield _example(image, path.stem, number, 0)
 
     def _test(self, root: Path) -> Iterator[tuple[str, dict]]:
-        from itae_jax.data.decode import Reader
+        from itae_jax.data.reader import Reader
 
         reader = Reader(SIDE, 3, "stretch")
         for folder in sorted(path for path in (root / "frames").iterdir() if path.is_dir()):

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from itae_jax.config import DataConfig
-from itae_jax.data import decode, folders, images
-from itae_jax.data.one_class import Dataset
+from itae_jax.data import folders, images
+from itae_jax.data import reader as decode
+from itae_jax.data.dataset import Dataset
 from itae_jax.errors import RequestError
 
 OWN_BUILDER = "shanghaitech"

@@ -11,7 +11,7 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
-from itae_jax.models.conv import conv3x3
+from itae_jax.models.cpu_conv import conv3x3
 
 
 def parameter_dtype(activation_dtype) -> jnp.dtype:

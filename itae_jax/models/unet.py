@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from itae_jax.models.conv import halve
+from itae_jax.models.cpu_conv import halve
 from itae_jax.models.layers import BatchNorm, Conv, double_bilinear, parameter_dtype
 
 

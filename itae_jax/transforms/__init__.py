@@ -5,7 +5,7 @@ network is trained to bring it back. `get` looks one up by name; `+` composes: `
 grays and then rotates, and has 1 x 4 members. `module:attribute` names one of the user's own.
 """
 
-from itae_jax.transforms.base import Transform, compose
 from itae_jax.transforms.registry import get, names, register
+from itae_jax.transforms.transform import Transform, compose
 
 __all__ = ["Transform", "compose", "get", "names", "register"]

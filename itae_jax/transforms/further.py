@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from itae_jax.transforms.base import Transform
+from itae_jax.transforms.transform import Transform
 
 _MASK_GRID = 8
 _SHUFFLE_GRID = 4

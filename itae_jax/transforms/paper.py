@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from itae_jax.transforms.base import Transform
+from itae_jax.transforms.transform import Transform
 
 
 def _identity(image, index):

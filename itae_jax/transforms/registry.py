@@ -8,7 +8,7 @@ import sys
 
 from itae_jax.errors import RequestError
 from itae_jax.transforms import further, paper
-from itae_jax.transforms.base import Transform, compose
+from itae_jax.transforms.transform import Transform, compose
 
 _SHIPPED = (
     *(paper.IDENTITY, paper.GRAY, paper.ROTATE, paper.SCALE),

@@ -1,0 +1,286 @@
+"""The laws of erasing transforms, as `itae transforms check` and the tests ask them.
+
+Training and scoring rely on each: that a compiled batch with a drawn member for every image is what
+`erase` does to one image, that a network gets the shape, type and range that it was built for, that a
+rerun erases the same, that T counts, and that something is erased (section 3.2 of the paper, its first
+condition). The second, that what is erased tells normal from anomalous, no law can know.
+"""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from itae_jax.transforms.transform import Transform
+
+# 16 is the least side that a network takes; the others are no multiples of anything.
+_SQUARE, _OBLONG = ((16, 16), (19, 19)), ((17, 26),)
+_CLOSE = 1e-5
+# A change from black to white that comes out smaller than half a grey level of 8 bits is gone.
+_LOST = 1 / 255
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Whether a law holds, and what was found."""
+
+    law: str
+    holds: bool
+    found: str
+
+
+class _Broken(Exception):
+    """A law does not hold; the message says what was found."""
+
+
+def check(transform: Transform) -> list[Finding]:
+    """Every law on a transform, in this process."""
+    return [check_law(law, transform) for law in _LAWS]
+
+
+def check_law(law: str, transform: Transform) -> Finding:
+    """One law on a transform."""
+    return _ask(law, lambda: _LAWS[law](transform))
+
+
+def check_elsewhere(name: str, transform: Transform) -> Finding:
+    """Whether another process that looks the transform up by name erases the same.
+
+    A run that goes on after an interruption, and scoring with a saved network, rely on it.
+    """
+
+    def ask() -> str:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "erased.npy"
+            script = (
+                "import sys, numpy, itae_jax.transforms.checks as laws; from itae_jax import transforms; "
+                "numpy.save(sys.argv[2], laws._sample(transforms.get(sys.argv[1])))"
+            )
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            # The accelerator's memory may be this process's already.
+            environment |= {"JAX_PLATFORMS": "cpu"}
+            done = subprocess.run(
+                [sys.executable, "-c", script, name, path], env=environment, capture_output=True, text=True
+            )
+            if done.returncode:
+                raise _Broken(f"it fails there: {_last_line(done.stderr)}")
+            there = np.load(path)
+        here = _sample(transform)
+        _require_close(here, there, "another process", _CLOSE)
+        return "looked up again in a new process, it erases the same"
+
+    return _ask("same elsewhere", ask)
+
+
+def _ask(law: str, ask: Callable[[], str]) -> Finding:
+    try:
+        return Finding(law, True, ask())
+    except _Broken as broken:
+        return Finding(law, False, str(broken))
+    except Exception as error:  # whatever the user's own code does
+        reason = str(error).strip().split("\n")[0]
+        return Finding(law, False, f"{type(error).__name__}: {reason}")
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1]
+
+
+def _channels(transform: Transform) -> tuple[int, ...]:
+    return (3,) if transform.colour_only else (1, 3)
+
+
+def _shapes(transform: Transform) -> Iterator[tuple[int, int, int]]:
+    for size in _SQUARE if transform.square_only else _SQUARE + _OBLONG:
+        for channels in _channels(transform):
+            yield (*size, channels)
+
+
+def _images(shape: tuple[int, int, int], count: int = 3, dtype="float32") -> jax.Array:
+    """`count` x H x W x C: noise, of which no two pixels agree."""
+    noise = np.random.default_rng(0).uniform(-1, 1, (count, *shape))
+    return jnp.asarray(noise, dtype)
+
+
+def _sample(transform: Transform) -> np.ndarray:
+    return np.asarray(transform.apply_all(_images((16, 16, 3))))
+
+
+def _require_close(got, expected, where: str, tolerance: float) -> None:
+    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    if got.shape != expected.shape:
+        raise _Broken(f"shape {got.shape} {where}, {expected.shape} here")
+    difference = np.abs(got - expected).max()
+    if not difference <= tolerance:  # NaN is refused too
+        raise _Broken(f"differs by up to {difference:.2g} {where}")
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _shape(transform: Transform) -> str:
+    """Every size gives an image of that size and of `out_channels`."""
+    for shape in _shapes(transform):
+        expected = (*shape[:2], transform.out_channels(shape[2]))
+        for index in range(transform.count):
+            try:
+                got = transform.apply(_images(shape)[0], index).shape
+            except Exception as error:
+                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+                hint = "; set square_only=True if it needs square images" if shape[0] != shape[1] else ""
+                raise _Broken(f"member {index} fails on {_size(shape)}: {reason}{hint}") from error
+            if got != expected:
+                raise _Broken(
+                    f"member {index} makes {_size(got)} of {_size(shape)}, expected {_size(expected)}"
+                )
+    sizes = sorted({f"{height}x{width}" for height, width, _ in _shapes(transform)})
+    channels = ", ".join(f"{c} to {transform.out_channels(c)}" for c in _channels(transform))
+    return f"right on images of {', '.join(sizes)}; channels {channels}"
+
+
+def _dtype(transform: Transform) -> str:
+    """float32 stays float32, and bfloat16 bfloat16."""
+    for dtype in ("float32", "bfloat16"):
+        for index in range(transform.count):
+            got = transform.apply(_images((16, 16, 3), dtype=dtype)[0], index).dtype
+            if got != dtype:
+                raise _Broken(f"member {index} makes {got} of {dtype}; end with .astype(image.dtype)")
+    return "float32 and bfloat16 are kept"
+
+
+def _range(transform: Transform) -> str:
+    """Finite pixels in [-1, 1], of noise, white, black and a checkerboard."""
+    low, high = np.inf, -np.inf
+    for channels in _channels(transform):
+        noise = _images((16, 16, channels))[0]
+        squares = np.float32(np.indices((16, 16)).sum(0) % 2 * 2 - 1)
+        board = jnp.asarray(np.broadcast_to(squares[..., None], noise.shape))
+        for dtype, slack in (("float32", 1e-6), ("bfloat16", 0.0)):
+            for image in (noise, jnp.ones_like(noise), -jnp.ones_like(noise), board):
+                for index in range(transform.count):
+                    got = np.asarray(transform.apply(image.astype(dtype), index), np.float32)
+                    if not np.abs(got).max() <= 1 + slack:  # NaN is refused too
+                        raise _Broken(
+                            f"member {index} makes [{got.min():.4g}, {got.max():.4g}] of {dtype} in [-1, 1]; "
+                            "clip, or scale"
+                        )
+                    low, high = min(low, got.min()), max(high, got.max())
+    return f"of pixels in [-1, 1] it makes [{low:.3g}, {high:.3g}]"
+
+
+def _jit(transform: Transform) -> str:
+    """Compiled, with the member's index known only when it runs, as one operation after the other."""
+    for shape in _shapes(transform):
+        if shape[2] == 1:  # one operation after the other is slow, and colour shows as much
+            continue
+        image = _images(shape)[0]
+        for index in range(transform.count):
+            with jax.disable_jit():
+                eager = transform.erase(image, index)
+            compiled = transform.apply(image, index)
+            _require_close(compiled, eager, f"when compiled, member {index} on {_size(shape)}", _CLOSE)
+    return "compiled, for an index known only when it runs, it does what it does step by step"
+
+
+def _vmap(transform: Transform) -> str:
+    """A batch, each image with a member of its own or with all, as one image at a time."""
+    for shape in _shapes(transform):
+        images = _images(shape, count=transform.count + 1)
+        looped = np.asarray([[transform.apply(image, i) for image in images] for i in range(transform.count)])
+        _require_close(transform.apply_all(images), looped, f"in a batch of {_size(shape)}", _CLOSE)
+        index = np.arange(len(images), dtype=np.int32)[::-1] % transform.count
+        own = transform.apply_each(images, jnp.asarray(index))
+        expected = looped[index, np.arange(len(images))]
+        _require_close(own, expected, f"in a batch of {_size(shape)} with a member for each image", _CLOSE)
+    return "a batch is what its images are one by one"
+
+
+def _repeat(transform: Transform) -> str:
+    """The same bits every time, and the same but for rounding when compiled anew."""
+    image = _images((16, 16, 3))[0]
+    for index in range(transform.count):
+        first, second = (np.asarray(transform.apply(image, index), np.float32) for _ in range(2))
+        if first.tobytes() != second.tobytes():
+            raise _Broken(f"member {index} makes two different images of one; draw from a fixed seed")
+    for _ in range(2):
+        anew = jax.jit(lambda x: jax.vmap(transform.erase, (None, 0))(x, jnp.arange(transform.count)))(image)
+        expected = transform.apply_all(image[None])[:, 0]
+        _require_close(anew, expected, "when compiled again; draw from a fixed seed", _CLOSE)
+    return "the same image every time"
+
+
+def _members(transform: Transform) -> str:
+    """No two of the T members do the same."""
+    for channels in _channels(transform):
+        erased = np.asarray(transform.apply_all(_images((16, 16, channels))), np.float32)
+        for i in range(transform.count):
+            for j in range(i):
+                if np.abs(erased[i] - erased[j]).max() <= _CLOSE:
+                    raise _Broken(
+                        f"members {j} and {i} are the same on images of {channels} channel"
+                        f"{'s' * (channels != 1)}"
+                    )
+    return f"{transform.count} different ones" if transform.count > 1 else "one"
+
+
+def _erases(transform: Transform) -> str:
+    """The original cannot be computed from the result: a member loses some of it, or its index does.
+
+    By the Jacobian of each member at an image of noise: what it shrinks below `_LOST` is lost. If no
+    member loses anything, two of them must be able to make the same of two different images, as the
+    turns of `rotate` do.
+    """
+    found = next(filter(None, (_what_is_lost(transform, c) for c in _channels(transform))), "")
+    if transform.invertible and found:
+        raise _Broken(f"declared invertible, but {found}")
+    if not transform.invertible and not found:
+        raise _Broken(
+            "nothing: the original can be computed from the result (section 3.2 of the paper); "
+            "say invertible=True if that is meant"
+        )
+    return found or "nothing, as declared"
+
+
+def _what_is_lost(transform: Transform, channels: int) -> str:
+    image = 0.9 * _images((16, 16, channels))[0]
+    jacobian_of = jax.jit(jax.jacfwd(transform.erase))
+    results, jacobians = [], []
+    for index in range(transform.count):
+        jacobian = jacobian_of(image, jnp.int32(index))
+        results.append(np.asarray(transform.apply(image, index), np.float64).ravel())
+        jacobians.append(np.asarray(jacobian, np.float64).reshape(-1, image.size))
+        kept = int((np.linalg.svd(jacobians[-1], compute_uv=False) > _LOST).sum())
+        if kept < image.size:
+            return f"member {index} keeps {kept} of {image.size} numbers of a {_size(image.shape)} image"
+    original = np.asarray(image, np.float64).ravel()
+    for i in range(transform.count):
+        for j in range(transform.count):
+            # The other image y of which member j makes what member i makes of x, were j affine.
+            step = np.linalg.lstsq(jacobians[j], results[i] - results[j])[0]
+            if i == j or np.abs(step).max() < 0.01 or np.abs(original + step).max() > 1:
+                continue
+            other = jnp.asarray((original + step).reshape(image.shape), image.dtype)
+            again = np.asarray(transform.apply(other, j), np.float64).ravel()
+            if np.abs(again - results[i]).max() < 1e-3:
+                return f"which member it was: {i} and {j} make the same of two different images"
+    return ""
+
+
+_LAWS: dict[str, Callable[[Transform], str]] = {
+    "shape": _shape,
+    "dtype": _dtype,
+    "range": _range,
+    "jit": _jit,
+    "vmap": _vmap,
+    "repeat": _repeat,
+    "members": _members,
+    "erases": _erases,
+}
