@@ -23,6 +23,7 @@ setup(
         "matplotlib>=3.9",
         "jinja2>=3.1",
         "rich>=13",
+        "filelock>=3.12",
         "tensorflow-datasets>=4.9.8",
         "array-record>=0.7",
         "importlib_resources>=6",  # tensorflow-datasets uses it and does not ask for it

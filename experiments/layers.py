@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from itae_jax import environment
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 IMAGES = 16
@@ -139,14 +141,13 @@ def main() -> int:
     os.environ["JAX_PLATFORMS"] = "cpu"
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # before JAX counts the cores
-    from itae_jax import parallel
-    from itae_jax.runs.results import describe_environment
+    from itae_jax.environment import describe as describe_environment
 
     layers = []
     for case in cases():
         layers.append(measure(case, arguments.rounds))
         print("{layer}: XLA's {xla_ms:.3g} ms, ours {ours_ms:.3g} ms".format(**layers[-1]), flush=True)
-    settings = {"images": IMAGES, "dtype": "float32", "cores": parallel.cpu_cores(), "rounds": arguments.rounds}
+    settings = {"images": IMAGES, "dtype": "float32", "cores": environment.cpu_cores(), "rounds": arguments.rounds}
     result = {"environment": describe_environment(), "settings": settings, "layers": layers}
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

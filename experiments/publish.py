@@ -23,13 +23,13 @@ import publish_speed
 
 from itae_jax.arguments import Parser
 from itae_jax.errors import RequestError
+from itae_jax.files import write_bytes, write_text
 from itae_jax.report import columns, paper, tables
 from itae_jax.report import run_page as report
 from itae_jax.report.columns import Column
 from itae_jax.runs import read as finished
 from itae_jax.runs import variants
 from itae_jax.runs.read import RunResults
-from itae_jax.runs.results import write_bytes, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 # What README.md tells of a training beside its width and epochs; docs/results.md has everything.

@@ -7,9 +7,9 @@ import io
 import re
 from pathlib import Path
 
+from itae_jax.files import write_bytes
 from itae_jax.report import columns, comparisons, pictures, tables
 from itae_jax.runs.read import RunResults
-from itae_jax.runs.results import write_bytes
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 _TABLE, _LEAST_CLASSES = "table1", 4

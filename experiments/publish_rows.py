@@ -8,11 +8,12 @@ from itae_jax import config
 from itae_jax import experiment as experiment_files
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
+from itae_jax.files import write_csv
 from itae_jax.report import paper
 from itae_jax.runs import job_files, results
 from itae_jax.runs import read as finished
 from itae_jax.runs.read import RunResults
-from itae_jax.runs.results import COLUMNS, write_csv
+from itae_jax.runs.results import COLUMNS
 
 EXPERIMENTS = Path(__file__).resolve().parent
 RESULTS, PAPER = EXPERIMENTS / "results", EXPERIMENTS / "paper"

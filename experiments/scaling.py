@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from itae_jax import environment
+
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -127,12 +129,12 @@ def main() -> int:
     if arguments.read:
         print(read(arguments.read))
         return 0
-    from itae_jax import config, parallel
+    from itae_jax import config
     from itae_jax.bench import cases as contenders
     from itae_jax.bench import timing as bench
-    from itae_jax.runs.results import describe_environment
+    from itae_jax.environment import describe as describe_environment
 
-    usual = max(count for count in DEVICES if count <= parallel.cpu_cores())
+    usual = max(count for count in DEVICES if count <= environment.cpu_cores())
     groups = (
         [Case(SIDE, WIDTH, devices) for devices in DEVICES],
         [Case(SIDE, width, usual) for width in WIDTHS if width != WIDTH],
@@ -151,7 +153,7 @@ def main() -> int:
     for count in FILES:
         files.append({"files": count, "resident_mib": resident_mib(count)})
         print(files[-1], flush=True)
-    environment = describe_environment() | {"cores": parallel.cpu_cores()}
+    about = describe_environment() | {"cores": environment.cpu_cores()}
     settings = {
         "devices": usual,
         "batch_size": BATCH,
@@ -162,7 +164,7 @@ def main() -> int:
     }
     imagenet = {"side": 128, "width": 64, "operations_an_image": bench.operations("training", 64, 128)}
     result = {
-        "environment": environment,
+        "environment": about,
         "settings": settings,
         "steps": found,
         "differences": {

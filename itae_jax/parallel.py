@@ -17,6 +17,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from itae_jax import environment
 from itae_jax.errors import RequestError
 
 AXIS = "devices"
@@ -39,7 +40,7 @@ def use_cpu_cores() -> None:
     in XLA_FLAGS is left alone.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", cpu_cores())
+        jax.config.update("jax_num_cpu_devices", environment.cpu_cores())
 
 
 def keep_programs() -> None:
@@ -69,10 +70,6 @@ def use_deterministic_operations() -> None:
     """
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
 
-
-def cpu_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_devices(batch_size: int, requested: int = 0) -> list[jax.Device]:

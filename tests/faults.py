@@ -258,7 +258,7 @@ def main() -> int:
         result = check(arguments.kills, arguments.seed, Path(directory), lambda line: print(line, flush=True))
     print(f"{sum(result['counts'].values())} faults in {result['seconds']} s, nothing lost")
     if arguments.json:
-        from itae_jax.runs.results import describe_environment
+        from itae_jax.environment import describe as describe_environment
 
         result |= {"environment": describe_environment(), "seed": arguments.seed}
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

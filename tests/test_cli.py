@@ -16,9 +16,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from itae_jax import cli, progress
+from itae_jax import cli, files, progress
 from itae_jax.report import run_page as report
-from itae_jax.runs import results
 from itae_jax.training import profiling
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -234,7 +233,7 @@ def test_rows_that_the_files_beside_them_contradict_are_refused(finished, tmp_pa
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     first, *rest = rows_of(copy / "results.csv")
-    results.write_csv(copy / "results.csv", [first | {column: value}, *rest])
+    files.write_csv(copy / "results.csv", [first | {column: value}, *rest])
     before = contents(copy)
     assert cli.main(["report", str(copy)]) == 2
     assert column in one_line(capsys) or column == "note"
@@ -267,7 +266,7 @@ def test_damaged_results_are_reported_in_one_line(finished, tmp_path, capsys, na
 
 def test_a_second_run_in_the_same_directory_is_refused(finished, capsys):
     command = ["run", DIGITS, "--classes", "1", "--out", str(finished), *SMALL]
-    with results.locked(finished):
+    with files.locked(finished):
         assert cli.main(command) == 2
     assert f"another run (process {os.getpid()} on " in one_line(capsys)
 

@@ -9,11 +9,10 @@ import pytest
 from conftest import SMALL_FIT as SMALL
 from PIL import Image
 
-from itae_jax import cli, config, progress
+from itae_jax import cli, config, files, progress
 from itae_jax.data import reader as decode
 from itae_jax.detection import fit
 from itae_jax.detection import model as trained
-from itae_jax.runs import results
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -225,7 +224,7 @@ def test_a_fit_that_ends_early_leaves_no_model_and_can_be_started_again(photos, 
         patch.setattr("itae_jax.progress.FitProgress.epoch", interrupted)
         assert cli.main(command) == 130
     assert not out.exists()
-    with results.locked(trained.partial_of(out)):
+    with files.locked(trained.partial_of(out)):
         assert cli.main(command) == 2
     assert "is writing there" in capsys.readouterr().err
     assert cli.main(command) == 0

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from itae_jax import cli, data, transforms
+from itae_jax import cli, data, files, transforms
 from itae_jax.config import DataConfig
 from itae_jax.data.dataset import OneClassSplit
 from itae_jax.evaluate import metrics as measures
@@ -178,7 +178,7 @@ def test_a_run_tells_the_measures_of_pixels_and_shows_them(category, tmp_path, t
     assert all(0 <= float(row[column]) <= 1 for column in measures.PIXEL_COLUMNS)
     with np.load(out / "class_0" / "seed_0" / "illustrations.npz") as saved:
         shown = dict(zip(saved["labels"].tolist(), saved["masks"], strict=True))
-        scores = results.read_csv(out / "class_0" / "seed_0" / "scores.csv")
+        scores = files.read_csv(out / "class_0" / "seed_0" / "scores.csv")
         all_scores = np.array([float(score["score"]) for score in scores])
         for mean in saved["maps"].mean((1, 2)):
             assert np.isclose(all_scores, mean, rtol=1e-5).any()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from itae_jax import files
 from itae_jax.config import Experiment, from_flat
 from itae_jax.errors import RequestError
 from itae_jax.report import tables
@@ -56,7 +57,7 @@ def row(index, seed=0, auroc=0.9, **columns):
 
 def write(directory, *rows, columns=results.COLUMNS):
     cut = [{key: one[key] for key in columns} for one in rows]
-    results.write_csv(directory / f"{rows[0]['experiment']}.csv", cut, columns)
+    files.write_csv(directory / f"{rows[0]['experiment']}.csv", cut, columns)
 
 
 def write_run(directory, *rows):
@@ -66,7 +67,7 @@ def write_run(directory, *rows):
     experiment = from_flat(fields)
     rows = [row | {"settings": results.columns_of(experiment)["settings"]} for row in rows]
     with results.begun(directory, experiment):
-        results.write_csv(directory / "results.csv", rows, results.COLUMNS)
+        files.write_csv(directory / "results.csv", rows, results.COLUMNS)
 
 
 def averages(publish):
@@ -293,7 +294,7 @@ def test_runs_in_which_nothing_has_finished_are_left_out(command, tmp_path, caps
         pass
     assert command(tmp_path / "begun", tmp_path / "good") == 0
     assert f"{tmp_path / 'begun'}: no training has finished there yet; left out" in capsys.readouterr().err
-    assert [one["normal_class"] for one in results.read_csv(tmp_path / "table1_cifar10.csv")] == ["1"]
+    assert [one["normal_class"] for one in files.read_csv(tmp_path / "table1_cifar10.csv")] == ["1"]
     assert command(tmp_path / "nowhere") == 2
     assert "no results.csv there" in capsys.readouterr().err
 

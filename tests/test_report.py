@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from itae_jax import experiment as experiment_files
+from itae_jax import files
 from itae_jax.config import Experiment, from_flat, to_json
 from itae_jax.data.mvtec_ad import CATEGORIES
 from itae_jax.errors import RequestError
@@ -25,7 +26,7 @@ PAPER = Path(__file__).parent.parent / "experiments" / "paper"
 
 
 def printed(table):
-    return results.read_csv(PAPER / f"{table}.csv")
+    return files.read_csv(PAPER / f"{table}.csv")
 
 
 def make_row(index, seed, auroc, **columns):
@@ -359,7 +360,7 @@ def test_trainings_by_other_settings_than_the_papers_are_told():
 def test_scores_of_video_are_those_within_each_video(tmp_path):
     frames = [("a/0", "normal", 1.0), ("a/1", "anomalous", 3.0), ("b/0", "normal", 5.0), ("b/1", "normal", 4.0)]
     scores = [dict(zip(("id", "label", "score"), frame, strict=True)) for frame in frames]
-    results.write_csv(tmp_path / "scores.csv", scores)
+    files.write_csv(tmp_path / "scores.csv", scores)
     row = make_row(0, 0, 2 / 3 + 0.5 / 3, dataset="shanghaitech", normal_label="normal")
     is_anomaly, values = job_files.read_scores(tmp_path, row)
     np.testing.assert_array_equal(values, [0, 1, 1, 0])
@@ -448,7 +449,7 @@ def write_run(directory, rows, **fields):
     rows = [
         row | told | dict.fromkeys(("average_precision", "best_f1"), row["auroc"] and "0.5") for row in rows
     ]
-    results.write_csv(directory / "results.csv", rows, results.COLUMNS)
+    files.write_csv(directory / "results.csv", rows, results.COLUMNS)
     return directory
 
 
@@ -520,7 +521,7 @@ def test_a_directory_named_twice_counts_once(tmp_path, monkeypatch):
 )
 def test_numbers_that_cannot_be_are_refused(tmp_path, columns):
     directory = write_run(tmp_path / "a", [])
-    results.write_csv(directory / "results.csv", [make_row(0, 0, 0.8) | columns], results.COLUMNS)
+    files.write_csv(directory / "results.csv", [make_row(0, 0, 0.8) | columns], results.COLUMNS)
     with pytest.raises(RequestError, match=r"results\.csv: is damaged"):
         results.read_results(directory)
 
@@ -541,7 +542,7 @@ def test_scores_that_are_cut_short_or_no_numbers_are_refused(tmp_path):
     }
     for scores, message in cases.items():
         lines = [{"label": label, "score": s} for label, s in zip(("ok", "bad"), scores.split(), strict=False)]
-        results.write_csv(tmp_path / "scores.csv", lines)
+        files.write_csv(tmp_path / "scores.csv", lines)
         with pytest.raises(RequestError, match=message):
             job_files.read_scores(tmp_path, row)
 
@@ -601,10 +602,10 @@ def test_columns_of_older_versions_are_completed_from_the_scores(tmp_path):
     told = results.columns_of(experiment_files.read_record(directory / "config.json"))
     row = make_row(0, 0, 1.0, normal_label="ok", commit="0123") | told
     old = results.COLUMNS[: results.COLUMNS.index("commit") + 1]
-    results.write_csv(directory / "results.csv", [{key: row[key] for key in old}], old)
+    files.write_csv(directory / "results.csv", [{key: row[key] for key in old}], old)
     scores = [{"label": label, "score": score} for label, score in (("ok", 1.0), ("bad", 2.0), ("bad", 3.0))]
     (directory / "class_0" / "seed_0").mkdir(parents=True)
-    results.write_csv(directory / "class_0" / "seed_0" / "scores.csv", scores)
+    files.write_csv(directory / "class_0" / "seed_0" / "scores.csv", scores)
     (found,) = report.read([directory])
     assert (found.rows[0]["average_precision"], found.rows[0]["best_f1"]) == ("1.000000", "1.000000")
     assert found.rows[0]["aupro"] == ""
@@ -695,8 +696,8 @@ def test_speeds_of_several_devices_do_not_average():
 
 def test_rows_of_another_config_than_the_runs_are_refused(tmp_path):
     directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
-    (row,) = results.read_csv(directory / "results.csv")
-    results.write_csv(directory / "results.csv", [row | {"width": "32"}])
+    (row,) = files.read_csv(directory / "results.csv")
+    files.write_csv(directory / "results.csv", [row | {"width": "32"}])
     with pytest.raises(
         RequestError, match=r"results\.csv has width='32' in class 0, seed 0, but config\.json '64'"
     ):
@@ -706,8 +707,8 @@ def test_rows_of_another_config_than_the_runs_are_refused(tmp_path):
 @pytest.mark.parametrize(("column", "value"), [("width", ""), ("epochs", ""), ("width", "9" * 5000)])
 def test_rows_without_their_counts_are_damaged(tmp_path, column, value):
     directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
-    (row,) = results.read_csv(directory / "results.csv")
-    results.write_csv(directory / "results.csv", [row | {column: value}])
+    (row,) = files.read_csv(directory / "results.csv")
+    files.write_csv(directory / "results.csv", [row | {column: value}])
     with pytest.raises(RequestError, match=f"damaged .*{column}="):
         report.read([directory])
 
@@ -755,7 +756,7 @@ def test_members_of_rotations_are_told_by_their_angles(transform, count, titles)
 def test_numbers_of_the_paper_that_cannot_be_are_refused(tmp_path, column, value, message):
     directory = write_run(tmp_path / "a", [make_row(0, 0, 0.8)])
     first, *rest = printed("figure3")
-    results.write_csv(directory / "paper.csv", [first | {column: value}, *rest])
+    files.write_csv(directory / "paper.csv", [first | {column: value}, *rest])
     with pytest.raises(RequestError, match=rf"paper\.csv: is damaged \({re.escape(message)}"):
         report.read([directory])
 
@@ -768,7 +769,7 @@ def test_runs_of_the_paper_without_an_sd_are_told_without_one():
 
 @pytest.mark.parametrize("path", sorted(PAPER.glob("*.csv")), ids=lambda path: path.stem)
 def test_the_papers_numbers_are_complete_and_say_how_far_to_trust_them(path):
-    rows = results.read_csv(path)
+    rows = files.read_csv(path)
     assert rows
     assert paper.read(path) == rows
     for row in rows:

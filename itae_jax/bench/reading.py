@@ -13,8 +13,8 @@ import numpy as np
 
 from itae_jax.data import LazyImages
 from itae_jax.data.reader import Reader
-from itae_jax.parallel import cpu_cores
-from itae_jax.runs.results import describe_environment
+from itae_jax.environment import cpu_cores
+from itae_jax.environment import describe as describe_environment
 
 SIDE, BATCH = 256, 32
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from itae_jax.errors import RequestError, writing
+from itae_jax.errors import RequestError
+from itae_jax.files import writing
 
 # Images scored a second at width 64 on a GTX 1080 Ti, in 2019: the paper's Figure 3.
 PAPER = {"ITAE": 270, "GeoTrans": 35}

@@ -20,8 +20,8 @@ from itae_jax import models, transforms
 from itae_jax.bench import cases as contenders
 from itae_jax.bench.cases import BATCH, CHANNELS, SIDE, TRANSFORM, Contender
 from itae_jax.config import ModelConfig
+from itae_jax.environment import describe as describe_environment
 from itae_jax.models import cpu_conv as conv
-from itae_jax.runs.results import describe_environment
 
 _SECONDS_PER_TURN = 1.0
 _LARGE = {"cpu": 2048}

@@ -241,7 +241,7 @@ def read_superclasses(path: Path) -> dict[str, str]:
     Raises:
       RequestError: it is not one, or names a folder outside the tree.
     """
-    from itae_jax.runs.results import read_csv
+    from itae_jax.files import read_csv
 
     try:
         rows = read_csv(path)

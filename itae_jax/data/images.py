@@ -172,7 +172,7 @@ def check_shape(images: Images, image_shape: tuple[int, int, int]) -> None:
 
 
 def _threads(workers: int) -> int:
-    from itae_jax.parallel import cpu_cores  # brings JAX with it, which preparing does without
+    from itae_jax.environment import cpu_cores
 
     return workers or cpu_cores()
 

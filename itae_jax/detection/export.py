@@ -21,15 +21,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from itae_jax import models
+from itae_jax import environment, files, models
 from itae_jax.detection import model as trained
 from itae_jax.detection.model import NormalScores
-from itae_jax.errors import RequestError, check_output_file, writing
+from itae_jax.errors import RequestError
 from itae_jax.evaluate import restoration as evaluate
+from itae_jax.files import check_output_file, writing
 from itae_jax.methods.itae import FittedITAE
 from itae_jax.models import torch_weights as weights
 from itae_jax.models.cpu_conv import traced_for
-from itae_jax.runs import results
 
 FORMATS = ("jax", "onnx", "safetensors")
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -81,7 +81,7 @@ def export(
             write(fitted, partial, about)
             if kind != "safetensors":
                 about["sha256"] = _sha256(partial)
-                results.write_text(_beside(path), json.dumps(about, indent=2) + "\n")
+                files.write_text(_beside(path), json.dumps(about, indent=2) + "\n")
             os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -131,7 +131,7 @@ def _about(fitted: FittedITAE, kind: str, normal: NormalScores | None, fit: str)
         "error": experiment.evaluate.error,
         "normal_errors": np.asarray(fitted.normal_errors_T).tolist(),
         "normal_scores": [] if normal is None else np.sort(normal.scores_N).tolist(),
-        "versions": results.describe_environment()["versions"],
+        "versions": environment.describe()["versions"],
     }
 
 

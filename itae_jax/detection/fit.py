@@ -10,17 +10,17 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from itae_jax import config
+from itae_jax import config, files
 from itae_jax.config import Experiment, TrainConfig
 from itae_jax.data import folders, images
 from itae_jax.data import reader as decode
 from itae_jax.detection import model as trained
 from itae_jax.detection import training_files
 from itae_jax.detection.model import NormalScores, TrainedModel
-from itae_jax.errors import RequestError, writing
+from itae_jax.errors import RequestError
+from itae_jax.files import writing
 from itae_jax.methods import itae as method
 from itae_jax.runs import results
-from itae_jax.training import checkpoint
 from itae_jax.training.checkpoint import Checkpoints
 
 HOLDOUT = 0.2
@@ -194,13 +194,13 @@ def fit(
         raise RequestError(f"{work}: is in the way, and not of an interrupted fit; name another --out")
     with writing(out, "--out"):
         work.mkdir(parents=True, exist_ok=True)
-        with results.locked(work, out):
+        with files.locked(work, out):
             if not _is_done(work, experiment, details, progress):
                 _train(work, experiment, itae, everything, training, held_out, details, progress)
             results.add_unreadable(work / "unreadable.csv", unreadable)
             os.replace(work, out)
             for name in (_BEGUN, ".lock", "checkpoints"):
-                checkpoint.remove(out / name)
+                files.remove(out / name)
     if unreadable:
         listed = out / "unreadable.csv"
         progress.say(f"{len(unreadable)} images left out because they cannot be read, listed in {listed}")
@@ -225,8 +225,8 @@ def _is_done(work: Path, experiment: Experiment, details: dict, progress: Progre
     if left:
         progress.say(f"{work}: holds an interrupted fit of other settings or images; starting anew")
     for name in ("checkpoints", "config.json", "normal_scores.csv", "state", "metrics.jsonl", "unreadable.csv"):
-        checkpoint.remove(work / name)
-    results.write_text(begun, json.dumps(now))
+        files.remove(work / name)
+    files.write_text(begun, json.dumps(now))
     return False
 
 

@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from itae_jax import config
+from itae_jax import config, environment, files
 from itae_jax.config import Experiment
 from itae_jax.data import Images
 from itae_jax.data import reader as decode
 from itae_jax.detection import anomaly_map as heatmaps
-from itae_jax.errors import RequestError, writing
+from itae_jax.errors import RequestError
+from itae_jax.files import writing
 from itae_jax.methods import itae as method
 from itae_jax.methods.itae import FittedITAE
-from itae_jax.runs import results
 
 _FORMAT = 1
 _MOST_SIDE = 16_384
@@ -143,15 +143,15 @@ class TrainedModel:
             for name, line in zip(self.normal.ids, numbers, strict=True)
         ]
         self.fitted.save(directory / "state")
-        results.write_csv(directory / "normal_scores.csv", rows, columns)
+        files.write_csv(directory / "normal_scores.csv", rows, columns)
         record = {
             "format": _FORMAT,
             "experiment": dataclasses.asdict(self.experiment),
             "image_shape": list(self.image_shape),
             "details": self.details,
-            "environment": results.describe_environment(),
+            "environment": environment.describe(),
         }
-        results.write_text(directory / "config.json", json.dumps(record, indent=2) + "\n")
+        files.write_text(directory / "config.json", json.dumps(record, indent=2) + "\n")
 
     def save(self, directory: Path) -> None:
         """Writes a new directory, whole or not at all.
@@ -250,7 +250,7 @@ def read_normal_scores(directory: Path, count: int) -> NormalScores:
     path = directory / "normal_scores.csv"
     columns = ["path", "score", "peak", *(f"error_{i}" for i in range(count))]
     try:
-        rows = results.read_csv(path)
+        rows = files.read_csv(path)
         if not path.read_bytes().endswith(b"\n"):
             raise ValueError("it is cut short")
         if not rows or any(list(row) != columns for row in rows):

@@ -20,8 +20,9 @@ from itae_jax.data.images import UnreadableImageError
 from itae_jax.detection import anomaly_map as heatmaps
 from itae_jax.detection import model as trained
 from itae_jax.detection.model import TrainedModel
-from itae_jax.errors import RequestError, check_output_file, writing
-from itae_jax.parallel import cpu_cores
+from itae_jax.environment import cpu_cores
+from itae_jax.errors import RequestError
+from itae_jax.files import check_output_file, writing
 
 _AT_A_TIME = 1024  # paths in hand; images are read and forgotten a batch at a time
 

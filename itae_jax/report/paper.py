@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import pstdev, stdev
 
 from itae_jax.errors import RequestError
-from itae_jax.runs.results import read_csv
+from itae_jax.files import read_csv
 
 NOT_CLASSES = ("avg", "SD")
 WIDTH, EPOCHS = 64, 500

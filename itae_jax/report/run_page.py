@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from itae_jax.config import Experiment, flatten
-from itae_jax.errors import RequestError, writing
+from itae_jax.errors import RequestError
+from itae_jax.files import write_bytes, write_text, writing
 from itae_jax.report import columns, efficiency, tables
 from itae_jax.report import html as pages
 from itae_jax.report.columns import Column
 from itae_jax.runs import job_files
 from itae_jax.runs import read as finished
 from itae_jax.runs.read import RunResults
-from itae_jax.runs.results import write_bytes, write_text
 
 DIFFERENT_CLASSES = "The averages are over different classes and do not compare; compare class by class."
 

@@ -16,10 +16,11 @@ from itae_jax.detection import anomaly_map as heatmaps
 from itae_jax.detection import model as trained
 from itae_jax.detection import score, training_files
 from itae_jax.detection.model import NormalScores, TrainedModel
-from itae_jax.errors import RequestError, writing
+from itae_jax.errors import RequestError
+from itae_jax.files import write_text, writing
 from itae_jax.report import figures, pictures, score_measures
 from itae_jax.report import html as pages
-from itae_jax.runs.results import read_metrics, write_text
+from itae_jax.runs.results import read_metrics
 
 _ODDEST = 12
 _MOST_ROWS = 2000  # of the table; a page of a hundred thousand rows helps nobody

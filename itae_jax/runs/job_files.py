@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from itae_jax import files
 from itae_jax.errors import RequestError
-from itae_jax.runs import results
 
 _MOST = 3.4e38  # scores are float32
 _ROUNDING = 1e-5  # of the measures in results.csv
@@ -36,7 +36,7 @@ def read_scores(directory: Path, row: dict[str, str]) -> tuple[np.ndarray, np.nd
     from itae_jax.evaluate import restoration as evaluate  # and JAX
 
     try:
-        scores = results.read_csv(directory / "scores.csv")
+        scores = files.read_csv(directory / "scores.csv")
         if not scores or any(None in score.values() for score in scores):
             raise ValueError("scores.csv is cut short")
         is_anomaly = np.array([score["label"] != row["normal_label"] for score in scores])

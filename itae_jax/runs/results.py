@@ -11,22 +11,16 @@ class_<k>/seed_<s>/  scores.csv, illustrations.npz and the trained state; checkp
 import contextlib
 import csv
 import dataclasses
-import functools
-import io
 import json
 import math
-import os
-import platform
-import subprocess
-import uuid
-from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 
-from itae_jax import config
+from itae_jax import config, environment, files
 from itae_jax import experiment as experiment_files
 from itae_jax.config import Experiment
-from itae_jax.errors import RequestError, writing
+from itae_jax.errors import RequestError
+from itae_jax.files import writing
 
 COLUMNS = [
     *("experiment", "dataset", "method", "normal_class", "normal_class_name", "seed", "epochs", "auroc"),
@@ -45,10 +39,6 @@ _MANY_DIGITS = 20
 _MOST_EPOCHS = 10**9
 _AMOUNTS = ("train_seconds", "score_seconds", "score_memory_mib")
 FAILED = "failed: "  # how the note of a training begins that came to nothing
-_PACKAGES = (
-    *("itae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"),
-    "torch",  # the yardstick of `itae bench`
-)
 
 
 def job_directory(out: Path, normal_class: int | str, seed: int | str) -> Path:
@@ -91,39 +81,12 @@ def begun(out: Path, experiment: Experiment) -> Iterator[None]:
     """
     with writing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
+    with files.locked(out):
         check_same_experiment(out, experiment)
         if _is_untouched(out):
-            record = dataclasses.asdict(experiment) | {"environment": describe_environment()}
+            record = dataclasses.asdict(experiment) | {"environment": environment.describe()}
             with writing(out, "--out"):
-                write_text(out / "config.json", json.dumps(record, indent=2) + "\n")
-        yield
-
-
-@contextlib.contextmanager
-def locked(directory: Path, out: Path | None = None) -> Iterator[None]:
-    """Holds a directory for this process; the system lets go of it however the process ends.
-
-    Args:
-      out: what the user calls it.
-
-    Raises:
-      RequestError: another run holds it.
-    """
-    import fcntl
-
-    with (directory / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            other = f"another run{f' ({told})' if (told := file.read(200).strip()) else ''}"
-            raise RequestError(
-                f"--out {out or directory}: {other} is writing there; wait, end it, or name another"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
+                files.write_text(out / "config.json", json.dumps(record, indent=2) + "\n")
         yield
 
 
@@ -133,7 +96,7 @@ def read_unreadable(path: Path) -> dict[str, str]:
     Raises:
       RequestError: it is damaged.
     """
-    rows = read_csv(path) if path.exists() else []
+    rows = files.read_csv(path) if path.exists() else []
     if any(not {"image", "reason"} <= row.keys() for row in rows):
         raise RequestError(f"{path}: is damaged (expected the columns image, reason); remove it")
     return {row["image"]: row["reason"] for row in rows}
@@ -144,7 +107,7 @@ def add_unreadable(path: Path, unreadable: dict[str, str]) -> None:
     known = read_unreadable(path)
     if unreadable.keys() - known.keys():
         reasons = sorted((known | unreadable).items())
-        write_csv(path, [{"image": name, "reason": why} for name, why in reasons])
+        files.write_csv(path, [{"image": name, "reason": why} for name, why in reasons])
 
 
 def read_results(out: Path) -> dict[tuple[int, int], dict[str, str]]:
@@ -174,7 +137,7 @@ def read_rows(path: Path, advice: str = "mend it, or name another directory") ->
         ends with the advice.
     """
     try:
-        rows, content = read_csv(path), path.read_bytes()
+        rows, content = files.read_csv(path), path.read_bytes()
         if not rows and content.splitlines()[:1] != [",".join(COLUMNS).encode()]:
             raise ValueError("it has no header of ours")
         if not content.endswith(b"\n"):
@@ -227,7 +190,7 @@ def columns_of(experiment: Experiment) -> dict[str, str]:
 
 def add_result(out: Path, row: dict) -> None:
     """Adds a row to results.csv."""
-    write_csv(out / "results.csv", [*read_results(out).values(), row], COLUMNS)
+    files.write_csv(out / "results.csv", [*read_results(out).values(), row], COLUMNS)
 
 
 class Metrics:
@@ -254,7 +217,7 @@ class Metrics:
             for entry in read_metrics(self._path)
             if {key: entry.get(key) for key in self._job} != self._job or entry["epoch"] < epoch
         ]
-        write_text(self._path, "".join(kept))
+        files.write_text(self._path, "".join(kept))
 
 
 def read_metrics(path: Path) -> list[dict]:
@@ -272,82 +235,3 @@ def read_metrics(path: Path) -> list[dict]:
 def _is_of_an_epoch(entry: object) -> bool:
     epoch = entry.get("epoch") if isinstance(entry, dict) else None
     return type(epoch) is int and 0 < epoch < _MOST_EPOCHS
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header."""
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
-
-
-def write_csv(path: Path, rows: Sequence[dict], columns: Sequence[str] | None = None) -> None:
-    """Writes rows under a header; `columns` are those of the first row if None."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns or list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, buffer.getvalue())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all, as `write_bytes`."""
-    write_bytes(path, text.encode("utf-8", "surrogateescape"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Whole or not at all: a reader never sees half a file, nor does a run that was killed.
-
-    Of several that write at the same time one prevails.
-    """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def describe_environment() -> dict:
-    """Versions, device and commit: what a result has to say of the machine it came from."""
-    import jax
-
-    versions = {}
-    for package in _PACKAGES:
-        with contextlib.suppress(ModuleNotFoundError):
-            versions[package] = version(package)
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "device": describe_devices(jax.local_devices()),
-        "commit": source_commit(),
-    }
-
-
-def describe_devices(devices) -> str:
-    """`2 x AMD EPYC 7763`: how many, and of what kind."""
-    kind = devices[0].device_kind
-    if devices[0].platform == "cpu":
-        with contextlib.suppress(OSError, StopIteration):
-            lines = Path("/proc/cpuinfo").read_text().splitlines()
-            kind = next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
-    return f"{len(devices)} x {kind}"
-
-
-@functools.cache
-def source_commit() -> str:
-    """The commit of this source tree when first asked, `+` for uncommitted changes; empty outside one."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        here = Path(__file__).parent
-        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # else the repository is not ours
-        return git("describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*")
-    except (OSError, subprocess.CalledProcessError):
-        return ""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from itae_jax import config, data, parallel
+from itae_jax import config, data, environment, files, parallel
 from itae_jax.config import Experiment
 from itae_jax.data import Images
 from itae_jax.errors import DamagedError, DivergedError, RequestError, UntrainableError
@@ -102,7 +102,7 @@ def run(
         processes.together(lambda: reuse.take(others, experiment, *wanted, out, progress.say))
         todo = _todo(jobs, out)
         if printed:
-            results.write_csv(out / "paper.csv", printed)
+            files.write_csv(out / "paper.csv", printed)
         if todo:
             progress.start(len(todo), experiment.train.epochs)
         for normal_class, seed in todo:
@@ -111,7 +111,7 @@ def run(
             if parallel.is_any(interrupt.requested(), method.trainer.devices):
                 raise KeyboardInterrupt
         if dataset.unreadable:
-            progress.unreadable(results.read_csv(out / "unreadable.csv"), out / "unreadable.csv")
+            progress.unreadable(files.read_csv(out / "unreadable.csv"), out / "unreadable.csv")
     return _rows_of(jobs, out), missing
 
 
@@ -184,10 +184,10 @@ class _Job:
             "normal_class": self.normal_class,
             "normal_class_name": self.name,
             "seed": self.seed,
-            "device": results.describe_devices(self.method.trainer.devices),
+            "device": environment.describe_devices(self.method.trainer.devices),
             "normal_label": self.split.normal_label,
             "data_copy": self.dataset.source,
-            "commit": results.source_commit(),
+            "commit": environment.source_commit(),
             "variant": experiment.variant,
         }
 
@@ -265,7 +265,7 @@ def _write_scores(path: Path, split: data.OneClassSplit, scores, readable: np.nd
         | {key: repr(float(values[i])) for key, values in scores.details.items()}
         for i in readable
     ]
-    results.write_csv(path, rows, ["id", "label", "score", *scores.details])
+    files.write_csv(path, rows, ["id", "label", "score", *scores.details])
 
 
 def _write_illustrations(path: Path, split: data.OneClassSplit, test_images, readable, fitted) -> None:

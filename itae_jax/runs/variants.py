@@ -8,11 +8,10 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from itae_jax import config
+from itae_jax import config, files
 from itae_jax import experiment as experiment_files
 from itae_jax.config import Experiment
 from itae_jax.errors import RequestError
-from itae_jax.runs import results
 
 _ORDER = "variants.json"
 
@@ -79,7 +78,7 @@ def remember(out: Path, experiments: dict[str, Experiment]) -> None:
         return
     order = list(dict.fromkeys([*_order(out), *experiments]))
     if order != _order(out):
-        results.write_text(out / _ORDER, json.dumps(order) + "\n")
+        files.write_text(out / _ORDER, json.dumps(order) + "\n")
 
 
 def expand(directory: Path) -> list[Path]:

@@ -6,7 +6,6 @@ flipped bit in an array would otherwise come back as a number. It appears whole 
 executes nothing.
 """
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -20,6 +19,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from itae_jax import files
 from itae_jax.errors import DISK_ERRORS, DamagedError, RequestError
 
 _OVERHEAD = 2**20  # of Orbax's own files, and of ours
@@ -141,7 +141,7 @@ class Checkpoints:
                 tree, facts = restore(self.directory / str(step), like, {**fact_types, "seconds": float})
             except DamagedError as error:
                 self._on_notice(f"{error}; going on from the checkpoint before it")
-                remove(self.directory / str(step))
+                files.remove(self.directory / str(step))
             else:
                 self._seconds_before = facts["seconds"]
                 self._on_notice(f"going on from {self.directory / str(step)}")
@@ -173,12 +173,12 @@ class Checkpoints:
     def remove(self) -> None:
         """Deletes all of them: the training is done and its result saved."""
         self.wait()
-        remove(self.directory)
+        files.remove(self.directory)
 
     def _write(self, step, tree, facts) -> None:
         save(self.directory / str(step), tree, facts)
         for old in self.steps()[self._keep :]:
-            remove(self.directory / str(old))
+            files.remove(self.directory / str(old))
 
 
 def _named(tree) -> dict[str, object]:
@@ -240,9 +240,3 @@ def _digest_of(about: dict) -> str:
 
 def _words(shape_and_type) -> str:
     return "missing" if shape_and_type is None else f"{shape_and_type[1]} {shape_and_type[0]}"
-
-
-def remove(path: Path) -> None:
-    """Deletes a file or a directory with all that is in it, if it is there."""
-    with contextlib.suppress(OSError):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()

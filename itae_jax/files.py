@@ -1,0 +1,122 @@
+"""Files and directories: atomic writes, CSV, locks, and errors that name the path."""
+
+import contextlib
+import csv
+import io
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from itae_jax.errors import DISK_ERRORS, RequestError
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Reads the rows of a CSV file with a header."""
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
+def write_csv(path: Path, rows: Sequence[dict], columns: Sequence[str] | None = None) -> None:
+    """Writes rows under a header, atomically; `columns` defaults to those of the first row."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns or list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text atomically."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes atomically; with concurrent writers the last one wins.
+
+    Raises:
+      OSError: the file cannot be written; `filename` is `path`.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, which replaces `path` if the block succeeds."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        remove(partial)
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a directory tree if it exists; ignores errors."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+@contextlib.contextmanager
+def locked(directory: Path, name: Path | None = None) -> Iterator[None]:
+    """Locks a directory for this process; the system frees the lock when the process ends.
+
+    Args:
+      name: what to call the directory in the message.
+
+    Raises:
+      RequestError: another process holds the lock.
+    """
+    import filelock
+
+    lock = filelock.FileLock(directory / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise RequestError(
+            f"--out {name or directory}: another run is writing there; wait, stop it, or name another directory"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def writing(path: Path, option: str = "") -> Iterator[None]:
+    """Turns an OSError of writing to `path` into a RequestError; lets errors of a full disk pass.
+
+    Args:
+      option: the command-line option that gave the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
+        where = f"{option} {error.filename or path}".strip()
+        raise RequestError(f"{where}: {error.strerror or error}; name a place that can be written") from None
+
+
+def check_output_file(path: Path, is_ours: Callable[[Path], bool], option: str = "--out") -> None:
+    """Raises RequestError if writing `path` would overwrite a file that another program wrote.
+
+    Args:
+      is_ours: whether an existing file has the format that will be written.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise RequestError(f"{option} {path}: name a file in an existing directory")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise RequestError(f"{option} {path}: is not a regular file; name another")
+    if path.exists() and path.stat().st_size and not is_ours(path):
+        raise RequestError(f"{option} {path}: exists and was not written by this command; name another")
