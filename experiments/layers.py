@@ -147,7 +147,12 @@ def main() -> int:
     for case in cases():
         layers.append(measure(case, arguments.rounds))
         print("{layer}: XLA's {xla_ms:.3g} ms, ours {ours_ms:.3g} ms".format(**layers[-1]), flush=True)
-    settings = {"images": IMAGES, "dtype": "float32", "cores": environment.cpu_cores(), "rounds": arguments.rounds}
+    settings = {
+        "images": IMAGES,
+        "dtype": "float32",
+        "cores": environment.cpu_cores(),
+        "rounds": arguments.rounds,
+    }
     result = {"environment": describe_environment(), "settings": settings, "layers": layers}
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

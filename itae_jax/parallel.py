@@ -71,7 +71,6 @@ def use_deterministic_operations() -> None:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
 
 
-
 def choose_devices(batch_size: int, requested: int = 0) -> list[jax.Device]:
     """The devices that share a batch: of all processes, or else the local ones.
 

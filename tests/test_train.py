@@ -12,7 +12,7 @@ from itae_jax.training import step as train
 
 def test_pixels_become_floats_in_minus_one_to_one():
     pixels = jnp.asarray([0, 51, 255], jnp.uint8)
-    np.testing.assert_allclose(train.to_float(pixels), [-1, -0.6, 1], atol=1e-6)
+    np.testing.assert_allclose(transforms.to_float(pixels), [-1, -0.6, 1], atol=1e-6)
 
 
 def test_loss_is_the_mean_error(rng):

@@ -10,8 +10,7 @@ from jax.tree_util import Partial
 
 from itae_jax import parallel
 from itae_jax.data.images import Images, as_images
-from itae_jax.training.step import to_float
-from itae_jax.transforms import Transform
+from itae_jax.transforms import Transform, to_float
 
 ERRORS = ("l1", "l2")
 

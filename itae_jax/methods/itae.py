@@ -267,7 +267,7 @@ class FittedITAE:
         uint8 `inputs` and `outputs`, both T x N x H x W x C, and `maps`, N x H x W: see `error_maps`.
         """
         transform = self.method.transform
-        originals = train.to_float(jax.numpy.asarray(images))
+        originals = transforms.to_float(jax.numpy.asarray(images))
         inputs_TxN = transform.apply_all(originals)
         restored = self._restore(inputs_TxN.reshape(-1, *inputs_TxN.shape[2:]))
         outputs_TxN = restored.reshape(transform.count, *images.shape)

@@ -10,7 +10,7 @@ import optax
 from itae_jax import parallel
 from itae_jax.config import TrainConfig
 from itae_jax.training import augment
-from itae_jax.transforms import Transform
+from itae_jax.transforms import Transform, to_float
 
 
 @flax.struct.dataclass
@@ -22,11 +22,6 @@ class TrainState:
     batch_stats: dict
     opt_state: optax.OptState
     key: jax.Array
-
-
-def to_float(images_uint8: jax.Array, dtype=jnp.float32) -> jax.Array:
-    """uint8 to floats in [-1, 1], for every data set: x / 127.5 - 1."""
-    return images_uint8.astype(dtype) / 127.5 - 1
 
 
 def restoration_loss(restored: jax.Array, originals: jax.Array, kind: str) -> jax.Array:

@@ -6,6 +6,6 @@ grays and then rotates, and has 1 x 4 members. `module:attribute` names one of t
 """
 
 from itae_jax.transforms.registry import get, names, register
-from itae_jax.transforms.transform import Transform, compose
+from itae_jax.transforms.transform import Transform, compose, to_float
 
-__all__ = ["Transform", "compose", "get", "names", "register"]
+__all__ = ["Transform", "compose", "get", "names", "register", "to_float"]

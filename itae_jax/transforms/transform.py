@@ -10,6 +10,11 @@ import jax.numpy as jnp
 from itae_jax.errors import RequestError
 
 
+def to_float(images_uint8: jax.Array, dtype=jnp.float32) -> jax.Array:
+    """Scales uint8 pixels to floats in [-1, 1]: x / 127.5 - 1, the range of every data set."""
+    return images_uint8.astype(dtype) / 127.5 - 1
+
+
 def _same_channels(channels: int) -> int:
     return channels
 
