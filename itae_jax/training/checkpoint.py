@@ -59,7 +59,7 @@ def save(directory: Path, tree, facts: dict | None = None) -> None:
         raise OSError(number, os.strerror(number), str(directory)) from None
 
 
-def restore(directory: Path, like, fact_types: dict[str, type]) -> tuple[object, dict]:
+def restore(directory: Path, like, fact_types: dict[str, type], free: str = "") -> tuple[object, dict]:
     """(tree, facts) that `save` wrote, with NumPy arrays in the place of the arrays of `like`.
 
     Raises:
@@ -71,6 +71,9 @@ def restore(directory: Path, like, fact_types: dict[str, type]) -> tuple[object,
         if not isinstance(about["facts"].get(fact), kind):
             raise DamagedError(f"{directory}: is damaged: {_ABOUT} does not tell {fact}")
     wanted = {name: [list(array.shape), np.dtype(array.dtype).name] for name, array in _named(like).items()}
+    loose = {n: v for n, v in about["arrays"].items() if free and n.startswith(free + ".")}
+    fixed = wanted
+    wanted = wanted | loose
     for name in sorted(wanted.keys() | about["arrays"].keys()):
         there, here = about["arrays"].get(name), wanted.get(name)
         if there != here:
@@ -80,8 +83,11 @@ def restore(directory: Path, like, fact_types: dict[str, type]) -> tuple[object,
     with _orbax() as checkpointer:
         names = {name: np.zeros(shape, dtype) for name, (shape, dtype) in wanted.items()}
         arrays = checkpointer.restore((directory / _ARRAYS).absolute(), names)
-    leaves = [arrays[name] for name in wanted]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves), about["facts"]
+    leaves = [arrays[name] for name in fixed]
+    tree = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    if free:
+        tree = tree | {free: {name[len(free) + 1 :]: arrays[name] for name in loose}}
+    return tree, about["facts"]
 
 
 def check(directory: Path) -> None:

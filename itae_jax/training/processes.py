@@ -140,7 +140,7 @@ def together(act: Callable):
     return result
 
 
-def arrays_from_leader(find: Callable[[], tuple | None], like) -> tuple | None:
+def arrays_from_leader(find: Callable[[], tuple | None], like=None) -> tuple | None:
     """What `find` finds in the first process, in all of them: (tree, facts that JSON can hold) or None.
 
     Args:
