@@ -32,7 +32,9 @@ class Experiment:
     name: str = setting("experiment", "names the directory of the results")
     variant: str = setting("", "the name of one of several experiments of a file")
     seed: int = setting(0, "the first seed", least=0, most=_LAST_SEED, decides=False)
-    runs: int = setting(1, "trainings of each class, with seeds from `seed` on", least=1, most=10_000, decides=False)
+    runs: int = setting(
+        1, "trainings of each class, with seeds from `seed` on", least=1, most=10_000, decides=False
+    )
     classes: str = setting("", "normal classes, indices or names, joined by commas; empty: all", decides=False)
     paper_table: str = setting("", "the file of the paper's numbers to compare with")
     data: DataConfig = DataConfig()
@@ -48,8 +50,11 @@ class Experiment:
         config.check(self, "")
         for field in ("name", "variant", "paper_table"):
             word = getattr(self, field)
-            if (not word and field == "name") or set(word) & set("/\\") or word.startswith(".") or (
-                word and not word.isprintable()
+            if (
+                (not word and field == "name")
+                or set(word) & set("/\\")
+                or word.startswith(".")
+                or (word and not word.isprintable())
             ):
                 raise RequestError(f"{field}={word!r}: expected a word that can name a directory")
         if self.seed + self.runs - 1 > _LAST_SEED:
@@ -246,7 +251,9 @@ def shipped() -> list[str]:
     return sorted(name for name in found if not name.startswith("_"))
 
 
-def load(path: Path, assignments: Iterable[str] = (), chosen: Sequence[str] | None = None) -> dict[str, Experiment]:
+def load(
+    path: Path, assignments: Iterable[str] = (), chosen: Sequence[str] | None = None
+) -> dict[str, Experiment]:
     """The experiments of a file by variant, overridden; under "" the only one where there are no variants.
 
     Args:
@@ -274,7 +281,9 @@ def load(path: Path, assignments: Iterable[str] = (), chosen: Sequence[str] | No
     for variant, experiment in overridden.items():
         other = first_of.setdefault(dataclasses.replace(experiment, variant=""), variant)
         if other != variant:
-            raise RequestError(f"--set: makes the variants {other} and {variant} alike; choose one by --variants")
+            raise RequestError(
+                f"--set: makes the variants {other} and {variant} alike; choose one by --variants"
+            )
     return overridden
 
 

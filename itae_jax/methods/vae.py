@@ -161,9 +161,7 @@ class VAE:
     def columns(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> dict[str, Any]:
         return {"kl": measured["kl"], "score_reconstruction": measured["reconstruction"]}
 
-    def anomaly_map(
-        self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array
-    ) -> jax.Array:
+    def anomaly_map(self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array) -> jax.Array:
         """The squared error of each pixel, relative to the mean over the training images."""
         restored, *_ = self._restored(variables, images_BxHxWxC)
         errors_BxHxW = jnp.square(restored - images_BxHxWxC).sum(3) / 2

@@ -295,4 +295,6 @@ def check_files(run: RunResults, result: Result) -> None:
 
 
 def _damaged(where: Path, error: Exception) -> RequestError:
-    return RequestError(f"{where}: its results are damaged ({error}); run the experiment into another directory")
+    return RequestError(
+        f"{where}: its results are damaged ({error}); run the experiment into another directory"
+    )

@@ -159,7 +159,9 @@ def read(path: Path) -> dict[tuple[int, int], Result]:
         if not content.endswith(b"\n"):
             raise ValueError("its last line is cut short")
         header = next(csv.reader(content.decode("utf-8", "surrogateescape").splitlines()), [])
-        if header[: len(COLUMNS)] != COLUMNS or not all(name.startswith(_FURTHER) for name in header[len(COLUMNS) :]):
+        if header[: len(COLUMNS)] != COLUMNS or not all(
+            name.startswith(_FURTHER) for name in header[len(COLUMNS) :]
+        ):
             raise RequestError(f"{path}: its columns are not those of results.csv; {advice}")
         found: dict[tuple[int, int], Result] = {}
         for number, row in enumerate(files.read_csv(path), 1):

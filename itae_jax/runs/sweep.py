@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from itae_jax.data.dataset import Dataset, OneClassSplit
 from itae_jax.errors import DamagedError, DivergedError, RequestError, UntrainableError
 from itae_jax.evaluate import metrics
 from itae_jax.experiment import Experiment, to_json
+from itae_jax.progress import Progress
 from itae_jax.runs import directory, results, reuse
 from itae_jax.runs.results import Result
 from itae_jax.training import processes, signals
@@ -22,25 +23,6 @@ from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.learner import Learner, Scores, Trained
 
 _ILLUSTRATED = 11
-
-
-class Progress(Protocol):
-    """Shows the progress of trainings."""
-
-    def start(self, trainings: int, epochs: int) -> None:
-        """So many trainings of so many epochs follow."""
-
-    def step(self, name: str, epochs: float) -> None:
-        """The training `name` has done so many epochs, a fraction included."""
-
-    def epoch(self, name: str, epoch: int, loss: float, rate: float) -> None:
-        """The training `name` has done `epoch` epochs."""
-
-    def finished(self, line: str) -> None:
-        """A training is done; `line` is its result."""
-
-    def say(self, text: str) -> None:
-        """Prints a line."""
 
 
 def run(
@@ -233,7 +215,9 @@ class _Job:
         def on_step(epochs):
             self.progress.step(self.name, epochs)
 
-        trained = self.learner.fit(train_images, (self.seed, self.normal_class), on_report, checkpoints, on_step)
+        trained = self.learner.fit(
+            train_images, (self.seed, self.normal_class), on_report, checkpoints, on_step
+        )
         if processes.is_leader():
             trained.save(state)
             checkpoints.remove()

@@ -134,7 +134,9 @@ class Learner:
             raise DivergedError("the measurements of the training images are not finite")
         return Trained(self, variables, calibration, len(next(iter(measured.values()))))
 
-    def measure(self, variables: Any, images: Images, calibration: Calibration | None = None) -> Iterator[Measurement]:
+    def measure(
+        self, variables: Any, images: Images, calibration: Calibration | None = None
+    ) -> Iterator[Measurement]:
         """Measures images a batch at a time, in their order; leaves unreadable ones out.
 
         Args:

@@ -90,7 +90,9 @@ def train(
     """
     images, batch_size = as_images(images), trainer.config.batch_size
     if len(images) < batch_size:
-        raise RequestError(f"{len(images)} training images are less than train.batch_size={batch_size}; lower it")
+        raise RequestError(
+            f"{len(images)} training images are less than train.batch_size={batch_size}; lower it"
+        )
     with signals.deferred(checkpoints is not None) as stop:
         loop = _Loop(trainer, images, seeds, checkpoints, stop, on_step)
         try:
