@@ -47,15 +47,22 @@ class Section:
         check(self, self.PREFIX)
 
 
+def kind_of(field: dataclasses.Field) -> type:
+    """The type of a setting: int, float or str."""
+    assert isinstance(field.type, type)
+    return field.type
+
+
 def check(section: Any, prefix: str) -> None:
     """Raises RequestError for the first field whose value has the wrong type or lies outside its limits."""
     for field in dataclasses.fields(section):
         if not field.metadata:
             continue
         name, value, limits = f"{prefix}{field.name}", getattr(section, field.name), field.metadata
-        allowed = (int, float) if field.type is float else (field.type,)
+        kind = kind_of(field)
+        allowed = (int, float) if kind is float else (kind,)
         if not isinstance(value, allowed) or isinstance(value, bool):
-            raise RequestError(f"{name}={value!r}: expected {_KINDS[field.type]}")
+            raise RequestError(f"{name}={value!r}: expected {_KINDS[kind]}")
         if limits["choices"] and value not in limits["choices"]:
             choices = ", ".join(str(choice) or "''" for choice in limits["choices"])
             raise RequestError(f"{name}={value!r}: choose from {choices}")
@@ -74,10 +81,11 @@ def parse(field: dataclasses.Field, name: str, text: str) -> Any:
     Raises:
       RequestError: the text is of another type.
     """
+    kind = kind_of(field)
     try:
-        return field.type(text)  # type: ignore[operator]
+        return kind(text)
     except (ValueError, OverflowError):
-        raise RequestError(f"{name}={text!r}: expected {_KINDS[field.type]}") from None  # type: ignore[index]
+        raise RequestError(f"{name}={text!r}: expected {_KINDS[kind]}") from None
 
 
 def as_type(field: dataclasses.Field, name: str, value: Any) -> Any:
