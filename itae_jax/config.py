@@ -18,7 +18,6 @@ def setting(
     *,
     least: float | None = None,
     most: float | None = None,
-    above: float | None = None,
     choices: tuple = (),
     decides: bool = True,
     reduces: bool = False,
@@ -27,12 +26,12 @@ def setting(
 
     Args:
       about: what it means.
-      least, most, above: its limits; `above` is excluded from the range.
+      least, most: its limits.
       choices: the values it can have; empty for any.
       decides: whether it decides the result; False for speed, places, and which of several results.
       reduces: whether a value below the method's default makes a run smaller than the paper's.
     """
-    limits = {"least": least, "most": most, "above": above, "choices": choices}
+    limits = {"least": least, "most": most, "choices": choices}
     return dataclasses.field(
         default=default, metadata={"about": about, "decides": decides, "reduces": reduces, **limits}
     )
@@ -69,8 +68,6 @@ def check(section: Any, prefix: str) -> None:
         # Written so that NaN is refused too.
         if limits["least"] is not None and not value >= limits["least"]:
             raise RequestError(f"{name}={value}: expected at least {limits['least']}")
-        if limits["above"] is not None and not limits["above"] < value < float("inf"):
-            raise RequestError(f"{name}={value}: expected a number above {limits['above']}")
         if limits["most"] is not None and not value <= limits["most"]:
             raise RequestError(f"{name}={value}: expected at most {limits['most']}")
 

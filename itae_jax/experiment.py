@@ -142,6 +142,8 @@ def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
         if name not in known:
             raise RequestError(f"--set {name}={text}: {_unknown(name, known, method)}")
         flat[name] = config.parse(known[name], f"--set {name}", text)
+        if name.removeprefix("train.") in method.TRAIN and not flat[name] > 0:
+            raise RequestError(f"--set {name}={text}: expected a number above 0")
     return from_flat(flat)
 
 
