@@ -250,7 +250,7 @@ def build() -> argparse.ArgumentParser:
     transforms.set_defaults(call="transforms")
     check = transforms.add_subparsers(metavar="ACTION").add_parser(
         "check",
-        help="ask a transform, such as one of your own, the laws that training and scoring rely on",
+        help="check what training and scoring need of a transform, such as one of your own",
         epilog="example: itae transforms check my_module:MyTransform",
         allow_abbrev=False,
     )

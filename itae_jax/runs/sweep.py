@@ -148,7 +148,7 @@ class _Job:
 
     experiment: Experiment
     out: Path
-    dataset: data.Dataset | data.InspectionDataset
+    dataset: data.Dataset
     split: data.OneClassSplit
     normal_class: int
     seed: int
