@@ -51,16 +51,24 @@ class ITAE:
         self.transform = transforms.get(experiment.transform.name)
         height, width, channels = image_shape
         self.transform.try_on(image_shape)
-        least = models.min_side(experiment.model)
+        network = experiment.model
+        least = models.min_side(network.name)
         if min(height, width) < least:
             raise RequestError(
-                f"images of {height}x{width} are too small for model.name={experiment.model.name}; "
+                f"images of {height}x{width} are too small for model.name={network.name}; "
                 f"set data.image_size to {least} or more"
             )
         dtype = experiment.compute.dtype
         if dtype == "float64" and not jax.config.jax_enable_x64:
             raise RequestError("compute.dtype='float64': set the environment variable JAX_ENABLE_X64=1")
-        model = models.build(experiment.model, channels, dtype, parallel.AXIS)
+        model = models.build(
+            network.name,
+            width=network.width,
+            out_channels=channels,
+            output=network.output,
+            dtype=dtype,
+            axis_name=parallel.AXIS,
+        )
         self.trainer = Trainer(model, self.transform, image_shape, experiment.train, experiment.compute)
         self.pixel_dtype = models.parameter_dtype(dtype).name
         self.restore = jax.jit(lambda variables, inputs: model.apply(variables, inputs))
