@@ -32,14 +32,16 @@ class Experiment:
     name: str = setting("experiment", "names the directory of the results")
     variant: str = setting("", "the name of one of several experiments of a file")
     seed: int = setting(0, "the first seed", least=0, most=_LAST_SEED, decides=False)
-    runs: int = setting(1, "trainings of each class, with seeds from `seed` on", least=1, most=10_000, decides=False)
+    runs: int = setting(
+        1, "trainings of each class, with seeds from `seed` on", least=1, most=10_000, decides=False
+    )
     classes: str = setting("", "normal classes, indices or names, joined by commas; empty: all", decides=False)
     paper_table: str = setting("", "the file of the paper's numbers to compare with")
-    data: DataConfig = DataConfig()
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
     method: MethodConfig = dataclasses.field(default_factory=lambda: methods.config_class("itae")())
-    train: TrainConfig = TrainConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
-    compute: ComputeConfig = ComputeConfig()
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
+    compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
 
     def __post_init__(self):
         for name, base in _SECTIONS.items():
@@ -48,8 +50,11 @@ class Experiment:
         config.check(self, "")
         for field in ("name", "variant", "paper_table"):
             word = getattr(self, field)
-            if (not word and field == "name") or set(word) & set("/\\") or word.startswith(".") or (
-                word and not word.isprintable()
+            if (
+                (not word and field == "name")
+                or set(word) & set("/\\")
+                or word.startswith(".")
+                or (word and not word.isprintable())
             ):
                 raise RequestError(f"{field}={word!r}: expected a word that can name a directory")
         if self.seed + self.runs - 1 > _LAST_SEED:
@@ -137,6 +142,8 @@ def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
         if name not in known:
             raise RequestError(f"--set {name}={text}: {_unknown(name, known, method)}")
         flat[name] = config.parse(known[name], f"--set {name}", text)
+        if name.removeprefix("train.") in method.TRAIN and not flat[name] > 0:
+            raise RequestError(f"--set {name}={text}: expected a number above 0")
     return from_flat(flat)
 
 
@@ -170,7 +177,7 @@ def from_tree(tree: Any) -> Experiment:
     """
     if not isinstance(tree, dict):
         raise RequestError("not a config: expected a JSON object")
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
             flat |= {f"{key}.{name}": item for name, item in value.items()}
@@ -246,7 +253,9 @@ def shipped() -> list[str]:
     return sorted(name for name in found if not name.startswith("_"))
 
 
-def load(path: Path, assignments: Iterable[str] = (), chosen: Sequence[str] | None = None) -> dict[str, Experiment]:
+def load(
+    path: Path, assignments: Iterable[str] = (), chosen: Sequence[str] | None = None
+) -> dict[str, Experiment]:
     """The experiments of a file by variant, overridden; under "" the only one where there are no variants.
 
     Args:
@@ -274,7 +283,9 @@ def load(path: Path, assignments: Iterable[str] = (), chosen: Sequence[str] | No
     for variant, experiment in overridden.items():
         other = first_of.setdefault(dataclasses.replace(experiment, variant=""), variant)
         if other != variant:
-            raise RequestError(f"--set: makes the variants {other} and {variant} alike; choose one by --variants")
+            raise RequestError(
+                f"--set: makes the variants {other} and {variant} alike; choose one by --variants"
+            )
     return overridden
 
 

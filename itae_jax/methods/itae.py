@@ -189,9 +189,7 @@ class ITAE:
         }
         return errors | scores
 
-    def anomaly_map(
-        self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array
-    ) -> jax.Array:
+    def anomaly_map(self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array) -> jax.Array:
         """Eq. 3 at every pixel: the mean of a map is the image's score."""
         _, restored = self._restored(variables, images_BxHxWxC)
         errors = restoration.pixel_errors(restored, images_BxHxWxC)[self._config.error]

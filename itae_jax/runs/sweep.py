@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from itae_jax.data.dataset import Dataset, OneClassSplit
 from itae_jax.errors import DamagedError, DivergedError, RequestError, UntrainableError
 from itae_jax.evaluate import metrics
 from itae_jax.experiment import Experiment, to_json
+from itae_jax.progress import Progress
 from itae_jax.runs import directory, results, reuse
 from itae_jax.runs.results import Result
 from itae_jax.training import processes, signals
@@ -22,25 +23,6 @@ from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.learner import Learner, Scores, Trained
 
 _ILLUSTRATED = 11
-
-
-class Progress(Protocol):
-    """Shows the progress of trainings."""
-
-    def start(self, trainings: int, epochs: int) -> None:
-        """So many trainings of so many epochs follow."""
-
-    def step(self, name: str, epochs: float) -> None:
-        """The training `name` has done so many epochs, a fraction included."""
-
-    def epoch(self, name: str, epoch: int, loss: float, rate: float) -> None:
-        """The training `name` has done `epoch` epochs."""
-
-    def finished(self, line: str) -> None:
-        """A training is done; `line` is its result."""
-
-    def say(self, text: str) -> None:
-        """Prints a line."""
 
 
 def run(
@@ -233,7 +215,9 @@ class _Job:
         def on_step(epochs):
             self.progress.step(self.name, epochs)
 
-        trained = self.learner.fit(train_images, (self.seed, self.normal_class), on_report, checkpoints, on_step)
+        trained = self.learner.fit(
+            train_images, (self.seed, self.normal_class), on_report, checkpoints, on_step
+        )
         if processes.is_leader():
             trained.save(state)
             checkpoints.remove()
@@ -299,7 +283,7 @@ def _with_measures(
         for name, values_N in scores.columns.items()
         if name.startswith("score_")
     }
-    measures = metrics.of_images(is_anomaly, judged)
+    measures: dict[str, Any] = metrics.of_images(is_anomaly, judged)
     readable = np.flatnonzero(~np.isnan(scores.scores_N))
     masks = split.masks(readable)
     if trained.learner.has_maps and any(mask is not None and mask.any() for mask in masks):
@@ -353,5 +337,5 @@ def _write_illustrations(
         originals=originals,
         has_mask=np.array([mask is not None for mask in masks]),
         masks=np.stack([np.zeros(originals.shape[1:3], bool) if mask is None else mask for mask in masks]),
-        **trained.illustrate(originals),
+        **cast(Any, trained.illustrate(originals)),
     )
