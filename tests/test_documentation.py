@@ -34,13 +34,15 @@ def text_of(page):
 
 def blocks(page, language=""):
     """The code blocks of a page, or the docstring of an experiment."""
-    pattern = r'\A"""(.*?)"""' if page.suffix == ".py" else rf"^```{language}\n(.*?)^```"
-    return re.findall(pattern, text_of(page), re.DOTALL | re.MULTILINE)
+    if page.suffix == ".py":
+        return re.findall(r'\A"""(.*?)"""', text_of(page), re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(page), re.DOTALL | re.MULTILINE)
+    return [block for of, block in found if of == language]
 
 
 def command_lines(page):
     for block in blocks(page):
-        for line in block.replace("\\\n", " ").splitlines():
+        for line in block.splitlines():
             if found := re.search(
                 r"(?:^|[|\"]|\s)((?:itae|make|python|pip) [^\"|]*(?:\"[^\"]*\"[^\"|]*)*)", line
             ):
@@ -53,11 +55,9 @@ def inline_code(page):
 
 
 def python_file(page, name):
-    """The code block that a page says to write to the file `name`."""
-    (source,) = re.findall(rf"`[\w/]*{name}`.*?^```python\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)[
-        :1
-    ]
-    return source
+    """The first Python block after the page names the file that it belongs to."""
+    after = text_of(page).partition(f"{name}`")[2]
+    return re.search(r"^```python\n(.*?)^```$", after, re.DOTALL | re.MULTILINE)[1]
 
 
 @pytest.mark.parametrize("page", [*PAGES, *EXPERIMENTS], ids=lambda page: page.name)
@@ -245,11 +245,11 @@ def test_extending_page_has_a_method_and_a_data_set_that_run(here, monkeypatch):
         (command,) = (words for words in command_lines(page) if "data.root=images.npz" in words)
         (own,) = (words for words in command_lines(page) if "method.power=1.5" in words)
         settings = [word for word in own if word.startswith("method.")]
-        run([*command[1:], "--set", *settings, "data.image_size=0", "train.batch_size=8"])
+        run([*command[1:], "--set", *settings, "data.image_size=0", "train.epochs=5", "train.batch_size=8"])
         assert [row["auroc"] for row in results(here / "runs/arrays")] == ["1.000000"] * 2
         assert (here / "runs/arrays/report.html").is_file()
         assert cli.main(["run", "digits", "--set", "data.name=arrays", "data.root=none.npz", "--out", "x"]) == 2
     finally:
         methods.names.cache_clear()
         for name in ("itae_jax.methods.centre", "itae_jax.data.arrays"):
-            sys.modules.pop(name)
+            sys.modules.pop(name, None)
