@@ -158,7 +158,7 @@ def test_a_convolution_traced_for_others_is_the_plain_one_and_gives_the_same(rng
 def test_other_transforms_and_colour_agree_too(name, rng):
     experiment = Experiment(transform=TransformConfig(name), model=ModelConfig(width=2))
     itae = method.ITAE(experiment, (18, 21, 3))
-    network = models.build(experiment.model, 3, "float32")
+    network = models.build("unet", width=2, out_channels=3)
     inputs = np.zeros((1, 18, 21, itae.transform.out_channels(3)), np.float32)
     variables = jax.jit(network.init)(jax.random.key(0), inputs)
     normal_errors = {kind: rng.uniform(0.5, 1, itae.transform.count) for kind in evaluate.ERRORS}
@@ -178,7 +178,7 @@ def half():
         compute=ComputeConfig(dtype="bfloat16"),
     )
     itae = method.ITAE(experiment, (16, 16, 3))
-    network = models.build(experiment.model, 3, "bfloat16")
+    network = models.build("unet", width=4, out_channels=3, dtype="bfloat16")
     variables = jax.jit(network.init)(jax.random.key(0), np.zeros((1, 16, 16, 1), np.float32))
     normal_errors = {kind: np.linspace(0.5, 1, 4) for kind in evaluate.ERRORS}
     return method.FittedITAE(itae, dict(variables), normal_errors, 0)

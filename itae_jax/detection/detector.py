@@ -210,7 +210,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         shape = images_NxHxWxC.shape[1:]
         if fitting:
             self._check_size(*shape[:2])
-            least = models.min_side(self._experiment(0).model)
+            least = models.min_side(self._experiment(0).model.name)
             self._factor = max(1, math.ceil(least / min(shape[:2])))
         factor = self._factor
         if not fitting and self.model_.image_shape != (factor * shape[0], factor * shape[1], shape[2]):

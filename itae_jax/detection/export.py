@@ -40,7 +40,14 @@ def scoring_function(fitted: FittedITAE) -> Callable[[jax.Array], dict[str, jax.
     """images N x H x W x C uint8 -> {"score": N, "errors": N x T}: Eq. 3 as one pure function."""
     method = fitted.method
     experiment = method.experiment
-    model = models.build(experiment.model, method.image_shape[2], experiment.compute.dtype)
+    network = experiment.model
+    model = models.build(
+        network.name,
+        width=network.width,
+        out_channels=method.image_shape[2],
+        output=network.output,
+        dtype=experiment.compute.dtype,
+    )
     variables = jax.tree.map(np.asarray, dict(fitted.variables))
     normal_errors_1xT = np.asarray(fitted.normal_errors_T, method.pixel_dtype)[None]
 

@@ -181,10 +181,10 @@ def fit(
 
     data = experiment.data
     shape = (data.image_size, data.image_size, data.channels)
-    reader = folders.reader_of(data, fit=data.fit, size=data.image_size, channels=data.channels)
+    reader = folders.make_reader(data, fit=data.fit, size=data.image_size, channels=data.channels)
     itae = method.of(experiment, shape)
     unreadable: dict[str, str] = {}
-    everything = images.files(paths, reader, shape, **folders.lazy_options(data, unreadable))
+    everything = images.lazy(data, reader.read, paths, shape, unreadable)
 
     for line in _told(source, paths, looks, choices, asked, len(held_out)):
         progress.say(line)
