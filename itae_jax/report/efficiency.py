@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from itae_jax.report import columns, tables
-from itae_jax.report.columns import Column
+from itae_jax.report.tables import Column
 
 ABOUT = (
     "Speed of scoring over all devices, the memory that its program takes on one of them, and average AUROC. "
@@ -19,7 +19,7 @@ class Efficiency:
     Attributes:
       images_per_second: over all devices.
       memory_mb: on each device, in 10^6 bytes.
-      classes: how many the AUROC is averaged over, in words.
+      classes: what the AUROC is averaged over.
     """
 
     title: str
@@ -31,41 +31,40 @@ class Efficiency:
 
 
 def compared(of_dataset: Sequence[Column]) -> list[Efficiency]:
-    """Ours, then the paper's; nothing where the experiment's numbers of the paper tell of no speed."""
+    """Returns ours, then the paper's; nothing unless the paper's table of these runs has speeds."""
     printed = {
-        row["method"]: row
-        for column in of_dataset
-        for row in column.found.paper
-        if row.get("images_per_second")
+        row["method"]: row for column in of_dataset for row in column.run.paper if row.get("images_per_second")
     }
     ours = [one for column in of_dataset if (one := _of(column))] if printed else []
-    numbers = ("images_per_second", "auroc", "memory_mb")
     papers = [
-        Efficiency(f"paper: {method}", *(float(row[number]) for number in numbers), is_paper=True)
+        Efficiency(
+            f"paper: {method}",
+            float(row["images_per_second"]),
+            float(row["auroc"]),
+            float(row["memory_mb"]),
+            is_paper=True,
+        )
         for method, row in printed.items()
     ]
     return ours + papers if ours else []
 
 
 def _of(column: Column) -> Efficiency | None:
-    """Over all its trainings; None where time or memory of scoring is not known, or devices differ."""
-    rows = column.found.measured
-    if len({row["device"] for row in rows}) > 1:
+    """Over all trainings of a column; None where time or memory is not known, or devices differ."""
+    results = column.run.measured
+    seconds = sum(result.score_seconds or 0 for result in results)
+    memory = max((result.score_memory_mib or 0 for result in results), default=0) * 2**20 / 1e6
+    is_known = all(result.score_seconds and result.score_memory_mib for result in results)
+    if not results or not is_known or len({result.device for result in results}) > 1:
         return None
-    if not rows or not all(
-        float(row[key] or 0) for row in rows for key in ("score_seconds", "score_memory_mib")
-    ):
-        return None
-    told = tables.of(column)
-    (auroc,) = (line.value for line in told if line.key == "avg")
-    speed = sum(int(row["num_test"]) for row in rows) / sum(float(row["score_seconds"]) for row in rows)
-    memory = max(float(row["score_memory_mib"]) for row in rows) * 2**20 / 1e6
-    title = columns.labelled(column.title, column.found)
-    return Efficiency(title, speed, auroc, memory, tables.count_classes(told))
+    auroc = next(line.value for line in column.lines if line.key == tables.AVERAGE)
+    speed = sum(result.num_test for result in results) / seconds
+    title = columns.labelled(column.title, column.run)
+    return Efficiency(title, speed, auroc, memory, tables.count_classes(column.lines))
 
 
 def grid(methods: Sequence[Efficiency]) -> tables.Grid:
-    """As a table, the paper's below ours."""
+    """Returns them as a table."""
     rows = [
         [one.title, f"{one.images_per_second:.0f}", f"{one.memory_mb:.0f}", f"{one.auroc:.1f} ({one.classes})"]
         for one in methods

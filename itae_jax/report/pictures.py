@@ -1,146 +1,109 @@
-"""Which pictures a report has, and what they show: from results to the arguments of a figure."""
+"""Which pictures compare several methods, and what they show: from results to the arguments of a figure."""
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from itae_jax.report import columns, comparisons, efficiency, tables
-from itae_jax.report.columns import Column
-from itae_jax.runs import job_files
+from itae_jax.report import columns, comparisons, efficiency, figures, tables
+from itae_jax.report.tables import Column, Line
 from itae_jax.runs import read as finished
 
 
-def comparing(of_dataset: list[Column]) -> Iterator[tuple[str, Figure, str]]:
-    """(kind, figure, caption) of the pictures of several methods that there are data for."""
-    by_class = bars(of_dataset)
-    if by_class:
-        *arguments, caption = by_class
-        yield "bars", comparisons.bars_by_class(*arguments), caption
-    panels = _curve_panels(of_dataset)
-    if panels:
-        spread = any(len(curve.aurocs_SxE) > 1 for _, curves in panels for curve in curves if curve)
-        bands = "; bands are one SD over seeds" if spread else ""
-        caption = f"AUROC on the test set while training{bands}. No epoch is chosen by it."
-        yield "curves", comparisons.curves_over_epochs(panels), caption
-    methods = efficiency.compared(of_dataset)
-    if methods:
-        caption = f"{efficiency.ABOUT} Circles: their area is the memory; dashed: the paper's."
-        yield "efficiency", comparisons.bubbles(methods), caption
-    where, maps = _maps(of_dataset)
-    if maps:
-        caption = (
-            "Where each method sees an anomaly: the brighter, the larger its error, by a scale for each "
-            "column. The outline is the defect's mask; blue labels are normal."
-        )
-        yield "error_maps", comparisons.error_maps(*maps), f"{where}. {caption}"
+def comparing(of_dataset: Sequence[Column]) -> Iterator[tuple[str, Figure, str]]:
+    """Yields (kind, figure, caption) of the pictures that there are data for."""
+    for kind, make in (
+        ("bars", _bars),
+        ("curves", _curves),
+        ("efficiency", _efficiency),
+        ("error_maps", _maps),
+    ):
+        if made := make(of_dataset):
+            yield kind, *made
 
 
-def bars(of_dataset: list[Column]) -> tuple[list[str], list[comparisons.Bars], str] | None:
-    """The arguments of `comparisons.bars_by_class`, and the caption; None where a table says it all."""
-    told = [tables.of(column) for column in of_dataset]
-    names = {line.key: line.name for of_column in told for line in of_column if line.key != "SD"}
-    if len(names) == 2:
-        del names["avg"]  # of one class
-    if tables.averages_differ(told):
-        names.pop("avg", None)
-    if not names or len(names) == len(of_dataset) == 1:
+def _titles(of_dataset: Sequence[Column]) -> list[str]:
+    return [columns.labelled(column.title, column.run) for column in of_dataset]
+
+
+def _bars(of_dataset: Sequence[Column]) -> tuple[Figure, str] | None:
+    """None where a table says it all."""
+    found = [column.lines for column in of_dataset]
+    keys = {line.key for lines in found for line in lines} - {tables.SD}
+    if tables.averages_differ(found) or sum(key.is_class for key in keys) == 1:
+        keys.discard(tables.AVERAGE)
+    if not keys or len(keys) == len(of_dataset) == 1:
         return None
-    order = tables.in_order(names)
-    methods = [
-        _bars(columns.labelled(column.title, column.found), of_column, order)
-        for column, of_column in zip(of_dataset, told, strict=True)
-    ]
+    shown = sorted(keys)
+
+    def numbers(of_line: Callable[[Line], float | None]) -> np.ndarray:
+        rows = [{line.key: of_line(line) for line in lines} for lines in found]
+        return pd.DataFrame(rows).reindex(columns=shown).to_numpy(float)
+
+    ours, spreads = numbers(lambda line: line.value), numbers(lambda line: line.spread)
+    papers = numbers(lambda line: line.cell.value if line.cell else None)
     caption = "AUROC by normal class; dotted: chance"
-    shown = [line for of_column in told for line in of_column if line.key in names]
-    caption += "; diamonds: the paper's" if any(line.difference is not None for line in shown) else ""
-    caption += "; whiskers: one SD over seeds." if any(line.spread for line in shown) else "."
-    return [names[key] for key in order], methods, caption
+    caption += "; diamonds: the paper's" if not np.isnan(papers).all() else ""
+    caption += "; whiskers: one SD over seeds." if not np.isnan(spreads).all() else "."
+    names = [key.name for key in shown]
+    return comparisons.bars_by_class(names, _titles(of_dataset), ours, spreads, papers), caption
 
 
-def _bars(title: str, of_column: list[tables.Line], order: list[str]) -> comparisons.Bars:
-    by_key, nan = {line.key: line for line in of_column}, float("nan")
-    there = [by_key.get(key) for key in order]
-    return comparisons.Bars(
-        title,
-        [line.value if line else nan for line in there],
-        [nan if line is None or line.spread is None else line.spread for line in there],
-        [nan if line is None or line.difference is None else float(line.cell["auroc"]) for line in there],
-    )
-
-
-def _curve_panels(of_dataset: list[Column]):
-    """(class name, curve of each method or None) for the classes that were followed while training."""
-    followed = [column for column in of_dataset if _is_followed(column)]
-    curves: dict[str, dict[int, list[dict[int, float]]]] = {}  # class -> column -> of each seed
-    names = {}
-    for number, column in enumerate(followed):
-        of_column = finished.training_curves(column.found)
-        for row in column.found.rows:
-            curve = of_column.get((row["normal_class"], row["seed"]))
-            if curve:
-                key = tables.class_key(row)
-                names[key] = row["normal_class_name"]
-                curves.setdefault(key, {}).setdefault(number, []).append(curve)
+def _curves(of_dataset: Sequence[Column]) -> tuple[Figure, str] | None:
+    """Curves of the classes that were followed while training, which is done by the method's own score."""
+    followed = [column for column in of_dataset if tables.is_own_score(column.run, column.measure)]
+    rows = [
+        (tables.class_key(result), number, result.seed, epoch, 100 * auroc)
+        for number, column in enumerate(followed)
+        for curves in [finished.training_curves(column.run)]
+        for result in column.run.results
+        for epoch, auroc in curves.get(result.job, {}).items()
+    ]
+    if not rows:
+        return None
+    frame = pd.DataFrame(rows, columns=["class", "column", "seed", "epoch", "auroc"])
     panels = []
-    for key in tables.in_order(curves):
-        methods = []
-        for number, column in enumerate(followed):
-            of_seeds = curves[key].get(number, [])
-            epochs = sorted(set.intersection(*map(set, of_seeds))) if of_seeds else []
-            values = np.array([[100 * curve[epoch] for epoch in epochs] for curve in of_seeds])
-            methods.append(
-                comparisons.Curve(columns.labelled(column.title, column.found), np.array(epochs), values)
-                if epochs
-                else None
-            )
-        panels.append((names[key], methods))
-    return panels
+    for key, of_class in frame.groupby("class"):
+        curves = {
+            number: of_column.pivot(index="epoch", columns="seed", values="auroc").dropna()
+            for number, of_column in of_class.groupby("column")
+        }
+        panels.append((key.name, [curves.get(number) for number in range(len(followed))]))
+    has_bands = any(curve is not None and curve.shape[1] > 1 for _, curves in panels for curve in curves)
+    bands = "; bands are one SD over seeds" if has_bands else ""
+    caption = f"AUROC on the test set while training{bands}. No epoch is chosen by it."
+    return comparisons.curves_over_epochs(_titles(followed), panels), caption
 
 
-def _is_followed(column: Column) -> bool:
-    """Whether the column tells the error that was scored by while training, too."""
-    return column.measure in ("auroc", f"auroc_{column.found.experiment.evaluate.error}")
+def _efficiency(of_dataset: Sequence[Column]) -> tuple[Figure, str] | None:
+    methods = efficiency.compared(of_dataset)
+    caption = f"{efficiency.ABOUT} Circles: their area is the memory; dashed: the paper's."
+    return (comparisons.bubbles(methods), caption) if methods else None
 
 
-def _maps(of_dataset: list[Column]):
-    """The first class whose defects have masks, and the arguments of `comparisons.error_maps` for it."""
-    trained = columns.trainings(of_dataset)
-    first_of = {}
-    for row in [row for _, found in trained for row in found.measured]:
-        first_of.setdefault(tables.class_key(row), row)
-    for first in first_of.values():
+def _maps(of_dataset: Sequence[Column]) -> tuple[Figure, str] | None:
+    """Maps of the first class and seed whose defects have masks."""
+    runs = columns.trainings(of_dataset)
+    first_seeds: dict[tables.Key, int] = {}
+    for _, run in runs:
+        for result in run.measured:
+            first_seeds.setdefault(tables.class_key(result), result.seed)
+    for key, seed in first_seeds.items():
         shown, methods = None, []
-        for title, found in trained:
-            same = [row for row in found.measured if _is_same_training(row, first)]
-            saved = job_files.read_illustrations(found.job_directory(same[0])) if same else {}
+        for title, run in runs:
+            same = [one for one in run.measured if (tables.class_key(one), one.seed) == (key, seed)]
+            saved = finished.read_illustrations(run, same[0]) if same else {}
             if not {"maps", "masks"} <= set(saved) or not saved["masks"].any():
                 continue
             shown = shown or saved
             if np.array_equal(saved["originals"], shown["originals"]):
-                methods.append((columns.labelled(title, found), saved["maps"]))
-        if methods:
-            arguments = (
-                shown["originals"],
-                shown["masks"],
-                shown["labels"].tolist(),
-                shown["is_anomaly"],
-                methods,
+                methods.append((columns.labelled(title, run), saved["maps"]))
+        if shown:
+            caption = (
+                f"Normal class {key.name}, seed {seed}. Where each method sees an anomaly: the brighter, the "
+                "larger its error, by a scale for each column. The outline is the defect's mask; blue labels "
+                "are normal."
             )
-            return f"Normal class {first['normal_class_name']}, seed {first['seed']}", arguments
-    return "", None
-
-
-def _is_same_training(row: dict[str, str], other: dict[str, str]) -> bool:
-    return (tables.class_key(row), row["seed"]) == (tables.class_key(other), other["seed"])
-
-
-_MEMBERS = {"rotate": ("0°", "90°", "180°", "270°")}
-
-
-def member_titles(transform: str, count: int) -> list[str]:
-    """What tells the members of a transform apart: the angles of rotations, else numbers."""
-    parts = [_MEMBERS.get(part, ("",)) for part in transform.split("+")]
-    titles = [" ".join(filter(None, members)) for members in itertools.product(*parts)]
-    return titles if len(titles) == count else [str(index) for index in range(count)]
+            return figures.error_maps(shown, methods), caption
+    return None
