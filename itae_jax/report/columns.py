@@ -3,7 +3,6 @@
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from statistics import mode
 
 import pandas as pd
 
@@ -23,7 +22,7 @@ def by_dataset(runs: Sequence[RunResults]) -> list[list[Column]]:
     """Returns the columns of each data set, which can stand side by side.
 
     A title is the variant, the paper's name of the method, or the method's own title. Equal titles say in
-    what their runs differ; all say the number of epochs where it is not the same.
+    what their runs differ; numbers of epochs that are neither the same nor the method's default are added.
     """
     of_dataset: dict[str, list[RunResults]] = {}
     for run in runs:
@@ -35,7 +34,7 @@ def _columns(runs: Sequence[RunResults]) -> Iterator[Column]:
     """Each run once, or once for each of the scores that its table of the paper compares."""
     differ = len({run.experiment.train.epochs for run in runs}) > 1
     for run, suffix in zip(runs, _distinctions(runs), strict=True):
-        if differ and "train.epochs=" not in suffix:
+        if differ and "train.epochs" in experiment.changed(run.experiment) and "train.epochs=" not in suffix:
             suffix += f", {epochs_text(run)}"
         title = _title(run) + suffix
         compared = run.experiment.method.score_titles(run.experiment.paper_table)
@@ -51,28 +50,32 @@ def _title(run: RunResults) -> str:
 
 
 def _distinctions(runs: Sequence[RunResults]) -> list[str]:
-    """What tells each run from others of its title: settings that differ, else data, experiment or directory."""
-    suffixes = [""] * len(runs)
-    titles = [_title(run) for run in runs]
+    """What tells each run from others of its title: settings, else data, experiment or directory."""
+    suffixes, titles = [""] * len(runs), list(map(_title, runs))
     for title in set(titles):
         alike = [index for index, other in enumerate(titles) if other == title]
         same = [runs[index] for index in alike]
-        chosen = [experiment.changed(run.experiment) for run in same]
-        names = dict.fromkeys(itertools.chain(*chosen))
-        differ = [name for name in names if len({one.get(name) for one in chosen}) > 1]
         places = [run.roots[0].absolute() for run in same]
         common = os.path.commonpath(places)
         choices = (
-            [", ".join(f"{name}={one[name]}" for name in differ if name in one) for one in chosen],
+            [", ".join(texts) for texts in _differing(same)],
             [run.results[0].data_source for run in same],
             [run.experiment.name for run in same],
             [os.path.relpath(place, common) for place in places],
         )
-        if len(same) > 1:
-            texts = next((texts for texts in choices if len(set(texts)) == len(same)), choices[-1])
-            for index, text in zip(alike, texts, strict=True):
-                suffixes[index] = f" ({text})" if text else ""
+        texts = next((texts for texts in choices if len(set(texts)) == len(same)), choices[-1])
+        for index, text in zip(alike, texts, strict=True):
+            suffixes[index] = f" ({text})" if text else ""
     return suffixes
+
+
+def _differing(runs: Sequence[RunResults]) -> list[list[str]]:
+    """Of each run the settings in which they differ and that are not at their default."""
+    chosen = [experiment.changed(run.experiment) for run in runs]
+    names = [
+        name for name in dict.fromkeys(itertools.chain(*chosen)) if len({one.get(name) for one in chosen}) > 1
+    ]
+    return [[f"{name}={one[name]}" for name in names if name in one] for one in chosen]
 
 
 def trainings(of_dataset: Sequence[Column]) -> list[tuple[str, RunResults]]:
@@ -95,8 +98,17 @@ def heading(of_dataset: Sequence[Column]) -> str:
 def notes(of_dataset: Sequence[Column]) -> list[str]:
     """Returns what a reader of a table must know: which numbers do not compare, and what failed."""
     found = [DIFFERENT_CLASSES] if tables.averages_differ([column.lines for column in of_dataset]) else []
-    found += _differences(of_dataset)
     runs = trainings(of_dataset)
+    differing = _differing([run for _, run in runs])
+    if any(differing):
+        texts = (
+            f"{title}: {', '.join(texts) or 'defaults'}"
+            for (title, _), texts in zip(runs, differing, strict=True)
+        )
+        found.append(f"Settings that differ: {'; '.join(texts)}.")
+    data = {title: run.results[0].data_source for title, run in runs}
+    if len(set(data.values())) > 1:
+        found.append(f"Data that differ: {'; '.join(f'{title}: {source}' for title, source in data.items())}.")
     for texts_of in (about_paper, lambda run: run.notes):
         texts = {title: texts_of(run) for title, run in runs}
         if len(set(map(tuple, texts.values()))) == 1:
@@ -110,29 +122,9 @@ def about_paper(run: RunResults) -> list[str]:
     """Returns in what a run differs from the paper's training, as sentences."""
     reduced, otherwise = paper.reduced(run), paper.otherwise(run)
     return [
-        *([f"reduced, less than the paper's training: {reduced}"] if reduced else []),
+        *([f"reduced: {reduced}"] if reduced else []),
         *([f"not the paper's training: {otherwise}"] if otherwise else []),
     ]
-
-
-def _differences(of_dataset: Sequence[Column]) -> list[str]:
-    """Sizes, dtype and data in which the columns differ, which their titles may not say."""
-    runs = {column.title: column.run for column in of_dataset}
-    values: dict[str, dict] = {}
-    for title, run in runs.items():
-        flat, fields = experiment.flatten(run.experiment), experiment.fields_of(type(run.experiment.method))
-        sizes = [name for name, field in fields.items() if field.metadata["reduces"] and name != "train.epochs"]
-        for name in (*sizes, "compute.dtype"):
-            values.setdefault(name, {})[title] = flat[name]
-        values.setdefault("data", {})[title] = run.results[0].data_source
-    found = []
-    for name, of_title in values.items():
-        if len(set(of_title.values())) > 1:
-            usual = mode(of_title.values()) if len(of_title) > 2 else None
-            parts = [f"{title}: {value}" for title, value in of_title.items() if value != usual]
-            parts += [f"the others: {usual}"] if usual is not None else []
-            found.append(f"Not alike in {name}: {'; '.join(parts)}.")
-    return found
 
 
 def describe(run: RunResults) -> str:

@@ -1,24 +1,43 @@
-"""The pictures that set several methods, or ours and the paper's numbers, side by side."""
+"""The pictures that set several methods, or ours and the paper's numbers, side by side.
+
+Each function returns a figure and its caption, or None where there are no data for it.
+"""
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from itae_jax.report import figures
-from itae_jax.report.efficiency import Efficiency
+from itae_jax.report import columns, efficiency, figures, tables
 from itae_jax.report.figures import ANOMALOUS, NORMAL
+from itae_jax.report.tables import Column, Key
+from itae_jax.runs import read as finished
 
+Picture = tuple[Figure, str]
 # Colour-blind readers can tell them apart (Okabe and Ito).
 _COLOURS = (NORMAL, ANOMALOUS, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 # A method has one colour on every picture, wherever its column stands.
 _OF_METHOD = {"ITAE": NORMAL, "AE+G+R": NORMAL, "AE": ANOMALOUS, "VAE": "#009e73"}
 _PAPER_MARK = {"color": "black", "markerfacecolor": "white", "markersize": 4}
+
+
+def draw_all(of_dataset: Sequence[Column]) -> Iterator[tuple[str, Figure, str]]:
+    """Yields (kind, figure, caption) of the pictures that there are data for."""
+    kinds = {
+        "bars": bars_by_class,
+        "curves": curves_over_epochs,
+        "efficiency": bubbles,
+        "error_maps": error_maps,
+    }
+    for kind, draw in kinds.items():
+        if drawn := draw(of_dataset):
+            yield kind, *drawn
 
 
 def colours(titles: Sequence[str]) -> list[str]:
@@ -33,73 +52,96 @@ def colours(titles: Sequence[str]) -> list[str]:
     return [of_number.get(number) or next(left) for number in range(len(titles))]
 
 
-def bars_by_class(
-    groups: Sequence[str], titles: Sequence[str], ours: np.ndarray, spreads: np.ndarray, papers: np.ndarray
-) -> Figure:
-    """Draws a bar for each method in each group, the paper's number as a mark on it.
+def _titled(of_dataset: Sequence[Column]) -> list[tuple[Column, str, str]]:
+    """(column, title, colour)."""
+    titles = [columns.labelled(column.title, column.run) for column in of_dataset]
+    names = [figures.label(title) for title in titles]
+    return list(zip(of_dataset, names, colours(titles), strict=True))
 
-    Args:
-      ours, spreads, papers: AUROC in percent, its SD over seeds and the paper's, methods x groups; NaN: none.
+
+def bars_by_class(of_dataset: Sequence[Column]) -> Picture | None:
+    """Draws a bar for each method in each class, the paper's number as a mark on it.
+
+    None where a table says it all.
     """
-    groups = [figures.label(group, 24) for group in groups]
-    count, share, places = len(titles), 0.8 / len(titles), np.arange(len(groups))
+    found = [column.lines for column in of_dataset]
+    keys = {line.key for lines in found for line in lines} - {tables.SD}
+    if tables.averages_differ(found) or sum(key.is_class for key in keys) == 1:
+        keys.discard(tables.AVERAGE)
+    if not keys or len(keys) == len(of_dataset) == 1:
+        return None
+    groups, count = sorted(keys), len(of_dataset)
     inches = min(11, max(4.2, 0.25 * len(groups) * (count + 1) + 1.6))
     figure = Figure(figsize=(inches, 3.4), layout="constrained")
-    ax = figure.subplots()
-    handles, marks = [], []
-    for number, (title, colour) in enumerate(zip(titles, colours(titles), strict=True)):
-        x, name = places + (number - (count - 1) / 2) * share, figures.label(title)
-        handles.append(ax.bar(x, ours[number], share * 0.92, color=colour, alpha=0.75, label=name))
-        if not np.isnan(spreads[number]).all():
-            ax.errorbar(x, ours[number], spreads[number], fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
-        printed = ~np.isnan(papers[number])
-        marks += ax.plot(x[printed], papers[number][printed], "D", label="paper", **_PAPER_MARK)
+    ax, share = figure.subplots(), 0.8 / count
+    handles, marks, has_spread = [], [], False
+    for number, (column, title, colour) in enumerate(_titled(of_dataset)):
+        offset = (number - (count - 1) / 2) * share
+        places = {line: groups.index(line.key) + offset for line in column.lines if line.key in keys}
+        values = [line.value for line in places]
+        handles.append(ax.bar(places.values(), values, share * 0.92, color=colour, alpha=0.75, label=title))
+        for line, x in places.items():
+            if line.spread is not None:
+                ax.errorbar(x, line.value, line.spread, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
+                has_spread = True
+            if line.cell and line.cell.value is not None:
+                marks += ax.plot(x, line.cell.value, "D", label="paper", **_PAPER_MARK)
     ax.axhline(50, color="0.5", linewidth=0.8, linestyle=":")
     ax.set(xlim=(-0.5, len(groups) - 0.5), ylim=(0, 102))
     ax.set_ylabel("AUROC, %", fontsize=9)
-    is_crowded = sum(map(len, groups)) > 9 * inches
-    ax.set_xticks(places, groups, rotation=40 if is_crowded else 0, ha="right" if is_crowded else "center")
+    names = [figures.label(key.name, 24) for key in groups]
+    turned = {"rotation": 40, "ha": "right"} if sum(map(len, names)) > 9 * inches else {}
+    ax.set_xticks(range(len(names)), names, **turned)
     _tidy(ax)
-    _legend(figure, handles + (marks[:1] if not np.isnan(papers).all() else []))
-    return figure
+    _legend(figure, [*handles, *marks[:1]])
+    caption = f"AUROC by normal class; dotted: chance{'; diamonds: the paper' + chr(39) + 's' if marks else ''}"
+    return figure, f"{caption}{'; whiskers: one SD over seeds' if has_spread else ''}."
 
 
-def curves_over_epochs(
-    titles: Sequence[str], panels: Sequence[tuple[str, Sequence[pd.DataFrame | None]]]
-) -> Figure:
-    """Draws a panel for each normal class: of each method the mean over seeds in a band of one SD.
-
-    Args:
-      panels: (class, for each method AUROC in percent, epochs x seeds, or None).
-    """
+def curves_over_epochs(of_dataset: Sequence[Column]) -> Picture | None:
+    """Draws AUROC while training, a panel for each class: the mean over seeds in a band of one SD."""
+    followed = [column for column in of_dataset if tables.is_own_score(column.run, column.measure)]
+    rows = [
+        (tables.class_key(result), number, result.seed, epoch, 100 * auroc)
+        for number, column in enumerate(followed)
+        for curves in [finished.training_curves(column.run)]
+        for result in column.run.results
+        for epoch, auroc in curves.get(result.job, {}).items()
+    ]
+    if not rows:
+        return None
+    panels = list(pd.DataFrame(rows, columns=["class", "column", "seed", "epoch", "auroc"]).groupby("class"))
     figure, axes = figures.make_panels(len(panels), 2.2, 1.9, sharex=True, sharey=True)
-    handles = {}
-    for ax, (title, curves) in zip(axes, panels, strict=True):
-        for method, curve, colour in zip(titles, curves, colours(titles), strict=True):
-            if curve is None:
-                continue
-            mean, sd = curve.mean(axis=1), curve.std(axis=1)
+    handles, has_bands, looks = {}, False, _titled(followed)
+    for ax, (key, of_class) in zip(axes, panels, strict=True):
+        for number, of_column in of_class.groupby("column"):
+            curve = of_column.pivot(index="epoch", columns="seed", values="auroc").dropna()
+            mean, sd, (_, title, colour) = curve.mean(axis=1), curve.std(axis=1), looks[number]
             look = {"color": colour, "linewidth": 1.4, "marker": ".", "markersize": 3}
-            (handles[method],) = ax.plot(curve.index, mean, label=figures.label(method), **look)
+            (handles[number],) = ax.plot(curve.index, mean, label=title, **look)
             if curve.shape[1] > 1:
                 ax.fill_between(curve.index, mean - sd, mean + sd, color=colour, alpha=0.2, linewidth=0)
-        ax.set_title(figures.label(title), fontsize=9)
+                has_bands = True
+        ax.set_title(figures.label(key.name), fontsize=9)
         ax.set_ylim(top=min(ax.get_ylim()[1], 101))
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.grid(color="0.9", linewidth=0.6)
         ax.tick_params(labelsize=7)
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("AUROC, %", fontsize=9)
-    _legend(figure, list(handles.values()))
-    return figure
+    _legend(figure, [handles[number] for number in sorted(handles)])
+    bands = "; bands are one SD over seeds" if has_bands else ""
+    return figure, f"AUROC on the test set while training{bands}. No epoch is chosen by it."
 
 
-def bubbles(methods: Sequence[Efficiency]) -> Figure:
+def bubbles(of_dataset: Sequence[Column]) -> Picture | None:
     """Draws Figure 3: further right is faster, higher is better, a smaller circle takes less memory."""
+    methods = efficiency.compared(of_dataset)
+    if not methods:
+        return None
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
-    ax = figure.subplots()
+    ax, handles = figure.subplots(), []
     largest = max(one.memory_mb for one in methods)
-    handles = []
     for one, colour in zip(methods, colours([one.title for one in methods]), strict=True):
         look = {"facecolor": colour, "edgecolor": colour, "alpha": 0.75}
         if one.is_paper:
@@ -116,10 +158,37 @@ def bubbles(methods: Sequence[Efficiency]) -> Figure:
     ax.set_axisbelow(True)
     _tidy(ax)
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
-    return figure
+    return figure, f"{efficiency.ABOUT} Circles: their area is the memory; dashed: the paper's."
 
 
-def _tidy(ax) -> None:
+def error_maps(of_dataset: Sequence[Column]) -> Picture | None:
+    """Draws where each method sees an anomaly, in the first class and seed whose defects have masks."""
+    runs = columns.trainings(of_dataset)
+    first_seeds: dict[Key, int] = {}
+    for _, run in runs:
+        for result in run.measured:
+            first_seeds.setdefault(tables.class_key(result), result.seed)
+    for key, seed in first_seeds.items():
+        shown, methods = None, []
+        for title, run in runs:
+            same = [one for one in run.measured if (tables.class_key(one), one.seed) == (key, seed)]
+            saved = finished.read_illustrations(run, same[0]) if same else {}
+            if not {"maps", "masks"} <= set(saved) or not saved["masks"].any():
+                continue
+            shown = shown or saved
+            if np.array_equal(saved["originals"], shown["originals"]):
+                methods.append((columns.labelled(title, run), saved["maps"]))
+        if shown:
+            caption = (
+                f"Normal class {key.name}, seed {seed}. Where each method sees an anomaly: the brighter, the "
+                "larger its error, by a scale for each column. The outline is the defect's mask; blue labels "
+                "are normal."
+            )
+            return figures.error_maps(shown, methods), caption
+    return None
+
+
+def _tidy(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=8)
 

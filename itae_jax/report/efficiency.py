@@ -1,10 +1,10 @@
 """Speed of scoring, memory and AUROC of each method: what the paper's Figure 3 compares."""
 
-import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from itae_jax.report import columns, tables
-from itae_jax.report.tables import Column
+from itae_jax.report.tables import Column, Grid
 
 ABOUT = (
     "Speed of scoring over all devices, the memory that its program takes on one of them, and average AUROC. "
@@ -12,20 +12,13 @@ ABOUT = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Efficiency:
-    """A method's speed of scoring, its AUROC in percent and the memory that scoring takes.
-
-    Attributes:
-      images_per_second: over all devices.
-      memory_mb: on each device, in 10^6 bytes.
-      classes: what the AUROC is averaged over.
-    """
+class Efficiency(NamedTuple):
+    """Images scored a second over all devices, 10^6 bytes on each, AUROC in percent over these classes."""
 
     title: str
     images_per_second: float
-    auroc: float
     memory_mb: float
+    auroc: float
     classes: str = "all classes"
     is_paper: bool = False
 
@@ -35,40 +28,35 @@ def compared(of_dataset: Sequence[Column]) -> list[Efficiency]:
     printed = {
         row["method"]: row for column in of_dataset for row in column.run.paper if row.get("images_per_second")
     }
-    ours = [one for column in of_dataset if (one := _of(column))] if printed else []
+    numbers = ("images_per_second", "memory_mb", "auroc")
     papers = [
-        Efficiency(
-            f"paper: {method}",
-            float(row["images_per_second"]),
-            float(row["auroc"]),
-            float(row["memory_mb"]),
-            is_paper=True,
-        )
+        Efficiency(f"paper: {method}", *(float(row[name]) for name in numbers), is_paper=True)
         for method, row in printed.items()
     ]
+    ours = [one for column in of_dataset if printed and (one := _of(column))]
     return ours + papers if ours else []
 
 
 def _of(column: Column) -> Efficiency | None:
     """Over all trainings of a column; None where time or memory is not known, or devices differ."""
     results = column.run.measured
-    seconds = sum(result.score_seconds or 0 for result in results)
-    memory = max((result.score_memory_mib or 0 for result in results), default=0) * 2**20 / 1e6
-    is_known = all(result.score_seconds and result.score_memory_mib for result in results)
-    if not results or not is_known or len({result.device for result in results}) > 1:
+    seconds = [result.score_seconds or 0 for result in results]
+    memory = [result.score_memory_mib or 0 for result in results]
+    if not results or not all(seconds + memory) or len({result.device for result in results}) > 1:
         return None
-    auroc = next(line.value for line in column.lines if line.key == tables.AVERAGE)
-    speed = sum(result.num_test for result in results) / seconds
-    title = columns.labelled(column.title, column.run)
-    return Efficiency(title, speed, auroc, memory, tables.count_classes(column.lines))
+    return Efficiency(
+        columns.labelled(column.title, column.run),
+        sum(result.num_test for result in results) / sum(seconds),
+        max(memory) * 2**20 / 1e6,
+        next(line.value for line in column.lines if line.key == tables.AVERAGE),
+        tables.count_classes(column.lines),
+    )
 
 
-def grid(methods: Sequence[Efficiency]) -> tables.Grid:
+def grid(methods: Sequence[Efficiency]) -> Grid:
     """Returns them as a table."""
     rows = [
         [one.title, f"{one.images_per_second:.0f}", f"{one.memory_mb:.0f}", f"{one.auroc:.1f} ({one.classes})"]
         for one in methods
     ]
-    return tables.Grid(
-        ["method", "images scored a second", "memory of scoring, MB", "AUROC, %"], rows, len(rows)
-    )
+    return Grid(["method", "images scored a second", "memory of scoring, MB", "AUROC, %"], rows, len(rows))

@@ -8,9 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from itae_jax.detection import anomaly_map
+
 NORMAL, ANOMALOUS = "#0072b2", "#d55e00"  # colour-blind readers can tell them apart
 Panel = tuple[str, np.ndarray, np.ndarray]  # title, is_anomaly, scores
-_OUTLINE = (0, 229, 255)  # of a defect; no shade of a heat map is like it
+OUTLINE = "#00e5ff"  # of a defect; no shade of a heat map is like it
 _PLAIN = (5, 3)  # inches
 
 
@@ -42,7 +44,7 @@ def score_histograms(panels: Sequence[Panel], scale: str = "higher = more anomal
         ax.tick_params(labelsize=7)
     figure.supxlabel(f"anomaly score, {scale}", fontsize=9)
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
+    figure.legend(handles, names, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
     return figure
 
 
@@ -74,15 +76,11 @@ def _histogram(ax: Axes, scores_N, is_anomaly_N, count: int, high: float | None 
 
 def roc_curves(panels: Sequence[Panel]) -> Figure:
     """Draws the ROC curve of each class, with its area in percent."""
-    from sklearn.metrics import roc_auc_score, roc_curve
-
     figure, axes = make_panels(len(panels), 2.1, 2.1)
     for ax, (title, is_anomaly_N, scores_N) in zip(axes, panels, strict=True):
-        false_rate, true_rate, _ = roc_curve(is_anomaly_N, scores_N)
-        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
-        ax.plot(false_rate, true_rate, color=NORMAL, linewidth=1.6)
-        ax.set_title(f"{label(title)}: {100 * roc_auc_score(is_anomaly_N, scores_N):.1f}", fontsize=9)
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        auroc = _roc(ax, is_anomaly_N, scores_N)
+        ax.set_title(f"{label(title)}: {auroc:.1f}", fontsize=9)
+        ax.set_aspect("equal")
         ax.tick_params(labelsize=7)
     figure.supxlabel("false-positive rate", fontsize=9)
     figure.supylabel("true-positive rate", fontsize=9)
@@ -91,9 +89,20 @@ def roc_curves(panels: Sequence[Panel]) -> Figure:
 
 def roc_curve(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> Figure:
     """Draws one ROC curve at the size of the other pictures of scores."""
-    figure = roc_curves([("AUROC in %", is_anomaly_N, scores_N)])
-    figure.set_size_inches(*_PLAIN)
+    figure, ax = _plain("false-positive rate", "true-positive rate")
+    _roc(ax, is_anomaly_N, scores_N)
     return figure
+
+
+def _roc(ax: Axes, is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
+    """Draws a ROC curve and returns its area in percent."""
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    false_rate, true_rate, _ = roc_curve(is_anomaly_N, scores_N)
+    ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
+    ax.plot(false_rate, true_rate, color=NORMAL, linewidth=1.6)
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    return 100 * roc_auc_score(is_anomaly_N, scores_N)
 
 
 def loss_curve(entries: Sequence[dict]) -> Figure:
@@ -146,18 +155,21 @@ def error_maps(saved: dict[str, np.ndarray], methods: Sequence[tuple[str, np.nda
       saved: the arrays of illustrations.npz, masks among them.
       methods: (title, maps N x H x W), each coloured from the mean of normal images to its 99.5th percentile.
     """
-    from itae_jax.detection import anomaly_map
-
     originals = saved["originals"]
     enlarge = max(1, round(160 / max(originals.shape[1:3])))
     images, masks = _enlarged(originals, enlarge), _enlarged(saved["masks"], enlarge)
-    columns = [np.stack([outline(*pair) for pair in zip(images, masks, strict=True)])]
+    columns = [images]
     for _, maps in methods:
         full, maps = float(np.quantile(maps, 0.995)), _enlarged(maps, enlarge)
-        overlaid = [anomaly_map.overlay(*pair, full) for pair in zip(images, maps, strict=True)]
-        columns.append(np.stack([outline(*pair) for pair in zip(overlaid, masks, strict=True)]))
-    heads = ["\n".join(textwrap.wrap(label(title), 22)) for title in ("image", *(title for title, _ in methods))]
-    return _image_rows(columns, heads, saved["labels"].tolist(), saved["is_anomaly"], 1.5)
+        columns.append(np.stack([anomaly_map.overlay(*pair, full) for pair in zip(images, maps, strict=True)]))
+    columns = [
+        np.stack([anomaly_map.outline(*pair, OUTLINE) for pair in zip(column, masks, strict=True)])
+        for column in columns
+    ]
+    heads = [
+        "\n".join(textwrap.wrap(label(title), 22)) for title in ("image", *(title for title, _ in methods))
+    ]
+    return _image_rows(columns, heads, saved["labels"].tolist(), saved["is_anomaly"], 1.2)
 
 
 def _enlarged(images_NxHxW: np.ndarray, factor: int) -> np.ndarray:
@@ -166,22 +178,12 @@ def _enlarged(images_NxHxW: np.ndarray, factor: int) -> np.ndarray:
     return larger if larger.ndim == 3 else np.broadcast_to(larger, (*larger.shape[:3], 3))
 
 
-def outline(picture_HxWx3: np.ndarray, mask_HxW: np.ndarray) -> np.ndarray:
-    """Returns the picture with a line around the mask, which may have another size."""
-    from PIL import Image
-    from scipy import ndimage
-
-    height, width, _ = picture_HxWx3.shape
-    shares = Image.fromarray(np.float32(mask_HxW)).resize((width, height), Image.Resampling.BOX)
-    inside = np.asarray(shares) > 0  # the smallest defect has a line, too
-    around = ndimage.binary_dilation(inside, iterations=max(1, round(max(height, width) / 160)))
-    return np.where((around & ~inside)[..., None], np.uint8(_OUTLINE), picture_HxWx3)
-
-
 def _image_rows(columns: Sequence[np.ndarray], heads, names, is_anomaly, inches: float) -> Figure:
     """Columns of N RGB images side by side, `inches` wide each, with heads above and names on the left."""
     gaps = ((0, 0), (2, 2), (2, 2), (0, 0))
-    mosaic = np.concatenate([np.concatenate(list(np.pad(c, gaps, constant_values=255))) for c in columns], axis=1)
+    mosaic = np.concatenate(
+        [np.concatenate(list(np.pad(c, gaps, constant_values=255))) for c in columns], axis=1
+    )
     height, width = mosaic.shape[0] / len(names), mosaic.shape[1] / len(heads)
     names = [label(name, 24) for name in names]
     side = len(heads) * inches + 0.1 * max(map(len, names)) + 0.2, mosaic.shape[0] * inches / width + 0.4

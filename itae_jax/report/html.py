@@ -3,6 +3,8 @@
 import base64
 import io
 import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,17 +12,24 @@ from matplotlib.figure import Figure
 _PICTURE_SIDE = 320
 
 
-def render(template: str, **values) -> str:
-    """Returns the page of a template; escapes all texts, and fails if the template asks for another value."""
+def render(template: str, filters: Mapping[str, Callable] | None = None, **values: Any) -> str:
+    """Returns the page of a template.
+
+    Texts in HTML are escaped. A value that is not given is an error.
+
+    Args:
+      filters: functions that the template may use.
+    """
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("itae_jax.report"),
-        autoescape=True,
+        autoescape=template.endswith(".html"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= filters or {}
     return environment.get_template(template).render(**values)
 
 

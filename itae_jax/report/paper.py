@@ -27,7 +27,7 @@ _NOT_CLASSES = ("avg", "SD")
 
 
 class Cell(NamedTuple):
-    """A number of the paper in percent, as printed (empty: illegible), how it was read, and its SD over runs."""
+    """A number of the paper: percent as printed, empty if illegible; how it was read; its SD over runs."""
 
     text: str
     source: str = "printed"
@@ -101,14 +101,15 @@ def summary(found: Mapping[str, Cell], numbers: Sequence[int]) -> dict[str, Cell
     averaged = found.keys() - set(_NOT_CLASSES)
     if "avg" in found and (classes == averaged if averaged else len(classes) == _AVERAGED):
         return {key: found[key] for key in _NOT_CLASSES if key in found}
-    values = [found[key].value if key in found else None for key in classes]
-    if len(values) > 1 and None not in values:
-        return {"avg": Cell(f"{mean(filter(None, values)):.1f}", SAME_CLASSES)}
-    return {"avg": found[key] for key in classes if key in found and found[key].spread}
+    own = [found[key] for key in classes if key in found]
+    values = [cell.value for cell in own if cell.value is not None]
+    if len(values) == len(classes) > 1:
+        return {"avg": Cell(f"{mean(values):.1f}", SAME_CLASSES)}
+    return {"avg": own[0]} if own and own[0].spread else {}
 
 
 def sd_over_classes(values: Sequence[float], dataset: str) -> float:
-    """Returns the standard deviation as Table 1 has it: of the sample (n - 1), for ImageNet of the population."""
+    """Returns the SD as Table 1 has it: of the sample (n - 1), for ImageNet of the population."""
     return pstdev(values) if is_same_dataset("ImageNet", dataset) else stdev(values)
 
 

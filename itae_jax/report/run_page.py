@@ -4,18 +4,16 @@ import errno
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from itae_jax.errors import RequestError
 from itae_jax.files import write_bytes, write_text, writing
-from itae_jax.report import columns, efficiency, html, tables
+from itae_jax.report import columns, efficiency, html, paper, tables
 from itae_jax.report.tables import Column
 from itae_jax.runs import read as finished
 from itae_jax.runs.read import RunResults
-from itae_jax.runs.results import Result
 
 
 def read(paths: Sequence[Path]) -> list[RunResults]:
@@ -70,7 +68,13 @@ def write(paths: Sequence[Path], out: Path | None = None) -> Path:
     """
     runs = read(paths)
     out = paths[0] if out is None else out
-    files = {id(run): [_read_files(run, result) for result in run.measured] for run in runs}
+    files = {  # damaged ones are refused before anything is drawn
+        id(run): [
+            (result, finished.read_scores(run, result), finished.read_illustrations(run, result))
+            for result in run.measured
+        ]
+        for run in runs
+    }
     groups = []
     for of_dataset in columns.by_dataset(runs):
         group = _group(of_dataset) | {"pictures": _draw_comparisons(of_dataset, out)}
@@ -89,7 +93,7 @@ def _group(of_dataset: Sequence[Column]) -> dict[str, Any]:
     seeds = [(column.title, tables.seeds_grid(column)) for column in of_dataset]
     return {
         "heading": columns.heading(of_dataset),
-        "is_reduced": any(columns.about_paper(column.run) for column in of_dataset),
+        "is_reduced": any(paper.reduced(column.run) for column in of_dataset),
         "has_paper": any(column.has_paper for column in of_dataset),
         "grid": tables.grid(of_dataset),
         "notes": columns.notes(of_dataset),
@@ -100,6 +104,7 @@ def _group(of_dataset: Sequence[Column]) -> dict[str, Any]:
             {
                 "run": run,
                 "title": title,
+                "name": f"{run.experiment.name}: {title}",
                 "description": columns.describe(run),
                 "notes": [*columns.about_paper(run), *run.notes],
                 "measures": tables.measures_grid(run) if run.measured else None,
@@ -110,25 +115,12 @@ def _group(of_dataset: Sequence[Column]) -> dict[str, Any]:
     }
 
 
-class _Files(NamedTuple):
-    """A result, and the files of its training."""
-
-    result: Result
-    is_anomaly_N: np.ndarray
-    scores_N: np.ndarray
-    illustrations: dict[str, np.ndarray]
-
-
-def _read_files(run: RunResults, result: Result) -> _Files:
-    return _Files(result, *finished.read_scores(run, result), finished.read_illustrations(run, result))
-
-
 def _draw_comparisons(of_dataset: Sequence[Column], out: Path) -> list[tuple[str, str, str]]:
     """(kind, data URL, caption) of the pictures of all runs on one data set."""
-    from itae_jax.report import pictures
+    from itae_jax.report import comparisons
 
     shown, name = [], re.sub(r"[^\w.-]", "_", of_dataset[0].run.dataset)[:60]
-    for kind, figure, caption in pictures.comparing(of_dataset):
+    for kind, figure, caption in comparisons.draw_all(of_dataset):
         path = out / "figures" / f"{kind}_{name}.png"
         url = _save(figure, path)
         write_bytes(path.with_suffix(".pdf"), html.draw(figure, format="pdf", metadata={"CreationDate": None}))
@@ -136,14 +128,14 @@ def _draw_comparisons(of_dataset: Sequence[Column], out: Path) -> list[tuple[str
     return shown
 
 
-def _draw_run(run: RunResults, files: Sequence[_Files], out: Path) -> dict[str, Any]:
+def _draw_run(run: RunResults, files: Sequence[tuple], out: Path) -> dict[str, Any]:
     """The pictures of one run by itself."""
     from itae_jax.report import figures
 
     panels, restored = [], {}
-    for result, is_anomaly_N, scores_N, saved in files:
+    for result, scores, saved in files:
         title = result.normal_class_name + (f", seed {result.seed}" if len(run.seeds) > 1 else "")
-        panels.append((title, is_anomaly_N, scores_N))
+        panels.append((title, *scores))
         key = tables.class_key(result)
         if {"inputs", "outputs"} <= set(saved) and key not in restored:  # other seeds' pictures look alike
             figure = figures.restorations(saved, run.experiment.method.example_titles(len(saved["inputs"])))

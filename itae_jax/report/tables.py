@@ -249,19 +249,19 @@ def seeds_grid(column: Column) -> Grid | None:
     table.columns = [f"seed {seed}" for seed in table.columns]
     classes = {line.key: line for line in column.lines if line.key.is_class}
     table["mean"], table["SD"] = table.mean(axis=1), table.std(axis=1)
-    return _grid([
-        (title, {key: f"{number:.{classes[key].digits}f}" for key, number in numbers.dropna().items()})
-        for title, numbers in table.items()
-    ])
+    return _grid(
+        [
+            (title, {key: f"{number:.{classes[key].digits}f}" for key, number in numbers.dropna().items()})
+            for title, numbers in table.items()
+        ]
+    )
 
 
 def as_text(table: Grid) -> str:
     """Returns a table in aligned columns, the first flush left."""
     cells = [[" ".join(cell.split()) for cell in row] for row in (table.header, *table.rows)]
     first, *rest = (max(map(len, column)) for column in zip(*cells, strict=True))
-    return "\n".join(
-        "  ".join([row[0].ljust(first), *map(str.rjust, row[1:], rest)]).rstrip() for row in cells
-    )
+    return "\n".join("  ".join([row[0].ljust(first), *map(str.rjust, row[1:], rest)]).rstrip() for row in cells)
 
 
 def in_markdown(text: str) -> str:
