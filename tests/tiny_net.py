@@ -1,4 +1,4 @@
-"""The network of tests that are about what surrounds it."""
+"""A network of two convolutions, which compiles in a second."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from itae_jax.parallel import AXIS
 
 
 class TinyNet(nn.Module):
-    """The least network that training knows nothing about: it compiles in a second."""
+    """Stands in for the U-Net."""
 
     out_channels: int
     dtype: str
@@ -21,6 +21,6 @@ class TinyNet(nn.Module):
         return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x))
 
 
-def build(config, out_channels, dtype, axis_name=None):
-    """In the place of `models.build`."""
-    return TinyNet(out_channels, dtype, axis_name, config.width)
+def build(name, *, width, out_channels, output="tanh", dtype="float32", axis_name=None):
+    """Stands in for `models.build`."""
+    return TinyNet(out_channels, dtype, axis_name, width)
