@@ -1,4 +1,4 @@
-"""A method on devices: trained on images, then scoring any number of them. One compiled program for all fits."""
+"""A method on devices: trains, then scores any number of images, with one compiled program for all fits."""
 
 import dataclasses
 import functools
@@ -66,7 +66,7 @@ class Learner:
     ):
         if compute.dtype == "float64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
             raise RequestError("compute.dtype='float64': set the environment variable JAX_ENABLE_X64=1")
-        self.config, self.image_shape = config, tuple(image_shape)
+        self.config, self.image_shape = config, image_shape
         self._arguments = config, train, evaluate, compute, self.image_shape
         self._evaluate = evaluate
         self.method = methods.build(config, self.image_shape, compute.dtype)
@@ -200,7 +200,8 @@ def learner_for(
     image_shape: tuple[int, int, int],
 ) -> Learner:
     """A Learner that is kept, so that fitting or loading again compiles nothing anew."""
-    return _kept(config, train, evaluate, compute, tuple(image_shape))
+    height, width, channels = image_shape
+    return _kept(config, train, evaluate, compute, (height, width, channels))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
