@@ -129,7 +129,8 @@ class VAE:
             state.variables["params"]
         )
         metrics, grads = parallel.mean(({"loss": loss, **parts}, grads))
-        updates, opt_state = optax.adam(rate).update(grads, state.opt_state)
+        with jax.numpy_dtype_promotion("standard"):  # Optax mixes floats with its integer count of steps
+            updates, opt_state = optax.adam(rate).update(grads, state.opt_state)
         params = optax.apply_updates(state.variables["params"], updates)
         return State({"params": params, "batch_stats": batch_stats}, opt_state), metrics
 

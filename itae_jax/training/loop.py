@@ -244,7 +244,7 @@ class _Loop:
         facts = {
             "epoch": self._epoch,
             "used": self._used,
-            "sums": self._sums,
+            "sums": dict(self._sums),  # a copy, because it is written while the training goes on
             "count": self._count,
             "images": len(self._images),
         }
