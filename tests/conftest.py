@@ -26,7 +26,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from itae_jax import models, transforms
 from itae_jax.config import ComputeConfig, TrainConfig
-from itae_jax.methods import itae as method
+from itae_jax.training.learner import learner_for
 from itae_jax.training.trainer import Trainer
 
 
@@ -45,17 +45,17 @@ def scripts():
 
 @contextlib.contextmanager
 def training_tiny_networks():
-    """Within it every experiment trains a TinyNet, and what is kept of others is forgotten."""
+    """ITAE trains a TinyNet inside; compiled learners are forgotten before and after."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "build", tiny_net.build)
-        method._kept.cache_clear()
+        learner_for.cache_clear()
         yield
-    method._kept.cache_clear()
+    learner_for.cache_clear()
 
 
 @pytest.fixture(scope="module")
 def tiny_network():
-    """Makes every experiment train a TinyNet, for tests of what surrounds the training."""
+    """ITAE trains a TinyNet, for tests of what surrounds the training."""
     with training_tiny_networks():
         yield
 
@@ -72,25 +72,62 @@ def make_trainer():
     return make
 
 
-# What `itae fit` is given in tests: few channels, small images, one pass.
-SMALL_FIT = ["--epochs", "1", "--size", "16"]
-SMALL_FIT += ["--set", "model.width=2", "train.batch_size=8", "train.augment=none", "evaluate.batch_size=8"]
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must end with code 2 and one line on stderr; returns the line."""
+
+    def run(*command):
+        from itae_jax import cli
+
+        capsys.readouterr()
+        assert cli.main([*map(str, command)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("itae: ") and error.count("\n") == 1, error
+        return error
+
+    return run
+
+
+def save_images(folder, count, seed=0, size=(20, 20), suffix=".png"):
+    """Writes grey images of noise, dark on the left, (width, height) pixels."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        pixels = rng.integers(100, 256, (size[1], size[0]), np.uint8)
+        pixels[:, : size[0] // 2] //= 4
+        Image.fromarray(pixels).save(folder / f"{number:03d}{suffix}")
+    return folder
+
+
+# Options of `itae fit` in tests, by method: small images, one pass, few channels.
+_SMALL = ["--epochs", "1", "--size", "16", "--set", "train.batch_size=8", "train.augment=none"]
+_SMALL += ["evaluate.batch_size=8"]
+SMALL_FITS = {
+    "itae": [*_SMALL, "method.width=2"],
+    "vae": [*_SMALL, "method.name=vae", "method.channels=2", "method.latent=2"],
+}
+SMALL_FIT = SMALL_FITS["itae"]
 
 
 @pytest.fixture(scope="session")
-def small_model(tmp_path_factory):
-    """What `itae fit` made of 20 grey images of noise: a TinyNet, so its users need `tiny_network`, too.
+def small_models(tmp_path_factory):
+    """Name of a method -> a model that `itae fit` made of 20 images; tests must not change it.
 
-    Tests look at it and leave it as it is.
+    ITAE's is a TinyNet, so tests need `tiny_network`, too.
     """
-    from PIL import Image
-
     from itae_jax import cli
 
-    root, rng = tmp_path_factory.mktemp("fit"), np.random.default_rng(0)
-    (root / "good").mkdir()
-    for number in range(20):
-        Image.fromarray(rng.integers(0, 256, (20, 20), np.uint8)).save(root / "good" / f"{number}.png")
+    root = tmp_path_factory.mktemp("fit")
+    images = save_images(root / "good", 20)
     with training_tiny_networks():
-        assert cli.main(["fit", str(root / "good"), "--out", str(root / "model"), *SMALL_FIT]) == 0
-    return root / "model"
+        for name, options in SMALL_FITS.items():
+            assert cli.main(["fit", str(images), "--out", str(root / name), *options]) == 0
+    return {name: root / name for name in SMALL_FITS}
+
+
+@pytest.fixture(scope="session")
+def small_model(small_models):
+    """The ITAE model of `small_models`."""
+    return small_models["itae"]

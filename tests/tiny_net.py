@@ -21,6 +21,6 @@ class TinyNet(nn.Module):
         return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x))
 
 
-def build(config, out_channels, dtype, axis_name=None):
-    """In the place of `models.build`."""
-    return TinyNet(out_channels, dtype, axis_name, config.width)
+def build(name, *, width, out_channels, output="tanh", dtype="float32", axis_name=None):
+    """Stands in for `models.build`."""
+    return TinyNet(out_channels, dtype, axis_name, width)

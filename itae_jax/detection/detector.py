@@ -18,7 +18,6 @@ from itae_jax.detection.model import TrainedModel
 from itae_jax.detection.threshold import NormalScores, threshold
 from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
-from itae_jax.training.learner import fit_batch, learner_for
 
 # The settings that are parameters.
 _FIELDS = {
@@ -137,11 +136,8 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         order = np.random.default_rng(int(seed)).permutation(count)
         held_out, training = np.sort(order[:num_held_out]), np.sort(order[num_held_out:])
 
-        settings = self._experiment(int(seed))
-        train, compute = fit_batch(settings.train, settings.compute, len(training))
-        settings = dataclasses.replace(settings, train=train, compute=compute)
         shape = images_NxHxWxC.shape[1:]
-        learner = learner_for(settings.method, train, settings.evaluate, compute, shape)
+        settings, learner = model_directory.prepare(self._experiment(int(seed)), shape, len(training))
         trained = learner.fit(ArrayImages(images_NxHxWxC[training]), (int(seed),), self._report)
         normal = held_out if num_held_out else training
         scores = NormalScores.measure(trained, ArrayImages(images_NxHxWxC[normal]), [str(i) for i in normal])
@@ -205,27 +201,23 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
     def _images(self, X, fitting: bool = False) -> np.ndarray:
         """Returns N x H x W x C uint8, enlarged to what the network takes."""
         images_NxHxWxC = arrays.as_pictures(X) if self.image_shape is None else self._rows(X, fitting)
-        shape = images_NxHxWxC.shape[1:]
+        shape = height, width, channels = images_NxHxWxC.shape[1:]
         if fitting:
-            self._check_size(*shape[:2])
-            least = models.min_side(self._experiment(0).method.network)
-            self._factor = max(1, math.ceil(least / min(shape[:2])))
+            settings = self._experiment(0).method
+            if height != width and transforms.get(settings.transform).square_only:
+                raise RequestError(
+                    f"images of {height}x{width}: transform={settings.transform!r} needs square ones; crop or "
+                    "pad them, or choose a transform without rotation"
+                )
+            self._factor = max(1, math.ceil(models.min_side(settings.network) / min(height, width)))
         factor = self._factor
-        if not fitting and self.model_.image_shape != (factor * shape[0], factor * shape[1], shape[2]):
+        if not fitting and self.model_.image_shape != (factor * height, factor * width, channels):
             height, width, channels = self.model_.image_shape
             raise RequestError(
                 f"images of {arrays.by(shape)}: this detector was fitted on images of "
                 f"{arrays.by((height // factor, width // factor, channels))}"
             )
         return images_NxHxWxC.repeat(factor, axis=1).repeat(factor, axis=2)
-
-    def _check_size(self, height: int, width: int) -> None:
-        name = self._experiment(0).method.transform
-        if transforms.get(name).square_only and height != width:
-            raise RequestError(
-                f"images of {height}x{width}: transform={name!r} needs square ones; crop or pad them, "
-                "or choose a transform without rotation"
-            )
 
     def _rows(self, X, fitting: bool) -> np.ndarray:
         rows_NxF = validate_data(self, X, reset=fitting)
@@ -277,18 +269,14 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
             raise RequestError(f"{directory}: is of method.name={settings.method.NAME}; itae score uses it")
         flat, defaults = experiment.flatten(settings), experiment.flatten(cls()._experiment(0))
         parameters = {name: flat.pop(field) for name, field in _FIELDS.items()}
-        for ours in ("name", "data.name", "data.root"):
-            flat.pop(ours)
+        for place in ("name", "data.name", "data.root", "compute.devices"):
+            flat.pop(place)
         others = {field: value for field, value in flat.items() if value != defaults[field]}
-        saved = model.details.get("detector", {})
+        saved = {"contamination": 0.1, "holdout": 0.2, "factor": 1} | model.details.get("detector", {})
         try:
-            detector = cls(
-                **parameters,
-                settings=others or None,
-                contamination=saved.get("contamination", 0.1),
-                holdout=saved.get("holdout", 0.2),
-            )
-            detector._factor = int(saved.get("factor", 1))
+            detector = cls(**parameters, settings=others or None)
+            detector.contamination, detector.holdout = saved["contamination"], saved["holdout"]
+            detector._factor = saved["factor"]
             if "rows" in saved:
                 rows = saved["rows"]
                 shape = rows["image_shape"]

@@ -4,7 +4,6 @@ While it works, the model is in MODEL.partial, with checkpoints and `started.jso
 the fit. The same command resumes there; another one starts anew.
 """
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from itae_jax.experiment import Experiment
 from itae_jax.progress import Progress
 from itae_jax.runs.directory import MetricsLog, add_unreadable
 from itae_jax.training.checkpoint import Checkpoints
-from itae_jax.training.learner import Learner, fit_batch, learner_for
+from itae_jax.training.learner import Learner
 
 HOLDOUT = 0.2
 _LEAST_IMAGES = 8
@@ -62,7 +61,12 @@ def fit(
     asked = _asked(base, assignments)
     held_out, training = training_files.divided(len(paths), holdout, base.seed)
     choices = choose(looks, asked, len(training), base.method, jax.default_backend() != "cpu")
-    settings = _settings(source, base, choices, asked, len(training))
+    place = {"name": "fit", "data.name": "folder", "data.root": str(source.resolve())}
+    chosen = {choice.field: choice.value for choice in choices}
+    settings = experiment.from_flat({"method.name": base.method.NAME} | place | chosen | asked)
+    data = settings.data
+    shape = data.image_size, data.image_size, data.channels
+    settings, learner = models.prepare(settings, shape, len(training))
     details = {"num_images": len(paths), "holdout": holdout, "files": training_files.digest(source, paths)}
     if models.is_model(out):
         _check_same(out, settings, details)
@@ -71,8 +75,6 @@ def fit(
     if os.path.ismount(out):
         raise RequestError(f"--out {out}: is a mount point; name a directory in it")
 
-    data = settings.data
-    shape = data.image_size, data.image_size, data.channels
     unreadable: dict[str, str] = {}
     images = LazyImages(
         Reader(data.image_size, data.channels, data.fit, data.max_side).read,
@@ -83,8 +85,6 @@ def fit(
         data.workers,
         data.memory_gib * 2**30,
     )
-    learner = learner_for(settings.method, settings.train, settings.evaluate, settings.compute, shape)
-
     for line in _introduction(source, len(paths), looks, len(held_out), choices, asked):
         progress.say(line)
     work = out.with_name(out.name + ".partial")
@@ -134,20 +134,6 @@ def _asked(base: Experiment, assignments: Sequence[str]) -> dict[str, Any]:
         if field in asked:
             raise RequestError(f"--set {field}: is only for itae run")
     return {field: value for field, value in asked.items() if value or not field.startswith("data.")}
-
-
-def _settings(
-    source: Path, base: Experiment, choices: Sequence[Choice], asked: dict[str, Any], num_train: int
-) -> Experiment:
-    basis = {
-        "name": "fit",
-        "data.name": "folder",
-        "data.root": str(source.resolve()),
-        "method.name": base.method.NAME,
-    }
-    settings = experiment.from_flat(basis | {choice.field: choice.value for choice in choices} | asked)
-    train, compute = fit_batch(settings.train, settings.compute, num_train)
-    return dataclasses.replace(settings, train=train, compute=compute)
 
 
 def _check_same(out: Path, settings: Experiment, details: dict) -> None:

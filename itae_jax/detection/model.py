@@ -19,7 +19,7 @@ from itae_jax.data.reader import Reader
 from itae_jax.detection.threshold import NormalScores
 from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
-from itae_jax.training.learner import Trained, fit_batch, learner_for
+from itae_jax.training.learner import Learner, Trained, fit_batch, learner_for
 
 _FORMAT = 2
 _MOST_SIDE = 16_384
@@ -88,6 +88,15 @@ class TrainedModel:
             self.write(partial)
 
 
+def prepare(
+    settings: Experiment, image_shape: tuple[int, int, int], num_images: int
+) -> tuple[Experiment, Learner]:
+    """Returns the settings for so many training images, see `fit_batch`, and the learner for them."""
+    train, compute = fit_batch(settings.train, settings.compute, num_images)
+    learner = learner_for(settings.method, train, settings.evaluate, compute, image_shape)
+    return dataclasses.replace(settings, train=train, compute=compute), learner
+
+
 def is_model(directory: Path) -> bool:
     """Returns whether a directory holds a trained model."""
     return (directory / "normal_scores.csv").is_file() and (directory / "config.json").is_file()
@@ -149,9 +158,8 @@ def load(directory: Path, trust: str = "") -> TrainedModel:
             f"{directory}: was fitted with {code}, code that is not part of itae_jax; if you know and trust "
             f"it, add --trust {code} (in Python trust={code!r})"
         )
-    here = dataclasses.replace(settings.compute, devices=0)
-    train, compute = fit_batch(settings.train, here, settings.train.batch_size)
-    learner = learner_for(settings.method, train, settings.evaluate, compute, image_shape)
+    here = dataclasses.replace(settings, compute=dataclasses.replace(settings.compute, devices=0))
+    _, learner = prepare(here, image_shape, settings.train.batch_size)
     normal = NormalScores.read(directory / "normal_scores.csv", learner.method.components)
     try:
         trained = learner.trained(*learner.read(directory / "state"))

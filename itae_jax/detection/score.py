@@ -137,7 +137,7 @@ def _sources(source: str, heatmap_directory: Path | None) -> Iterator[tuple[Path
         raise RequestError(f"{source or 'IMAGES'}: no such folder or file")
     if heatmap_directory and heatmap_directory.resolve().is_relative_to(root.resolve()):
         raise RequestError(
-            f"--heatmaps {heatmap_directory}: lies in {source}, where the heat maps would be scored the next time; "
+            f"--heatmaps {heatmap_directory}: lies in {source}, so the heat maps would be scored next time; "
             "name a directory outside it"
         )
     return ((path, path.relative_to(root)) for path in folders.each_image(root))

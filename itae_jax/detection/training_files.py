@@ -38,23 +38,15 @@ def trained_on(model: TrainedModel, paths: Sequence[str]) -> tuple[np.ndarray, s
     Returns:
       Whether the model was trained on each file, and a sentence for the reader; empty if none is needed.
     """
-    nothing, root = np.zeros(len(paths), bool), Path(model.experiment.data.root)
+    seen, root = np.zeros(len(paths), bool), Path(model.experiment.data.root)
     if not model.experiment.data.root:
-        return nothing, ""
-    if not root.is_dir():
-        return (
-            nothing,
-            f"{root} does not exist, so it is unknown whether the model was trained on some of these.",
-        )
+        return seen, ""
     real = [os.path.realpath(path) for path in paths]
     trained = _training_files(model, root)
     if trained is None:
-        inside = sum(Path(path).is_relative_to(os.path.realpath(root)) for path in real)
-        about = (
-            f"{inside} of these lie in {root}, where the model was trained. Its files have changed since, so "
-            "it is unknown which of them the model was trained on."
-        )
-        return nothing, about if inside else ""
+        inside = any(Path(path).is_relative_to(os.path.realpath(root)) for path in real)
+        about = f"It is unknown whether the model was trained on some of these: {root} is gone or has changed."
+        return seen, about if inside or not root.is_dir() else ""
     seen = np.array([path in trained for path in real], bool)
     about = (
         f"The model was trained on {seen.sum()} of these; they score lower than new ones and are not counted."
