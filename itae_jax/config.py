@@ -18,7 +18,6 @@ def setting(
     *,
     least: float | None = None,
     most: float | None = None,
-    above: float | None = None,
     choices: tuple = (),
     decides: bool = True,
     reduces: bool = False,
@@ -27,12 +26,12 @@ def setting(
 
     Args:
       about: what it means.
-      least, most, above: its limits; `above` is excluded from the range.
+      least, most: its limits.
       choices: the values it can have; empty for any.
       decides: whether it decides the result; False for speed, places, and which of several results.
       reduces: whether a value below the method's default makes a run smaller than the paper's.
     """
-    limits = {"least": least, "most": most, "above": above, "choices": choices}
+    limits = {"least": least, "most": most, "choices": choices}
     return dataclasses.field(
         default=default, metadata={"about": about, "decides": decides, "reduces": reduces, **limits}
     )
@@ -47,23 +46,28 @@ class Section:
         check(self, self.PREFIX)
 
 
+def kind_of(field: dataclasses.Field) -> type:
+    """The type of a setting: int, float or str."""
+    assert isinstance(field.type, type)
+    return field.type
+
+
 def check(section: Any, prefix: str) -> None:
     """Raises RequestError for the first field whose value has the wrong type or lies outside its limits."""
     for field in dataclasses.fields(section):
         if not field.metadata:
             continue
         name, value, limits = f"{prefix}{field.name}", getattr(section, field.name), field.metadata
-        allowed = (int, float) if field.type is float else (field.type,)
+        kind = kind_of(field)
+        allowed = (int, float) if kind is float else (kind,)
         if not isinstance(value, allowed) or isinstance(value, bool):
-            raise RequestError(f"{name}={value!r}: expected {_KINDS[field.type]}")
+            raise RequestError(f"{name}={value!r}: expected {_KINDS[kind]}")
         if limits["choices"] and value not in limits["choices"]:
             choices = ", ".join(str(choice) or "''" for choice in limits["choices"])
             raise RequestError(f"{name}={value!r}: choose from {choices}")
         # Written so that NaN is refused too.
         if limits["least"] is not None and not value >= limits["least"]:
             raise RequestError(f"{name}={value}: expected at least {limits['least']}")
-        if limits["above"] is not None and not limits["above"] < value < float("inf"):
-            raise RequestError(f"{name}={value}: expected a number above {limits['above']}")
         if limits["most"] is not None and not value <= limits["most"]:
             raise RequestError(f"{name}={value}: expected at most {limits['most']}")
 
@@ -74,10 +78,11 @@ def parse(field: dataclasses.Field, name: str, text: str) -> Any:
     Raises:
       RequestError: the text is of another type.
     """
+    kind = kind_of(field)
     try:
-        return field.type(text)  # type: ignore[operator]
+        return kind(text)
     except (ValueError, OverflowError):
-        raise RequestError(f"{name}={text!r}: expected {_KINDS[field.type]}") from None  # type: ignore[index]
+        raise RequestError(f"{name}={text!r}: expected {_KINDS[kind]}") from None
 
 
 def as_type(field: dataclasses.Field, name: str, value: Any) -> Any:

@@ -37,11 +37,11 @@ class Experiment:
     )
     classes: str = setting("", "normal classes, indices or names, joined by commas; empty: all", decides=False)
     paper_table: str = setting("", "the file of the paper's numbers to compare with")
-    data: DataConfig = DataConfig()
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
     method: MethodConfig = dataclasses.field(default_factory=lambda: methods.config_class("itae")())
-    train: TrainConfig = TrainConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
-    compute: ComputeConfig = ComputeConfig()
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
+    compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
 
     def __post_init__(self):
         for name, base in _SECTIONS.items():
@@ -142,6 +142,8 @@ def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
         if name not in known:
             raise RequestError(f"--set {name}={text}: {_unknown(name, known, method)}")
         flat[name] = config.parse(known[name], f"--set {name}", text)
+        if name.removeprefix("train.") in method.TRAIN and not flat[name] > 0:
+            raise RequestError(f"--set {name}={text}: expected a number above 0")
     return from_flat(flat)
 
 
@@ -175,7 +177,7 @@ def from_tree(tree: Any) -> Experiment:
     """
     if not isinstance(tree, dict):
         raise RequestError("not a config: expected a JSON object")
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
             flat |= {f"{key}.{name}": item for name, item in value.items()}

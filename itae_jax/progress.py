@@ -50,7 +50,8 @@ class ConsoleProgress:
             disable=not self._console.is_terminal,
             transient=True,
         )
-        self._training = self._scoring = None
+        self._training: progress.TaskID | None = None
+        self._scoring: progress.TaskID | None = None
         self._about, self._tenth, self._spoke = "", 0, time.monotonic()
 
     def __enter__(self) -> "ConsoleProgress":
@@ -77,6 +78,7 @@ class ConsoleProgress:
         """The training `name` has done so many epochs, a fraction included."""
         done = self._done * self._epochs + epochs
         left = self._pace.left(epochs, self._trainings * self._epochs - done)
+        assert self._training is not None, "start comes first"
         self._bar.update(self._training, completed=done, description=name or "training", about=self._about)
         is_whole = isinstance(epochs, int)
         tenth = 10 * int(epochs) // self._epochs if is_whole else self._tenth
@@ -115,7 +117,9 @@ class _Pace:
     """
 
     def __init__(self):
-        self._start, self._computed, self._last = None, 0.0, None
+        self._start: float | None = None
+        self._last: float | None = None
+        self._computed = 0.0
 
     def next_training(self) -> None:
         self._last = None

@@ -116,9 +116,9 @@ def of_pixels(masks: Sequence[np.ndarray | None], maps: Sequence[np.ndarray]) ->
 
     Images whose mask is None, defects that nobody marked, do not count.
     """
-    known = [i for i, mask in enumerate(masks) if mask is not None]
-    visible = [np.asarray(masks[i])[~np.isnan(maps[i])] for i in known]
+    known = [(mask, map_) for mask, map_ in zip(masks, maps, strict=True) if mask is not None]
+    visible = [mask[~np.isnan(map_)] for mask, map_ in known]
     if not any(mask.any() for mask in visible) or all(mask.all() for mask in visible):
         return {}
-    arrays = np.stack([masks[i] for i in known]), np.stack([maps[i] for i in known])
+    arrays = np.stack([mask for mask, _ in known]), np.stack([map_ for _, map_ in known])
     return dict(zip(PIXEL_COLUMNS, (pixel_auroc(*arrays), aupro(*arrays)), strict=True))

@@ -63,7 +63,7 @@ class _Network(nn.Module):
 
         widths = [factor * self.channels for factor in (1, 2, 4)]
         wide = parameter_dtype(self.dtype)
-        options = {"dtype": self.dtype, "param_dtype": wide}
+        options: dict[str, Any] = {"dtype": self.dtype, "param_dtype": wide}
         x, sizes = x_BxHxWxC.astype(self.dtype), []
         for width in widths:
             sizes.append(x.shape[1:3])
@@ -93,7 +93,7 @@ class VAE:
       RequestError: images that are too small.
     """
 
-    components = ("kl", "score_reconstruction")
+    components: tuple[str, ...] = ("kl", "score_reconstruction")
 
     def __init__(self, config: VAEConfig, image_shape: tuple[int, int, int], dtype: str):
         if min(image_shape[:2]) < _LEAST_SIDE:
@@ -129,7 +129,8 @@ class VAE:
             state.variables["params"]
         )
         metrics, grads = parallel.mean(({"loss": loss, **parts}, grads))
-        updates, opt_state = optax.adam(rate).update(grads, state.opt_state)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to whole powers
+            updates, opt_state = optax.adam(rate).update(grads, state.opt_state)
         params = optax.apply_updates(state.variables["params"], updates)
         return State({"params": params, "batch_stats": batch_stats}, opt_state), metrics
 
@@ -144,7 +145,7 @@ class VAE:
     def _negative_elbo(self, parts: dict[str, Any]) -> Any:
         return parts["reconstruction"] + self._config.kl_weight * parts["kl"]
 
-    def _restored(self, variables: Any, images: jax.Array) -> tuple[jax.Array, ...]:
+    def _restored(self, variables: Any, images: jax.Array) -> Any:
         noise = jnp.zeros((images.shape[0], self._config.latent), self._dtype)
         return self._network.apply(variables, images, noise)
 

@@ -21,8 +21,10 @@ _MOST_SCORE = 3.4e38  # scores are float32
 _ROUNDING = 1e-5  # of the measures in results.csv
 _VIDEO = ("shanghaitech",)  # frames have ids `<video>/<frame>`
 # What NumPy and the modules that it reads archives with raise on broken ones.
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, NotImplementedError)
-_DAMAGED += (zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError)
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError),
+)
 
 
 @dataclasses.dataclass(frozen=True)

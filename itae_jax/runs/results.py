@@ -103,24 +103,20 @@ def parse(row: dict[str, str]) -> Result:
         raise ValueError("a row is cut short")
     values = {field.name: _parsed(field, row[field.name]) for field in _FIELDS}
     further = {
-        name.removeprefix(_FURTHER): _fraction(name, float(text))
+        name.removeprefix(_FURTHER): float(text)
         for name, text in row.items()
         if name.startswith(_FURTHER) and text
     }
     result = Result(**values, further_aurocs=further)
-    for name in MEASURES:
-        _fraction(name, result.value(name))
+    for name in (*MEASURES, *(f"{_FURTHER}{further}" for further in result.further_aurocs)):
+        value = result.value(name)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name}={value}, expected a number between 0 and 1")
     if (result.auroc is None) == (result.status == "done"):
         raise ValueError(f"status={result.status} with auroc={row['auroc'] or 'nothing'}")
     if result.num_anomalous is not None and not 0 < result.num_anomalous <= result.num_test:
         raise ValueError(f"num_anomalous={result.num_anomalous} of num_test={result.num_test}")
     return result
-
-
-def _fraction(name: str, value: float | None) -> float | None:
-    if value is not None and not 0 <= value <= 1:
-        raise ValueError(f"{name}={value}, expected a number between 0 and 1")
-    return value
 
 
 def _parsed(field: dataclasses.Field, text: str) -> Any:

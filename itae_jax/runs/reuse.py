@@ -60,8 +60,10 @@ def take(
 def _is_the_same(other: Experiment, wanted: Experiment) -> bool:
     """Whether both give the same results; names and the place of the data may differ."""
     data = dataclasses.replace(other.data, root=wanted.data.root)
-    names = {"name": wanted.name, "variant": wanted.variant, "paper_table": wanted.paper_table}
-    return not experiment.differences(dataclasses.replace(other, data=data, **names), wanted)
+    named = dataclasses.replace(
+        other, data=data, name=wanted.name, variant=wanted.variant, paper_table=wanted.paper_table
+    )
+    return not experiment.differences(named, wanted)
 
 
 def _copy(run: RunResults, result: Result, wanted: Experiment, out: Path) -> None:

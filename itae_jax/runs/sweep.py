@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -283,7 +283,7 @@ def _with_measures(
         for name, values_N in scores.columns.items()
         if name.startswith("score_")
     }
-    measures = metrics.of_images(is_anomaly, judged)
+    measures: dict[str, Any] = metrics.of_images(is_anomaly, judged)
     readable = np.flatnonzero(~np.isnan(scores.scores_N))
     masks = split.masks(readable)
     if trained.learner.has_maps and any(mask is not None and mask.any() for mask in masks):
@@ -337,5 +337,5 @@ def _write_illustrations(
         originals=originals,
         has_mask=np.array([mask is not None for mask in masks]),
         masks=np.stack([np.zeros(originals.shape[1:3], bool) if mask is None else mask for mask in masks]),
-        **trained.illustrate(originals),
+        **cast(Any, trained.illustrate(originals)),
     )

@@ -1,4 +1,4 @@
-"""A method on devices: it trains on images and scores any number of them, with one program for all fits."""
+"""A method on devices: trains, then scores any number of images, with one compiled program for all fits."""
 
 import dataclasses
 import functools
@@ -66,7 +66,7 @@ class Learner:
     ):
         if compute.dtype == "float64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
             raise RequestError("compute.dtype='float64': set the environment variable JAX_ENABLE_X64=1")
-        self.config, self.image_shape = config, tuple(image_shape)
+        self.config, self.image_shape = config, image_shape
         self._arguments = config, train, evaluate, compute, self.image_shape
         self._evaluate = evaluate
         self.method = methods.build(config, self.image_shape, compute.dtype)

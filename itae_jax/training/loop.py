@@ -149,7 +149,7 @@ class _Loop:
                 on_report(self._report(epoch), self._state)
                 self._epoch, self._used = epoch + 1, 0
         if self._checkpoints is not None:
-            self._save()
+            self._save(self._checkpoints)
             if jax.process_count() > 1 and parallel.is_any(self._stop.requested, self._trainer.devices):
                 raise KeyboardInterrupt
         return self._state
@@ -171,19 +171,19 @@ class _Loop:
         self._on_step(self._epoch - 1 + self._used / len(self._images))
         if self._checkpoints is None:
             return
-        is_to_stop, is_due = self._asked()
+        is_to_stop, is_due = self._asked(self._checkpoints)
         if is_to_stop or is_due:
-            self._save()
+            self._save(self._checkpoints)
         if is_to_stop:
             raise KeyboardInterrupt
 
-    def _asked(self) -> tuple[bool, bool]:
+    def _asked(self, checkpoints: Checkpoints) -> tuple[bool, bool]:
         """Returns (whether a signal came, whether a checkpoint is due).
 
         Of several processes all get the same answer after the same step: whether any of them got a signal,
         and whether process 0, which writes, is due.
         """
-        mine = self._stop.requested, self._checkpoints.due()
+        mine = self._stop.requested, checkpoints.due()
         if jax.process_count() == 1:
             return mine
         due = mine[1] and processes.is_leader()
@@ -237,7 +237,7 @@ class _Loop:
         self._sums, self._count = {}, 0
         return Report(epoch, means, self._rates(self._step - 1))
 
-    def _save(self) -> None:
+    def _save(self, checkpoints: Checkpoints) -> None:
         self._add_metrics()
         if self._step == self._saved or not processes.is_leader():
             return
@@ -249,20 +249,21 @@ class _Loop:
             "images": len(self._images),
         }
         if self._trainer.is_finite(self._state.method):  # else the next loss is not
-            self._checkpoints.save(self._step, self._trainer.pack(self._state), facts)
+            checkpoints.save(self._step, self._trainer.pack(self._state), facts)
             self._saved = self._step
 
     def _restored(self) -> TrainState | None:
-        if self._checkpoints is None:
+        checkpoints = self._checkpoints
+        if checkpoints is None:
             return None
         like = jax.eval_shape(self._trainer.pack, self._trainer.state_shapes())
-        found = processes.arrays_from_leader(lambda: self._checkpoints.restore(like, _FACTS))
+        found = processes.arrays_from_leader(lambda: checkpoints.restore(like, _FACTS))
         if found is None:
             return None
         arrays, facts = found
         if facts["images"] != len(self._images):
             raise RequestError(
-                f"{self._checkpoints.directory}: holds a training of {facts['images']} images, now there are "
+                f"{checkpoints.directory}: holds a training of {facts['images']} images, now there are "
                 f"{len(self._images)}; restore the data, or name another --out"
             )
         state = self._trainer.unpack(arrays)

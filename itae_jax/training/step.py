@@ -51,7 +51,7 @@ def make_train_step(method: Method, augmentation: str, dtype) -> Callable:
         keys_Bx2 = jax.vmap(lambda place: jax.random.split(jax.random.fold_in(step_key, place)))(places)
         images = jax.vmap(augment_image)(keys_Bx2[:, 0], to_float(images_uint8, dtype))
         of_method, metrics = method.update(state.method, keys_Bx2[:, 1], rate, images)
-        return state.replace(step=state.step + 1, method=of_method), metrics
+        return TrainState(state.step + 1, state.key, of_method), metrics
 
     return step
 
