@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -112,8 +113,8 @@ SMALL_FIT = SMALL_FITS["itae"]
 
 
 @pytest.fixture(scope="session")
-def small_models(tmp_path_factory):
-    """Name of a method -> a model that `itae fit` made of 20 images; tests must not change it.
+def small_model_of(tmp_path_factory):
+    """Name of a method -> a model that `itae fit` made of the 20 images beside it; tests must not change it.
 
     ITAE's is a TinyNet, so tests need `tiny_network`, too.
     """
@@ -121,13 +122,17 @@ def small_models(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("fit")
     images = save_images(root / "good", 20)
-    with training_tiny_networks():
-        for name, options in SMALL_FITS.items():
-            assert cli.main(["fit", str(images), "--out", str(root / name), *options]) == 0
-    return {name: root / name for name in SMALL_FITS}
+
+    @functools.cache
+    def make(method):
+        with training_tiny_networks():
+            assert cli.main(["fit", str(images), "--out", str(root / method), *SMALL_FITS[method]]) == 0
+        return root / method
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def small_model(small_models):
-    """The ITAE model of `small_models`."""
-    return small_models["itae"]
+def small_model(small_model_of):
+    """The ITAE model of `small_model_of`."""
+    return small_model_of("itae")
