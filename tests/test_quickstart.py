@@ -1,4 +1,4 @@
-"""Every command of docs/quickstart.md does what it says, on generated images."""
+"""The commands and options of docs/quickstart.md and docs/faq.md work, on generated images."""
 
 import io
 import re
@@ -8,29 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL_FIT
-from PIL import Image
+from conftest import SMALL_FIT, save_images
 
-from itae_jax import arguments, cli, config, transforms
-from itae_jax.config import Experiment
+from itae_jax import arguments, cli, experiment, transforms
 
-PAGE = (Path(__file__).parent.parent / "docs" / "quickstart.md").read_text()
-COMMANDS = [
-    line.partition("#")[0].strip()
-    for block in re.findall(r"^```\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    for line in block.splitlines()
-]
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE, QUESTIONS = ((DOCS / name).read_text() for name in ("quickstart.md", "faq.md"))
+
+
+def commands_of(page):
+    blocks = re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    return [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     """photos/good of 20 images, photos/new of three."""
-    root, rng = tmp_path_factory.mktemp("quickstart"), np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("quickstart")
     for folder, count in (("good", 20), ("new", 3)):
-        (root / "photos" / folder).mkdir(parents=True)
-        for number in range(count):
-            pixels = rng.integers(0, 256, (20, 24), np.uint8)
-            Image.fromarray(pixels).save(root / "photos" / folder / f"{number}.png")
+        save_images(root / "photos" / folder, count, size=(24, 20))
     return root
 
 
@@ -39,41 +35,19 @@ def run(command, monkeypatch):
     if pipe:
         output = subprocess.run(feeding, shell=True, capture_output=True, check=True).stdout
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(output)))
-    program, *arguments = shlex.split(command)
+    program, *words = shlex.split(command)
     assert program == "itae"
-    small = SMALL_FIT if arguments[0] == "fit" else []
-    assert cli.main([*arguments, *small]) == 0, command
+    assert cli.main([*words, *(SMALL_FIT if words[0] == "fit" else [])]) == 0, command
 
 
-def test_the_commands_run_one_after_the_other(directory, monkeypatch):
+def test_quickstart_commands_run_one_after_the_other(directory, monkeypatch):
     monkeypatch.chdir(directory)
-    for command in COMMANDS:
+    commands = commands_of(PAGE)
+    for command in commands:
         run(command, monkeypatch)
-    made = {"model/normal_scores.csv", "model/report.html", "scores.csv", "scores.html", "heatmaps/0.png.png"}
+    made = {"model/normal_scores.csv", "model/report.html", "scores.csv", "scores.html", "heatmaps/000.png.png"}
     assert made <= {path.relative_to(directory).as_posix() for path in directory.rglob("*")}
-    assert {command.split("itae ")[1].split()[0] for command in COMMANDS} == {"fit", "score", "report"}
-
-
-def test_the_questions_name_options_fields_and_transforms_that_there_are():
-    page = (Path(__file__).parent.parent / "docs" / "faq.md").read_text()
-    lines = [
-        line
-        for block in re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-        for line in block.splitlines()
-    ]
-    assert len(lines) == 4
-    for line in lines:
-        program, *words = shlex.split(line)
-        asked = arguments.build().parse_args(words)
-        assert program == "itae"
-        transforms.get(config.override(Experiment(), getattr(asked, "set", [])).transform.name)
-    for field in re.findall(r"--set\s+([\w.]+=\w+)", page):
-        config.override(Experiment(), [field])
-    for option in set(re.findall(r"`(--[a-z-]+)", page)):
-        helps = [
-            parser.format_help() for parser in arguments.build()._subparsers._group_actions[0].choices.values()
-        ]
-        assert any(option in text for text in helps), option
+    assert {command.split("itae ")[1].split()[0] for command in commands} == {"fit", "score", "report"}
 
 
 def test_each_command_names_the_next(directory, tmp_path, monkeypatch, capsys):
@@ -86,7 +60,23 @@ def test_each_command_names_the_next(directory, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "scores.html").is_file()
 
 
-def test_the_python_runs(tmp_path, monkeypatch):
+def test_questions_name_options_settings_and_transforms_that_exist():
+    lines = commands_of(QUESTIONS)
+    assert len(lines) == 4
+    for line in lines:
+        program, *words = shlex.split(line)
+        asked = arguments.build().parse_args(words)
+        assert program == "itae"
+        changed = experiment.override(experiment.Experiment(), getattr(asked, "set", []))
+        transforms.get(changed.method.transform)
+    for setting in re.findall(r"--set\s+([\w.]+=\w+)", QUESTIONS):
+        experiment.override(experiment.Experiment(), [setting])
+    parsers = arguments.build()._subparsers._group_actions[0].choices.values()
+    options = {option for parser in parsers for option in parser._option_string_actions}
+    assert set(re.findall(r"`(--[a-z-]+)", QUESTIONS)) <= options
+
+
+def test_quickstart_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     small = code.replace("width=16, epochs=50", "width=2, epochs=1, batch_size=8")
@@ -94,5 +84,5 @@ def test_the_python_runs(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 16), np.uint8)
     values = {"images": images, "new": images[:3]}
     exec(small, values)
-    assert values["detector"].error_maps(values["new"]).shape == (3, 16, 16)
+    assert values["detector"].anomaly_maps(values["new"]).shape == (3, 16, 16)
     assert (tmp_path / "detector" / "normal_scores.csv").is_file()

@@ -9,7 +9,7 @@ import pytest
 from conftest import SMALL_FITS, save_images
 from PIL import Image
 
-from itae_jax import ITAEDetector, cli, files
+from itae_jax import ITAEDetector, RequestError, cli, files
 from itae_jax.data.reader import Reader
 from itae_jax.detection import model as models
 from itae_jax.detection import score
@@ -124,6 +124,11 @@ def test_score_without_anomaly_maps_refuses_heat_maps_alone(images, tmp_path, mo
     assert "--heatmaps" in refused("score", model, images, "--out", out, "--heatmaps", tmp_path / "maps")
     assert run(model, images, out) == 0
     learner_for.cache_clear()
+
+
+def test_detector_refuses_a_model_of_another_method(small_model_of):
+    with pytest.raises(RequestError, match=r"method\.name=vae"):
+        ITAEDetector.load(small_model_of("vae"))
 
 
 class Stdin:
