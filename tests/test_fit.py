@@ -264,10 +264,10 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(photos, tmp_path, interrupt
     assert cli.main(["fit", str(photos), "--out", plain, *LONGER]) == 0
     capsys.readouterr()
     assert interrupted("fit", str(photos), "--out", out, *LONGER) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
     assert cli.main(["fit", str(photos), "--out", out, *LONGER]) == 0
-    assert "going on from" in capsys.readouterr().out
+    assert "resuming from" in capsys.readouterr().out
     for name in ("normal_scores.csv", "metrics.jsonl"):
         assert (tmp_path / "model" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"plain", "model"}
@@ -279,7 +279,7 @@ def test_what_is_left_of_another_fit_is_not_gone_on_with(photos, tmp_path, inter
     assert interrupted("fit", str(photos), "--out", out, *LONGER) == 130
     capsys.readouterr()
     assert cli.main(["fit", str(photos), "--out", out, *LONGER, "--seed", "1"]) == 0
-    assert "going on from" not in capsys.readouterr().out
+    assert "resuming from" not in capsys.readouterr().out
     assert len((tmp_path / "model" / "metrics.jsonl").read_text().splitlines()) == 3
 
 

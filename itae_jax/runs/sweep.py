@@ -194,7 +194,7 @@ class _Job:
     def _fit(self, train_images: Images, test_images: Images) -> FittedITAE:
         """The method as an earlier run fitted it, if it came as far as that, or trained now."""
         state, settings = self.directory / "state", self.experiment.train
-        found = processes.arrays_from_leader(lambda: self._read(state), self.method.fitted_shapes())
+        found = processes.arrays_from_leader(lambda: self._read(state))
         if found is not None:
             return self.method.fitted(*found)
         checkpoints = Checkpoints(

@@ -19,7 +19,7 @@ from itae_jax import parallel
 from itae_jax.config import TrainConfig
 from itae_jax.data.images import Images
 from itae_jax.errors import DivergedError, RequestError, UntrainableError
-from itae_jax.training import processes
+from itae_jax.training import checkpoint, processes
 from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.signals import Stop
 from itae_jax.training.step import TrainState, learning_rate_schedule
@@ -233,7 +233,7 @@ class Training:
 
     def _restore(self) -> None:
         shapes = jax.eval_shape(self._trainer.pack, self._trainer.state_shapes())
-        found = processes.arrays_from_leader(lambda: self._checkpoints.restore(shapes, _FACTS), shapes)
+        found = processes.arrays_from_leader(lambda: self._checkpoints.restore(shapes, _FACTS))
         if found is None:
             return
         arrays, facts = found
@@ -242,6 +242,7 @@ class Training:
                 f"{self._checkpoints.directory}: was begun with {facts['images']} training images, now "
                 f"there are {len(self._images)}; bring back the data, or name another --out"
             )
+        arrays = checkpoint.fill(shapes, arrays)
         self._state, self._step = self._trainer.unpack(arrays), int(arrays.step)
         self._saved = self._step
         self._epoch, self._used = facts["epoch"], facts["used"]
