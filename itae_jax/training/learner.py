@@ -178,7 +178,8 @@ class Learner:
 
     def trained(self, arrays: dict, facts: dict) -> "Trained":
         """The trained method of what `read` returns."""
-        variables = parallel.replicate(arrays["variables"], self.trainer.devices)
+        like = self.trainer.state_shapes().method.variables
+        variables = parallel.replicate(checkpoint.fill(like, arrays["variables"]), self.trainer.devices)
         return Trained(self, variables, arrays["calibration"], **{name: facts[name] for name in _FACTS})
 
 
