@@ -255,7 +255,33 @@ def _export(arguments) -> int:
 
 
 def _bench(arguments) -> int:
-    raise NotImplementedError  # replaced when bench merges
+    from itae_jax import parallel
+
+    of_data, of_method = ("count",), ("scored_at_once", "set", "plot")
+    for name in of_method if arguments.what == "data" else of_data:
+        if getattr(arguments, name):
+            raise RequestError(f"--{name.replace('_', '-')}: is not an option of itae bench {arguments.what}")
+    parallel.prepare_backends()
+    parallel.keep_programs()
+    from itae_jax.bench import reading, report, timing
+
+    def say(line):
+        print(line, flush=True)
+
+    report.check_files(arguments.json, arguments.plot)
+    if arguments.what == "data":
+        result = reading.measure(arguments.count or 2000, arguments.rounds, say)
+        print(reading.table(result))
+    else:
+        result = timing.measure(
+            arguments.set, rounds=arguments.rounds, scored_at_once=arguments.scored_at_once or 32, say=say
+        )
+        print(report.table(result))
+    if arguments.json:
+        report.write(result, arguments.json)
+    if arguments.plot:
+        report.plot(result, arguments.plot)
+    return 0
 
 
 def _data_list(arguments) -> int:
