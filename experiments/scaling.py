@@ -67,12 +67,12 @@ def losses(devices: int, dtype: str) -> list[float]:
     import numpy as np
 
     from itae_jax import data, models, parallel, transforms
-    from itae_jax.config import ComputeConfig, DataConfig, ModelConfig, TrainConfig
+    from itae_jax.config import ComputeConfig, DataConfig, TrainConfig
     from itae_jax.training.trainer import Trainer
 
     with jax.enable_x64(dtype == "float64"):
         images = data.load(DataConfig(name="digits", image_size=DIGIT_SIDE)).split(DIGIT).train_images
-        model = models.build(ModelConfig(width=WIDTH), 1, dtype, parallel.AXIS)
+        model = models.build("unet", width=WIDTH, out_channels=1, dtype=dtype, axis_name=parallel.AXIS)
         config = TrainConfig(batch_size=BATCH, epochs=-(-STEPS // (len(images) // BATCH)))
         compute = ComputeConfig(devices=devices, steps_per_call=1, dtype=dtype)
         trainer = Trainer(model, transforms.get(DIGIT_TRANSFORM), images.image_shape, config, compute)

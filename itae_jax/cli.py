@@ -305,10 +305,10 @@ def _transforms_check(arguments) -> int:
     from itae_jax.transforms import checks
 
     transform = transforms.get(arguments.name)
-    findings = [*checks.check(transform), checks.check_elsewhere(arguments.name, transform)]
+    findings = [*checks.check_all(transform), checks.check_elsewhere(transform)]
     for finding in findings:
-        print(f"{finding.law:<15}{'ok    ' if finding.holds else 'FAILED'}  {finding.found}")
-    return 0 if all(finding.holds for finding in findings) else 1
+        print(f"{finding.check:<15}{'ok    ' if finding.passed else 'FAILED'}  {finding.found}")
+    return 0 if all(finding.passed for finding in findings) else 1
 
 
 # The name of a command in the parser -> its function.

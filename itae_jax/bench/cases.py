@@ -15,7 +15,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from itae_jax import models, parallel, transforms
-from itae_jax.config import ComputeConfig, ModelConfig, TrainConfig
+from itae_jax.config import ComputeConfig, TrainConfig
 from itae_jax.errors import RequestError
 from itae_jax.evaluate import restoration as evaluate
 from itae_jax.training.step import TrainState
@@ -45,7 +45,7 @@ def _images(count: int, side: int = SIDE) -> np.ndarray:
 
 def trainer(width: int, dtype: str, side: int = SIDE, devices: int | None = None) -> Trainer:
     """Of a network of this width for colour images; on all CPU devices or one accelerator unless told."""
-    model = models.build(ModelConfig(width=width), CHANNELS, dtype, parallel.AXIS)
+    model = models.build("unet", width=width, out_channels=CHANNELS, dtype=dtype, axis_name=parallel.AXIS)
     compute = ComputeConfig(dtype=dtype, devices=_devices() if devices is None else devices)
     shape = (side, side, CHANNELS)
     return Trainer(model, transforms.get(TRANSFORM), shape, TrainConfig(batch_size=BATCH), compute)

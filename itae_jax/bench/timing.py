@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from itae_jax import models, transforms
 from itae_jax.bench import cases as contenders
 from itae_jax.bench.cases import BATCH, CHANNELS, SIDE, TRANSFORM, Contender
-from itae_jax.config import ModelConfig
 from itae_jax.environment import describe as describe_environment
 from itae_jax.models import cpu_conv as conv
 
@@ -159,7 +158,7 @@ def operations(task: str, width: int, side: int = SIDE) -> float:
     Of training forward and backward, of scoring all T passes.
     """
     transform = transforms.get(TRANSFORM)
-    model = models.build(ModelConfig(width=width), CHANNELS, "float32", None)
+    model = models.build("unet", width=width, out_channels=CHANNELS)
     images = jax.ShapeDtypeStruct((1, side, side, transform.out_channels(CHANNELS)), jnp.float32)
     # As the network is, without what is done for a CPU, which alone tells the count before compiling.
     with conv.traced_for("tpu"), jax.default_device(jax.local_devices(backend="cpu")[0]):
