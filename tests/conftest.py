@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import csv
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -27,8 +28,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from itae_jax import experiment, methods, models
-from itae_jax.training import learner
-from itae_jax.training.learner import Learner
+from itae_jax.training.learner import Learner, learner_for
 from itae_jax.training.trainer import Trainer
 
 TINY_SETTINGS = {
@@ -94,9 +94,9 @@ def training_tiny_networks():
     """Makes ITAE train a TinyNet; forgets cached learners before and after."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "build", tiny_net.build)
-        learner.learner_for.cache_clear()
+        learner_for.cache_clear()
         yield
-    learner.learner_for.cache_clear()
+    learner_for.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -118,25 +118,66 @@ def make_trainer():
     return make
 
 
-# What tests give `itae fit`: few channels, small images, one pass.
-SMALL_FIT = ["--epochs", "1", "--size", "16"]
-SMALL_FIT += ["--set", "method.width=2", "train.batch_size=8", "train.augment=none", "evaluate.batch_size=8"]
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must end with code 2 and one line on stderr; returns the line."""
+
+    def run(*command):
+        from itae_jax import cli
+
+        capsys.readouterr()
+        assert cli.main([*map(str, command)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("itae: ") and error.count("\n") == 1, error
+        return error
+
+    return run
+
+
+def save_images(folder, count, seed=0, size=(20, 20), suffix=".png"):
+    """Writes grey images of noise, dark on the left, (width, height) pixels."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        pixels = rng.integers(100, 256, (size[1], size[0]), np.uint8)
+        pixels[:, : size[0] // 2] //= 4
+        Image.fromarray(pixels).save(folder / f"{number:03d}{suffix}")
+    return folder
+
+
+# Options of `itae fit` in tests, by method: small images, one pass, few channels.
+_SMALL = ["--epochs", "1", "--size", "16", "--set", "train.batch_size=8", "train.augment=none"]
+_SMALL += ["evaluate.batch_size=8"]
+SMALL_FITS = {
+    "itae": [*_SMALL, "method.width=2"],
+    "vae": [*_SMALL, "method.name=vae", "method.channels=2", "method.latent=2"],
+}
+SMALL_FIT = SMALL_FITS["itae"]
 
 
 @pytest.fixture(scope="session")
-def small_model(tmp_path_factory):
-    """What `itae fit` made of 20 grey images of noise: a TinyNet, so its users need `tiny_network`, too.
+def small_model_of(tmp_path_factory):
+    """Name of a method -> a model that `itae fit` made of the 20 images beside it; tests must not change it.
 
-    Tests look at it and leave it as it is.
+    ITAE's is a TinyNet, so tests need `tiny_network`, too.
     """
-    from PIL import Image
-
     from itae_jax import cli
 
-    root, rng = tmp_path_factory.mktemp("fit"), np.random.default_rng(0)
-    (root / "good").mkdir()
-    for number in range(20):
-        Image.fromarray(rng.integers(0, 256, (20, 20), np.uint8)).save(root / "good" / f"{number}.png")
-    with training_tiny_networks():
-        assert cli.main(["fit", str(root / "good"), "--out", str(root / "model"), *SMALL_FIT]) == 0
-    return root / "model"
+    root = tmp_path_factory.mktemp("fit")
+    images = save_images(root / "good", 20)
+
+    @functools.cache
+    def make(method):
+        with training_tiny_networks():
+            assert cli.main(["fit", str(images), "--out", str(root / method), *SMALL_FITS[method]]) == 0
+        return root / method
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_model(small_model_of):
+    """The ITAE model of `small_model_of`."""
+    return small_model_of("itae")

@@ -1,6 +1,6 @@
 """Data sets by name, and the one-class protocol."""
 
-from itae_jax.data.dataset import Dataset, InspectionDataset, OneClassSplit
+from itae_jax.data.dataset import Dataset, OneClassSplit
 from itae_jax.data.images import ArrayImages, Images, LazyImages, as_images
 from itae_jax.data.registry import CATALOGUE, load, prepare
 
@@ -9,7 +9,6 @@ __all__ = [
     "ArrayImages",
     "Dataset",
     "Images",
-    "InspectionDataset",
     "LazyImages",
     "OneClassSplit",
     "as_images",

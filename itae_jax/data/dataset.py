@@ -1,14 +1,18 @@
-"""The one-class protocol: train on normal images alone, test on normal and anomalous ones."""
+"""The one-class protocol: train on images of a normal class alone, test on normal and anomalous images."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from itae_jax.data.images import Images, as_images
+from itae_jax.config import DataConfig
+from itae_jax.data.images import Images, Shape, as_images
 from itae_jax.errors import RequestError
+
+Coverage = Literal["complete", "partial", "other"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,13 +20,13 @@ class OneClassSplit:
     """Normal images to train on, and images to test on.
 
     Attributes:
-      test_labels: what each test image shows: a class, a defect.
-      test_ids: texts that name the test images, the same in every run.
-      normal_label: the label of the normal ones; all others are anomalous.
-      test_masks: for each test image the file that marks its defect, or None; empty where the data
-        set has no masks.
+      test_labels: what each test image shows: a class, or a defect.
+      test_ids: names of the test images, the same in every run.
+      normal_label: the label of the normal images; all others are anomalous.
+      test_masks: for each test image the file that marks its defect, or None; empty if the data set has
+        no masks.
       video_ids: for each test image the video that it is a frame of; empty for still images.
-      read_mask: H x W bool from such a file, in the geometry of the images; None if it cannot be read.
+      read_mask: file -> H x W bool in the geometry of the images, or None if it cannot be read.
     """
 
     train_images: Images
@@ -40,170 +44,161 @@ class OneClassSplit:
         return np.asarray([label != self.normal_label for label in self.test_labels], bool)
 
     def masks(self, positions: np.ndarray) -> list[np.ndarray | None]:
-        """Where the defect is in these test images: H x W bool, nowhere in a normal one.
+        """Returns where the defect of these test images is: H x W bool, all False for a normal image.
 
-        None for a defect that has no mask, or one that is empty: an image with a defect that nobody
-        marked, or one too small for the size the images are read at, says nothing of its pixels.
+        None for a defect without a mask or with an empty one: nobody marked it, or it is too small for the
+        size at which the images are read.
         """
-        if not self.test_masks:
+        if not self.test_masks or self.read_mask is None:
             return [None] * len(positions)
-        is_anomaly = self.is_anomaly
-        nowhere = np.zeros(self.test_images.image_shape[:2], bool)
-        return [self._mask(int(i)) if is_anomaly[i] else nowhere for i in positions]
-
-    def _mask(self, position: int) -> np.ndarray | None:
-        path = self.test_masks[position]
-        mask = None if path is None else self.read_mask(path)
-        return None if mask is None or not mask.any() else mask
+        is_anomaly, masks = self.is_anomaly, []
+        for position in positions:
+            path, mask = self.test_masks[position], None
+            if not is_anomaly[position]:
+                mask = np.zeros(self.test_images.image_shape[:2], bool)
+            elif path is not None:
+                mask = self.read_mask(path)
+                mask = mask if mask is not None and mask.any() else None
+            masks.append(mask)
+        return masks
 
     def limited(self, limit_train: int, limit_test: int) -> "OneClassSplit":
-        """At most so many images of each, as `sample` draws them; 0: all."""
+        """Returns a split with at most so many images of each, as `sample` draws them; 0: all."""
         kept = sample(len(self.test_images), limit_test)
 
-        def of(values):
+        def select(values: tuple) -> tuple:
             return tuple(values[i] for i in kept) if values else ()
 
         return dataclasses.replace(
             self,
             train_images=self.train_images.select(sample(len(self.train_images), limit_train)),
             test_images=self.test_images.select(kept),
-            test_labels=of(self.test_labels),
-            test_ids=of(self.test_ids),
-            test_masks=of(self.test_masks),
-            video_ids=of(self.video_ids),
+            test_labels=select(self.test_labels),
+            test_ids=select(self.test_ids),
+            test_masks=select(self.test_masks),
+            video_ids=select(self.video_ids),
         )
 
 
 def sample(count: int, limit: int) -> np.ndarray:
-    """`limit` of `count` positions, drawn once and for all; all if the limit is 0 or not below the count.
+    """Draws `limit` of `count` positions, the same ones every time; all if the limit is 0 or not smaller.
 
-    Drawn rather than every so-manyth, because classes may follow each other in a rhythm.
+    Every n-th position would not do, because classes may follow each other in a rhythm.
     """
     if limit == 0 or limit >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).permutation(count)[:limit])
 
 
-def _class_index(name: str, class_names: tuple[str, ...], index_or_name: str) -> int:
-    if index_or_name in class_names:
-        return class_names.index(index_or_name)
-    if index_or_name.isdecimal() and int(index_or_name) < len(class_names):
-        return int(index_or_name)
-    raise RequestError(
-        f"--classes: {name} has no class {index_or_name!r}; "
-        f"choose from 0 to {len(class_names) - 1} or {', '.join(class_names)}"
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Labelled images: each class in turn is the normal one, and the whole test set is scored.
+    """Images of several classes, each of which in turn is the normal one.
 
     Attributes:
-      name: as in `data.name`.
-      source: which copy of the data this is, for the record of a result.
-      train_images, test_images: N x H x W x C uint8, or `LazyImages`.
-      train_labels, test_labels: N integers, indices into class_names.
-      test_ids: N texts that name the test images, the same in every run.
-      unreadable: reasons by name of the images that could not be read so far.
+      name: as in `data.name`, or the name of the user's own folder.
+      source: the dataset source: which copy of the data this is, for the record of a result.
+      trainable: indices of the classes that have training images.
+      make_split: (normal class, limit_train, limit_test) -> its split.
+      kind: "published", or "folder" for images of the user's own.
+      coverage: what a class is trained and tested on: "complete", all that was published of it; "partial",
+        some of the folders; "other", classes other than the published ones. A folder of the user's own is
+        partial if it lacks a folder that `data.superclasses` names.
+      unreadable: name -> reason of the images that could not be read so far.
     """
 
     name: str
     source: str
     class_names: tuple[str, ...]
-    train_images: np.ndarray | Images
-    train_labels: np.ndarray
-    test_images: np.ndarray | Images
-    test_labels: np.ndarray
-    test_ids: tuple[str, ...]
+    trainable: tuple[int, ...]
+    image_shape: Shape
+    make_split: Callable[[int, int, int], OneClassSplit]
+    kind: Literal["published", "folder"] = "published"
+    coverage: Coverage = "complete"
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
-        for part in ("train", "test"):
-            images, labels = as_images(getattr(self, f"{part}_images")), getattr(self, f"{part}_labels")
-            object.__setattr__(self, f"{part}_images", images)
+    @classmethod
+    def labelled(
+        cls,
+        *,
+        name: str,
+        source: str,
+        class_names: tuple[str, ...],
+        train_images: np.ndarray | Images,
+        train_labels: np.ndarray,
+        test_images: np.ndarray | Images,
+        test_labels: np.ndarray,
+        test_ids: tuple[str, ...],
+        **about: Any,
+    ) -> "Dataset":
+        """Makes a data set whose classes share one test set, in which all classes but the normal one are
+        anomalous.
+
+        Args:
+          train_images, test_images: N x H x W x C uint8, or `Images`.
+          train_labels, test_labels: N indices into `class_names`.
+          about: `kind`, `coverage` and `unreadable`.
+        """
+        train, test = as_images(train_images), as_images(test_images)
+        for part, images, labels in (("train", train, train_labels), ("test", test, test_labels)):
             if labels.shape != (len(images),):
                 raise ValueError(f"{part}: {len(images)} images and labels of shape {labels.shape}")
-        if len(self.test_ids) != len(self.test_images):
-            raise ValueError(f"{len(self.test_images)} test images and {len(self.test_ids)} ids")
+        if len(test_ids) != len(test):
+            raise ValueError(f"{len(test)} test images and {len(test_ids)} ids")
+        label_names = tuple(class_names[label] for label in test_labels)
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
-        return self.train_images.image_shape
+        @functools.cache
+        def test_in_memory(limit: int) -> Images:  # all classes share one copy
+            return test.select(sample(len(test), limit)).in_memory()
 
-    @property
-    def trainable(self) -> list[int]:
-        """The classes that there are training images of."""
-        return np.unique(self.train_labels).tolist()
+        def make_split(normal_class: int, limit_train: int, limit_test: int) -> OneClassSplit:
+            normal = train.select(np.flatnonzero(train_labels == normal_class))
+            whole = OneClassSplit(normal, test, label_names, test_ids, class_names[normal_class])
+            limited = whole.limited(limit_train, limit_test)
+            return dataclasses.replace(limited, test_images=test_in_memory(limit_test))
+
+        trainable = tuple(np.unique(train_labels).tolist())
+        return cls(name, source, class_names, trainable, train.image_shape, make_split, **about)
 
     def class_index(self, index_or_name: str) -> int:
-        """The index of a class given by index or name.
+        """Returns the index of a class given by name or index.
 
         Raises:
           RequestError: no such class, or no images to train on.
         """
-        index = _class_index(self.name, self.class_names, index_or_name)
+        names = self.class_names
+        if index_or_name in names:
+            index = names.index(index_or_name)
+        elif index_or_name.isdecimal() and int(index_or_name) < len(names):
+            index = int(index_or_name)
+        else:
+            raise RequestError(
+                f"--classes: {self.name} has no class {index_or_name!r}; "
+                f"choose from 0 to {len(names) - 1} or {', '.join(names)}"
+            )
         if index not in self.trainable:
-            raise RequestError(f"--classes: there is no training image of {self.class_names[index]!r}")
+            raise RequestError(f"--classes: there is no training image of {names[index]!r}")
         return index
 
-    @functools.cached_property
-    def _test_in_memory(self) -> dict[int, Images]:
-        return {}
-
     def split(self, normal_class: int, limit_train: int = 0, limit_test: int = 0) -> OneClassSplit:
-        """The normal class's training images, and the test set with all other classes anomalous.
-
-        Of a test set that fits into memory all classes get the same copy.
-        """
-        kept = sample(len(self.test_images), limit_test)
-        if limit_test not in self._test_in_memory:
-            self._test_in_memory[limit_test] = self.test_images.select(kept).in_memory()
-        train = np.flatnonzero(self.train_labels == normal_class)
-        return OneClassSplit(
-            train_images=self.train_images.select(train[sample(len(train), limit_train)]),
-            test_images=self._test_in_memory[limit_test],
-            test_labels=tuple(self.class_names[label] for label in self.test_labels[kept]),
-            test_ids=tuple(self.test_ids[i] for i in kept),
-            normal_label=self.class_names[normal_class],
-        )
+        """Returns the split of a normal class, with at most so many images; 0: all."""
+        return self.make_split(normal_class, limit_train, limit_test)
 
 
 @dataclasses.dataclass(frozen=True)
-class InspectionDataset:
-    """Categories with normal images of their own and test images of their own.
+class Spec:
+    """A data set that `data.name` can name.
 
     Attributes:
-      splits: what gives the split of a category, by its name.
-      image_shape: (height, width, channels) of all of them.
-      name, source, unreadable: as of `Dataset`.
+      about, size, licence, get: what it is, and how to get it, for `itae data list`.
+      there: root -> what can be read from there now, in a few words; empty for nothing.
+      preparable: whether `itae data prepare` takes it.
     """
 
     name: str
-    source: str
-    splits: dict[str, Callable[[], OneClassSplit]]
-    image_shape: tuple[int, int, int]
-    unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The categories."""
-        return tuple(self.splits)
-
-    @property
-    def trainable(self) -> list[int]:
-        """All of them."""
-        return list(range(len(self.splits)))
-
-    def class_index(self, index_or_name: str) -> int:
-        """The index of a category given by index or name.
-
-        Raises:
-          RequestError: no such category.
-        """
-        return _class_index(self.name, self.class_names, index_or_name)
-
-    def split(self, normal_class: int, limit_train: int = 0, limit_test: int = 0) -> OneClassSplit:
-        """The training and test images of a category."""
-        return self.splits[self.class_names[normal_class]]().limited(limit_train, limit_test)
+    about: str
+    size: str
+    licence: str
+    get: str
+    load: Callable[[DataConfig], Dataset]
+    there: Callable[[str], str]
+    preparable: bool = False

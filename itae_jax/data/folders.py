@@ -1,4 +1,4 @@
-"""Folder trees of image files: what is where, in an order that is always the same."""
+"""Folder trees of image files: which files are where, always in the same order."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,24 +8,25 @@ import numpy as np
 
 from itae_jax.config import DataConfig
 from itae_jax.data import images
-from itae_jax.data import reader as decode
-from itae_jax.data.dataset import Dataset
+from itae_jax.data.dataset import Coverage, Dataset, Spec
+from itae_jax.data.reader import Reader, is_grey
 from itae_jax.errors import RequestError
+from itae_jax.files import read_csv
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 _TEST_NAMES = ("test", "val", "validation")
-_HEADERS_LOOKED_AT = 64
+_NUM_HEADERS = 64  # of so many files `make_reader` asks whether they are grey
 
 
 def find_images(directory: Path) -> list[Path]:
-    """What `each_image` finds."""
+    """Returns what `each_image` yields."""
     return list(each_image(directory))
 
 
 def each_image(directory: Path) -> Iterator[Path]:
-    """All image files below a directory by their names' endings, sorted; hidden ones left out.
+    """Yields all image files below a directory by their suffixes, sorted, without hidden ones.
 
-    Links to directories are followed, each directory once, so that a loop of links ends.
+    Follows links to directories, each directory once, so that a loop of links ends.
     """
     seen = set()
     for folder, subfolders, names in os.walk(directory, followlinks=True):
@@ -41,12 +42,12 @@ def each_image(directory: Path) -> Iterator[Path]:
 
 
 def subfolders(directory: Path) -> list[str]:
-    """Names of the folders in a directory, sorted; hidden ones left out."""
+    """Returns the names of the folders in a directory, sorted, without hidden ones."""
     return sorted(path.name for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def expanded(root: str) -> Path:
-    """A path that may begin with ~.
+    """Returns a path whose ~ is expanded.
 
     Raises:
       RequestError: there is no such user.
@@ -58,7 +59,7 @@ def expanded(root: str) -> Path:
 
 
 def root_of(config: DataConfig) -> Path:
-    """`data.root` as a directory that is there.
+    """Returns `data.root` as a directory.
 
     Raises:
       RequestError: it is not given or not a directory.
@@ -71,67 +72,18 @@ def root_of(config: DataConfig) -> Path:
     return root
 
 
-def test_folder(root: Path) -> Path:
-    """The folder with the test images: test, val or validation.
-
-    Raises:
-      RequestError: there is none.
-    """
-    for name in _TEST_NAMES:
-        if (root / name).is_dir():
-            return root / name
-    there = ", ".join(subfolders(root)) or "nothing"
-    raise RequestError(f"data.root={root}: expected folders train and test (or val) there, found {there}")
+def is_tree(root: str) -> bool:
+    """Returns whether there is a folder `train` in the root."""
+    return bool(root) and (expanded(root) / "train").is_dir()
 
 
-def make_reader(
-    config: DataConfig, paths: list[Path], *, fit: str, size: int = 0, channels: int = 0
-) -> decode.Reader:
-    """The reader for these files: as the config says, else the data set, else as the files are."""
-    channels = config.channels or channels
-    if not channels:
-        step = max(1, len(paths) // _HEADERS_LOOKED_AT)
-        grey = [decode.is_grey(path) for path in paths[::step]]
-        channels = 1 if any(grey) and all(answer is not False for answer in grey) else 3
-    return reader_of(config, fit=fit, size=size, channels=channels)
-
-
-def reader_of(config: DataConfig, *, fit: str, size: int, channels: int) -> decode.Reader:
-    """The reader for images of a known kind: as the config says, else as given."""
-    return decode.Reader(
-        config.image_size or size, config.channels or channels, config.fit or fit, config.max_side
-    )
-
-
-def shape_of(reader: decode.Reader, paths: list[Path], where: Path) -> tuple[int, int, int]:
-    """The shape that `reader` gives: of the first file that it can read, if it keeps their sizes.
-
-    Raises:
-      RequestError: there is no file that can be read.
-    """
-    if reader.size:
-        return reader.size, reader.size, reader.channels
-    reason = "there is none"
-    for path in paths[:1000]:
-        try:
-            return reader.read(path).shape
-        except images.UnreadableImageError as error:
-            reason = str(error)
-    raise RequestError(f"{where}: no image there can be read ({reason})")
-
-
-def lazy_options(config: DataConfig, unreadable: dict[str, str]) -> dict:
-    """The options of `LazyImages` that a config decides."""
-    return {
-        "unreadable": unreadable,
-        "on_corrupt": config.on_corrupt,
-        "workers": config.workers,
-        "memory_bytes": config.memory_gib * 2**30,
-    }
+def training_folders(root: str) -> list[str]:
+    """Returns the folders of classes to train on; of a root that is no tree, none."""
+    return subfolders(expanded(root) / "train") if is_tree(root) else []
 
 
 def are_named(folders: Iterable[str], classes: Iterable[str]) -> bool:
-    """Whether folders have the names of classes, whatever their case and separators."""
+    """Returns whether folders have the names of classes, in any case and with any separators."""
 
     def letters(names: Iterable[str]) -> list[str]:
         return sorted("".join(filter(str.isalnum, name)).lower() for name in names)
@@ -139,110 +91,124 @@ def are_named(folders: Iterable[str], classes: Iterable[str]) -> bool:
     return letters(folders) == letters(classes)
 
 
+def make_reader(
+    config: DataConfig, *, fit: str, size: int = 0, channels: int = 0, paths: Sequence[Path] = ()
+) -> Reader:
+    """Makes a reader from the config, else from the arguments, and else (channels) from the files."""
+    channels = config.channels or channels
+    if not channels:
+        grey = [is_grey(path) for path in paths[:: max(1, len(paths) // _NUM_HEADERS)]]
+        channels = 1 if any(grey) and False not in grey else 3
+    return Reader(config.image_size or size, channels, config.fit or fit, config.max_side)
+
+
+def shape_of(reader: Reader, paths: list[Path], where: Path) -> images.Shape:
+    """Returns the shape that the reader gives; if it keeps sizes, that of the first readable file.
+
+    Raises:
+      RequestError: no file can be read.
+    """
+    if reader.size:
+        return reader.size, reader.size, reader.channels
+    reason = "there is none"
+    for path in paths[:1000]:
+        try:
+            height, width, channels = reader.read(path).shape
+            return height, width, channels
+        except images.UnreadableImageError as error:
+            reason = str(error)
+    raise RequestError(f"{where}: no image there can be read ({reason})")
+
+
 def load_tree(
     config: DataConfig,
     *,
-    name: str,
-    superclasses: dict[str, str] | None = None,
+    name: str = "",
     classes: Sequence[str] = (),
+    superclasses: dict[str, str] | None = None,
     fit: str = "crop",
     size: int = 0,
     channels: int = 0,
 ) -> Dataset:
-    """`<root>/{train,test}/<class>/...` as a data set for the one-class protocol.
+    """Loads `<root>/{train,test}/<class>/...`; `val` or `validation` may stand for `test`.
 
     Args:
-      superclasses: folder name -> class name; folders that it does not name are left out. Each
-        folder is its own class if None. The order of first mention is the order of the classes.
-      classes: what the data set's classes are called, if that is known.
-      fit, size, channels: where the config leaves them open.
+      name: of the published data set; empty for a folder of the user's own.
+      classes: the published classes, if each folder is a class of its own.
+      superclasses: folder -> class, in the order of the classes; other folders are left out.
+      fit, size, channels: as of `Reader`, where the config leaves them open.
 
     Raises:
       RequestError: folders or images are missing.
     """
     root = root_of(config)
-    train, test = root / "train", test_folder(root)
+    root_name, train = root.absolute().name, root / "train"
+    test = next((root / name for name in _TEST_NAMES if (root / name).is_dir()), None)
+    if test is None:
+        there = ", ".join(subfolders(root)) or "nothing"
+        raise RequestError(f"data.root={root}: expected folders train and test (or val) there, found {there}")
     if not train.is_dir():
         raise RequestError(f"data.root={root}: there is no folder train in it")
-    other = ""
+    there = {*subfolders(train), *subfolders(test)}
+    coverage: Coverage = "complete"
     if superclasses is None:
-        there = {*subfolders(train), *subfolders(test)}
-        order = str.casefold if classes else None  # known classes are in the alphabet's, whatever their case
-        superclasses = {folder: folder for folder in sorted(there, key=order)}
-    else:
-        there = superclasses.keys() & {*subfolders(train), *subfolders(test)}
-        if len(there) < len(superclasses):
-            other = f", {len(there)} of {len(superclasses)} folders"
-    known, classes = classes, tuple(dict.fromkeys(superclasses.values()))
-    if known and len(classes) != len(known):
-        other = f", {len(classes)} classes instead of {len(known)}"
-    elif known and not are_named(classes, known):
-        other = ", classes of other names"
-    if len(classes) < 2:
+        # Published classes are in alphabetical order whatever the case of the folders.
+        superclasses = {folder: folder for folder in sorted(there, key=str.casefold if classes else None)}
+        coverage = "other" if classes and not are_named(superclasses, classes) else coverage
+    elif not superclasses.keys() <= there:
+        coverage = "partial"
+    class_names = tuple(dict.fromkeys(superclasses.values()))
+    if len(class_names) < 2:
         raise RequestError(
             f"data.root={root}: expected a folder for each of at least two classes in train and "
-            f"{test.name}, found {_few(classes) or 'none'}"
+            f"{test.name}, found {_few(class_names) or 'none'}"
         )
 
     def collect(split: Path) -> tuple[list[Path], np.ndarray]:
-        paths, labels = [], []
+        paths: list[Path] = []
+        labels: list[int] = []
         for folder, label in superclasses.items():
             inside = find_images(split / folder)
             paths += inside
-            labels += [classes.index(label)] * len(inside)
-        return paths, np.asarray(labels, np.int64)
-
-    (train_paths, train_labels), (test_paths, test_labels) = collect(train), collect(test)
-    for split, paths in ((train, train_paths), (test, test_paths)):
+            labels += [class_names.index(label)] * len(inside)
         if not paths:
             raise RequestError(
                 f"{split}: no images in the folders {_few(superclasses)}; "
                 f"the endings read are {', '.join(sorted(SUFFIXES))}"
             )
-    reader = make_reader(config, train_paths, fit=fit, size=size, channels=channels)
+        return paths, np.asarray(labels, np.int64)
+
+    (train_paths, train_labels), (test_paths, test_labels) = collect(train), collect(test)
+    reader = make_reader(config, fit=fit, size=size, channels=channels, paths=train_paths)
     shape = shape_of(reader, train_paths, train)
+    suffixes = "/".join(sorted({path.suffix.lower().lstrip(".") for path in train_paths}))
     unreadable: dict[str, str] = {}
-    options = lazy_options(config, unreadable)
-    return Dataset(
-        name=name,
-        source=f"folder {root.name}: {len(train_paths)} + {len(test_paths)} {_kinds(train_paths)}{other}",
-        class_names=classes,
-        train_images=images.files(train_paths, reader, shape, **options),
+    return Dataset.labelled(
+        name=name or root_name,
+        source=f"folder {root_name}: {len(train_paths)} + {len(test_paths)} {suffixes}",
+        class_names=class_names,
+        train_images=images.lazy(config, reader.read, train_paths, shape, unreadable),
         train_labels=train_labels,
-        test_images=images.files(test_paths, reader, shape, **options),
+        test_images=images.lazy(config, reader.read, test_paths, shape, unreadable),
         test_labels=test_labels,
         test_ids=tuple(path.relative_to(root).as_posix() for path in test_paths),
+        kind="published" if name else "folder",
+        coverage=coverage,
         unreadable=unreadable,
     )
 
 
-def _kinds(paths: list[Path]) -> str:
-    return "/".join(sorted({path.suffix.lower().lstrip(".") for path in paths}))
-
-
-def _few(names) -> str:
+def _few(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def load(config: DataConfig) -> Dataset:
-    """The user's own tree; `data.superclasses` names a CSV file of folder,class lines.
-
-    Raises:
-      RequestError: see `load_tree`, or a mapping that cannot be read.
-    """
-    superclasses = read_superclasses(Path(config.superclasses)) if config.superclasses else None
-    return load_tree(config, name=root_of(config).name, superclasses=superclasses)
-
-
 def read_superclasses(path: Path) -> dict[str, str]:
-    """A CSV file with the header `folder,class`: folder -> class.
+    """Reads a CSV file with the header `folder,class` as folder -> class.
 
     Raises:
       RequestError: it is not one, or names a folder outside the tree.
     """
-    from itae_jax.files import read_csv
-
     try:
         rows = read_csv(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -253,3 +219,25 @@ def read_superclasses(path: Path) -> dict[str, str]:
         if Path(row["folder"]).is_absolute() or ".." in Path(row["folder"]).parts:
             raise RequestError(f"data.superclasses={path}: {row['folder']!r} leaves the directory of the data")
     return {row["folder"]: row["class"] for row in rows}
+
+
+def load(config: DataConfig) -> Dataset:
+    """Loads the user's own tree; `data.superclasses` names a CSV file that `read_superclasses` reads."""
+    mapping = Path(config.superclasses) if config.superclasses else None
+    return load_tree(config, superclasses=mapping and read_superclasses(mapping))
+
+
+def _there(root: str) -> str:
+    count = len(training_folders(root))
+    return f"a tree of {count} class{'es' * (count != 1)}" if count else ""
+
+
+SPEC = Spec(
+    name="folder",
+    about="your own images: DIR/{train,test}/<class>/...",
+    size="any",
+    licence="yours",
+    get="data.root=DIR; data.superclasses=FILE joins folders to classes",
+    load=load,
+    there=_there,
+)

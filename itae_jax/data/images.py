@@ -1,16 +1,20 @@
-"""N images of one shape, in memory or read when they are needed.
+"""N images of one shape, in memory (`ArrayImages`) or read when they are needed (`LazyImages`).
 
-Training and scoring ask for `batches` in an order of theirs and never care which of the two it is.
+Both classes provide `batches(batch_size, order)`, so callers need not know where the images are.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
+from itae_jax.config import DataConfig
+from itae_jax.environment import cpu_cores
 from itae_jax.errors import RequestError
 
+Shape = tuple[int, int, int]  # height, width, channels
 Batch = tuple[np.ndarray, np.ndarray]  # positions B, images B x H x W x C
 
 
@@ -35,7 +39,7 @@ class ArrayImages:
     missing: frozenset[int] = frozenset()
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def image_shape(self) -> Shape:
         """(height, width, channels)."""
         return self.array.shape[1:]
 
@@ -43,17 +47,16 @@ class ArrayImages:
         return len(self.array)
 
     def select(self, positions: np.ndarray) -> "ArrayImages":
-        """The images at these positions."""
-        positions = np.asarray(positions)
+        """Returns the images at these positions."""
         missing = (new for new, old in enumerate(positions) if int(old) in self.missing)
         return ArrayImages(self.array[positions], frozenset(missing) if self.missing else frozenset())
 
     def in_memory(self) -> "ArrayImages":
-        """Itself."""
+        """Returns itself."""
         return self
 
     def batches(self, batch_size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
-        """(positions, images) of the readable ones in this order, `batch_size` at a time but the last."""
+        """Yields (positions, images) of the readable images in this order; the last batch may be smaller."""
         order = np.arange(len(self)) if order is None else np.asarray(order)
         if self.missing:
             order = order[[int(position) not in self.missing for position in order]]
@@ -64,21 +67,20 @@ class ArrayImages:
 
 @dataclasses.dataclass(frozen=True)
 class LazyImages:
-    """Images that are read when they are asked for.
+    """Images that are read when they are needed.
 
     Attributes:
-      read: key -> H x W x C uint8; raises UnreadableImageError. Called from several threads.
+      read: key -> H x W x C uint8; raises UnreadableImageError. Several threads call it.
       keys: what `read` takes, one for each image.
-      image_shape: (height, width, channels).
-      unreadable: where reasons go by the image's name; shared by all that is selected from this.
-      on_corrupt: "skip" what cannot be read, or "error".
-      workers: threads that read; 0: one a core.
-      memory_bytes: up to this size `in_memory` reads everything at once.
+      unreadable: name -> reason of the images that could not be read; shared with every selection.
+      on_corrupt: "skip" images that cannot be read, or "error".
+      workers: threads that read; 0: one per core.
+      memory_bytes: `in_memory` reads images that together take at most this.
     """
 
-    read: Callable[[object], np.ndarray]
-    keys: tuple
-    image_shape: tuple[int, int, int]
+    read: Callable[[Any], np.ndarray]
+    keys: Sequence[Any]
+    image_shape: Shape
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     on_corrupt: str = "skip"
     workers: int = 0
@@ -88,18 +90,16 @@ class LazyImages:
         return len(self.keys)
 
     def select(self, positions: np.ndarray) -> "LazyImages":
-        """The images at these positions."""
+        """Returns the images at these positions."""
         return dataclasses.replace(self, keys=tuple(self.keys[int(position)] for position in positions))
 
     def in_memory(self) -> "ArrayImages | LazyImages":
-        """All images read into memory, or itself if they are too many for `memory_bytes`."""
+        """Reads all images into memory, or returns itself if they take more than `memory_bytes`."""
         if len(self) * np.prod(self.image_shape, dtype=float) > self.memory_bytes:
             return self
-        from concurrent.futures import ThreadPoolExecutor
-
         array = np.zeros((len(self), *self.image_shape), np.uint8)
         missing = set()
-        with ThreadPoolExecutor(_threads(self.workers)) as pool:
+        with ThreadPoolExecutor(self.workers or cpu_cores()) as pool:
             for position, image in enumerate(pool.map(self._read_or_none, self.keys)):
                 if image is None:
                     missing.add(position)
@@ -108,26 +108,27 @@ class LazyImages:
         return ArrayImages(array, frozenset(missing))
 
     def batches(self, batch_size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
-        """As `ArrayImages.batches`: Grain's threads read ahead, and the order stays as given."""
+        """Does what `ArrayImages.batches` does, while Grain's threads read ahead."""
         try:
             import grain
         except ModuleNotFoundError:
             raise RequestError(
-                "these images do not fit into data.memory_gib and reading them as they are needed takes the "
-                "package grain; pip install grain, or raise data.memory_gib"
+                "the images do not fit into data.memory_gib, and reading them in batches needs the package "
+                "grain; pip install grain, or raise data.memory_gib"
             ) from None
 
         def load(position):
             image = self._read_or_none(self.keys[int(position)])
-            return None if image is None else (position, image)  # Grain leaves out None
+            return None if image is None else (position, image)  # Grain drops None
 
-        threads = _threads(self.workers)
         order = np.arange(len(self)) if order is None else np.asarray(order)
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch_size)
+        options = grain.ReadOptions(
+            num_threads=self.workers or cpu_cores(), prefetch_buffer_size=2 * batch_size
+        )
         loaded = grain.MapDataset.source(order).map(load).to_iter_dataset(options)
         yield from loaded.batch(batch_size, drop_remainder=False)
 
-    def _read_or_none(self, key) -> np.ndarray | None:
+    def _read_or_none(self, key: Any) -> np.ndarray | None:
         try:
             image = self.read(key)
         except UnreadableImageError as error:
@@ -138,9 +139,10 @@ class LazyImages:
             self.unreadable[error.name] = error.reason
             return None
         if image.shape != self.image_shape:
+            (height, width), (expected_height, expected_width) = image.shape[:2], self.image_shape[:2]
             raise RequestError(
-                f"{key}: is {image.shape[0]}x{image.shape[1]}, others are {self.image_shape[0]}x"
-                f"{self.image_shape[1]}; set data.image_size to bring all to one size"
+                f"{key}: is {height}x{width}, others are {expected_height}x{expected_width}; "
+                "set data.image_size to bring all to one size"
             )
         return image
 
@@ -148,11 +150,19 @@ class LazyImages:
 Images = ArrayImages | LazyImages
 
 
+def lazy(
+    config: DataConfig, read: Callable, keys: Sequence, image_shape: Shape, unreadable: dict[str, str]
+) -> LazyImages:
+    """Returns `LazyImages` with the options of a config."""
+    memory_bytes = config.memory_gib * 2**30
+    return LazyImages(read, keys, image_shape, unreadable, config.on_corrupt, config.workers, memory_bytes)
+
+
 def as_images(images: np.ndarray | Images) -> Images:
-    """The images as something that has `batches`.
+    """Returns `ArrayImages` of an array, and other images as they are.
 
     Raises:
-      TypeError: an array that is not N x H x W x C uint8.
+      TypeError: the array is not N x H x W x C uint8.
     """
     if not isinstance(images, np.ndarray):
         return images
@@ -164,19 +174,8 @@ def as_images(images: np.ndarray | Images) -> Images:
     return ArrayImages(images)
 
 
-def check_shape(images: Images, image_shape: tuple[int, int, int]) -> None:
-    """Raises RequestError unless the images are of this shape, (height, width, channels)."""
+def check_shape(images: Images, image_shape: Shape) -> None:
+    """Raises RequestError if the images have another shape."""
     if tuple(images.image_shape) != tuple(image_shape):
         there, expected = ("x".join(map(str, shape)) for shape in (images.image_shape, image_shape))
         raise RequestError(f"images of {there}: expected {expected}, height x width x channels; convert them")
-
-
-def _threads(workers: int) -> int:
-    from itae_jax.environment import cpu_cores
-
-    return workers or cpu_cores()
-
-
-def files(paths: list[Path], reader, image_shape, **options) -> LazyImages:
-    """Image files, read by a `decode.Reader`."""
-    return LazyImages(reader.read, tuple(paths), image_shape, **options)

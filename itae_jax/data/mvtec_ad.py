@@ -1,4 +1,4 @@
-"""MVTec AD, and whatever is laid out like it, read as it lies on disk.
+"""MVTec AD, and other data laid out like it, read as it lies on disk.
 
 <category>/train/good/*.png
 <category>/test/{good,<defect>}/*.png
@@ -11,7 +11,7 @@ import numpy as np
 
 from itae_jax.config import DataConfig
 from itae_jax.data import folders, images
-from itae_jax.data.dataset import InspectionDataset, OneClassSplit
+from itae_jax.data.dataset import Dataset, OneClassSplit, Spec
 from itae_jax.errors import RequestError
 
 # In the order of the paper's Table 8.
@@ -23,9 +23,9 @@ _SIZE = 256
 
 
 def categories(root: Path) -> dict[str, Path]:
-    """The folders of the categories in `root`, those of the paper first; or `root`, if it is one itself."""
+    """Returns the folders of the categories in `root`, the paper's first, or `root` if it is a category."""
     if (root / "train" / "good").is_dir():
-        return {root.name: root}
+        return {root.absolute().name: root}
     if not root.is_dir():
         return {}
     there = [name for name in folders.subfolders(root) if (root / name / "train" / "good").is_dir()]
@@ -33,10 +33,10 @@ def categories(root: Path) -> dict[str, Path]:
     return {name: root / name for name in [*known, *(name for name in there if name not in known)]}
 
 
-def load(config: DataConfig) -> InspectionDataset:
-    """The categories below `data.root`, or the one that `data.root` itself is.
+def load(config: DataConfig) -> Dataset:
+    """Loads the categories below `data.root`, or the one that `data.root` itself is.
 
-    Images are stretched to a square of `data.image_size` (256 by default; the published ones are square).
+    Stretches images to a square of `data.image_size` (256 by default; the published ones are square).
 
     Raises:
       RequestError: no category there, or one without images.
@@ -53,9 +53,9 @@ def load(config: DataConfig) -> InspectionDataset:
         if not paths:
             raise RequestError(f"{found[name] / 'train' / 'good'}: no images in it")
     everything = [path for paths in normal.values() for path in paths]
-    reader = folders.make_reader(config, everything, fit="stretch", size=_SIZE)
+    reader = folders.make_reader(config, fit="stretch", size=_SIZE, paths=everything)
+    shape = (reader.size, reader.size, reader.channels)
     unreadable: dict[str, str] = {}
-    options = folders.lazy_options(config, unreadable)
 
     def read_mask(path: Path) -> np.ndarray | None:
         try:
@@ -64,33 +64,48 @@ def load(config: DataConfig) -> InspectionDataset:
             unreadable[error.name] = error.reason
             return None
 
-    def split_of(folder: Path, train: list[Path]) -> OneClassSplit:
+    def make_split(index: int, limit_train: int, limit_test: int) -> OneClassSplit:
+        name, folder = names[index], found[names[index]]
         test = folders.find_images(folder / "test")
-        labels = tuple(path.relative_to(folder / "test").parts[0] for path in test)
         if not test:
             raise RequestError(f"{folder / 'test'}: no images in it")
         return OneClassSplit(
-            train_images=images.files(train, reader, reader_shape, **options),
-            test_images=images.files(test, reader, reader_shape, **options),
-            test_labels=labels,
+            train_images=images.lazy(config, reader.read, normal[name], shape, unreadable),
+            test_images=images.lazy(config, reader.read, test, shape, unreadable),
+            test_labels=tuple(path.relative_to(folder / "test").parts[0] for path in test),
             test_ids=tuple(path.relative_to(root).as_posix() for path in test),
             normal_label="good",
             test_masks=tuple(mask_of(folder, path) for path in test),
             read_mask=read_mask,
-        )
+        ).limited(limit_train, limit_test)
 
-    reader_shape = (reader.size, reader.size, reader.channels)
-    return InspectionDataset(
-        name="mvtec_ad" if set(found) <= set(CATEGORIES) else root.name,
-        source=f"folder {root.name}: {len(everything)} normal training images of {', '.join(found)}",
-        splits={name: lambda name=name: split_of(found[name], normal[name]) for name in found},
-        image_shape=reader_shape,
+    names, root_name = tuple(found), root.absolute().name
+    published = set(names) <= set(CATEGORIES)
+    return Dataset(
+        name="mvtec_ad" if published else root_name,
+        source=f"folder {root_name}: {len(everything)} normal training images of {', '.join(names)}",
+        class_names=names,
+        trainable=tuple(range(len(names))),
+        image_shape=shape,
+        make_split=make_split,
+        kind="published" if published else "folder",
         unreadable=unreadable,
     )
 
 
 def mask_of(category: Path, image: Path) -> Path | None:
-    """The file that marks the defect of a test image, if there is one."""
+    """Returns the file that marks the defect of a test image, if there is one."""
     relative = image.relative_to(category / "test")
     mask = category / "ground_truth" / relative.parent / f"{image.stem}_mask.png"
     return mask if mask.is_file() else None
+
+
+SPEC = Spec(
+    name="mvtec_ad",
+    about="industrial inspection, 15 categories with defect masks",
+    size="3,629 + 1,725 images, 5 GB",
+    licence="CC BY-NC-SA 4.0",
+    get="unpack the published archive, data.root=DIR with DIR/<category>/{train,test,ground_truth}",
+    load=load,
+    there=lambda root: ", ".join(categories(folders.expanded(root))) if root else "",
+)

@@ -1,28 +1,35 @@
-"""One image from a file: any format and mode that Pillow knows, as uint8 of one size."""
+"""Reads one image file of any format and mode that Pillow knows, as uint8 of one size."""
 
+import contextlib
 import dataclasses
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from itae_jax.data.images import UnreadableImageError
 
 FITS = ("crop", "letterbox", "stretch", "pad")
+_BILINEAR = Image.Resampling.BILINEAR
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+_GREY_TOLERANCE = 8  # of 255: colour compression makes equal channels differ by so much
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that exchange width and height
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """How image files become arrays of one shape.
+    """Reads image files as arrays of one shape.
 
     Attributes:
       size: side of the square result in pixels; 0 keeps the size of the file.
       channels: 1 (grey: Pillow's luma of colour images) or 3.
-      fit: how an image comes to be square: "crop" its middle after resizing the shorter side,
-        "letterbox" it between black bars, "stretch" it, or "pad" it with black without resizing.
+      fit: how an image becomes square. "crop" resizes the shorter side and cuts out the middle,
+        "letterbox" adds black bars, "stretch" changes the aspect ratio, "pad" adds black without resizing.
       max_side: larger images are refused before they are decoded.
     """
 
@@ -32,18 +39,18 @@ class Reader:
     max_side: int = 20_000
 
     def read(self, source: Path | tuple[str, bytes]) -> np.ndarray:
-        """The image of a file, or of (name, bytes): H x W x C uint8.
+        """Reads a file, or (name, bytes), as H x W x C uint8.
 
-        The orientation that a camera notes is applied, 16 bits become 8, transparent parts lie on
-        black, and of several frames the first is taken.
+        Applies the camera's orientation, reduces 16 bits to 8, puts transparent parts on black, and takes
+        the first of several frames.
 
         Raises:
-          UnreadableImageError: not an image, a damaged one, or one beyond `max_side`.
+          UnreadableImageError: not an image, a damaged one, or one larger than `max_side`.
         """
         return self._read(source, _eight_bits)
 
     def read_mask(self, path: Path) -> np.ndarray:
-        """A mask in the geometry of `read`: H x W bool, true where it is above half of its brightest pixel.
+        """Reads a mask in the geometry of `read`: H x W bool, true above half of its brightest pixel.
 
         Raises:
           UnreadableImageError: as `read`.
@@ -51,48 +58,62 @@ class Reader:
         return dataclasses.replace(self, channels=1)._read(path, _stretched)[..., 0] > 127
 
     def _read(self, source: Path | tuple[str, bytes], to_bytes: Callable) -> np.ndarray:
-        from PIL import Image, ImageOps
-
         name, stream = (str(source), source) if isinstance(source, Path) else (source[0], io.BytesIO(source[1]))
         if isinstance(source, Path) and source.exists() and not source.is_file():
-            raise UnreadableImageError(name, "not a file")  # a pipe would be waited for
+            raise UnreadableImageError(name, "not a file")  # reading a pipe would block
         try:
-            with warnings.catch_warnings(), Image.open(stream) as image:
-                warnings.simplefilter("ignore")  # of Pillow's on damaged metadata; size is checked here
+            with _opened(stream) as image:
                 if max(image.size) > self.max_side:
                     raise UnreadableImageError(
                         name, f"{image.width}x{image.height} pixels, more than data.max_side={self.max_side}"
                     )
                 if self.size and self.fit != "pad":
-                    # JPEG is decoded at a half, a quarter or an eighth where twice the size is left.
+                    # Decodes a JPEG at 1/2, 1/4 or 1/8 where that leaves twice the size.
                     image.draft(None, (2 * self.size, 2 * self.size))
-                upright = ImageOps.exif_transpose(image)
-                return self._array(self._fitted(to_bytes(upright, self.channels)))
+                image = self._fitted(to_bytes(ImageOps.exif_transpose(image), self.channels))
+                array = np.asarray(image, np.uint8)
+                return array[..., None] if array.ndim == 2 else array
         except UnreadableImageError:
             raise
         except FileNotFoundError:
             raise UnreadableImageError(name, "no such file") from None
-        except Exception as error:  # Pillow's decoders raise whatever the damage leads them to
-            raise UnreadableImageError(name, _reason(error)) from None
+        except UnidentifiedImageError:
+            raise UnreadableImageError(name, "not an image") from None
+        except Exception as error:  # on damaged files Pillow's decoders raise anything
+            raise UnreadableImageError(name, " ".join(str(error).split()) or type(error).__name__) from None
+
+    def _fitted(self, image: Image.Image) -> Image.Image:
+        target = (self.size, self.size)
+        if not self.size or image.size == target:
+            return image
+        if self.fit == "stretch":
+            return image.resize(target, _BILINEAR)
+        if self.fit == "letterbox":
+            return ImageOps.pad(image, target, _BILINEAR)
+        if self.fit == "pad" and max(image.size) <= self.size:
+            canvas = Image.new(image.mode, target)
+            canvas.paste(image, ((self.size - image.width) // 2, (self.size - image.height) // 2))
+            return canvas
+        return ImageOps.fit(image, target, _BILINEAR)
 
     def lay_over(self, map_HxW: np.ndarray, width: int, height: int) -> np.ndarray:
-        """A map of what `read` gives, over the image of the file, which has this size.
+        """Resizes a map of what `read` returned to the file's image, which has this size.
 
         Returns:
-          height x width float32; NaN where the image was cut off.
+          height x width float32; NaN where `read` cut the image off.
         """
-        from PIL import Image
-
         inside, (left, top, right, bottom) = self._placement(width, height)
-        shown = (right - left, bottom - top)
-        part = Image.fromarray(np.float32(map_HxW)).resize(shown, _bilinear(), box=inside)
+        part = Image.fromarray(np.float32(map_HxW)).resize((right - left, bottom - top), _BILINEAR, box=inside)
         over = np.full((height, width), np.nan, np.float32)
         over[top:bottom, left:right] = np.asarray(part)
         return over
 
     def without_bars(self, map_HxW: np.ndarray, path: Path) -> np.ndarray:
-        """A map of what `read` gives of a file; NaN where that is the black around the image."""
-        inside, _ = self._placement(*_size_of(path)) if self.fit in ("letterbox", "pad") else (None, None)
+        """Replaces the map's values in the black bars around the file's image by NaN."""
+        if self.fit not in ("letterbox", "pad"):
+            return map_HxW
+        with _opened(path) as image:
+            inside, _ = self._placement(*_upright_size(image))
         if inside is None:
             return map_HxW
         left, top, right, bottom = inside
@@ -100,66 +121,35 @@ class Reader:
         result[top:bottom, left:right] = map_HxW[top:bottom, left:right]
         return result
 
-    def _placement(self, width: int, height: int) -> tuple[tuple, tuple[int, int, int, int]]:
-        """Which box of the result shows which box of the image: both (left, top, right, bottom).
-
-        The first is None if it is the whole result.
-        """
+    def _placement(self, width: int, height: int) -> tuple[Box | None, Box]:
+        """Returns (box in the result, box in the image) that show the same; None for the whole result."""
         size, whole = self.size, (0, 0, width, height)
         if not size or self.fit == "stretch":
             return None, whole
         if self.fit == "letterbox":
             scale = size / max(width, height)
             shown = max(1, round(width * scale)), max(1, round(height * scale))
+            left, top = (round((size - side) / 2) for side in shown)  # as ImageOps.pad rounds
         elif self.fit == "pad" and max(width, height) <= size:
             shown = width, height
+            left, top = ((size - side) // 2 for side in shown)
         else:
             side = min(width, height)
             left, top = round((width - side) / 2), round((height - side) / 2)
             return None, (left, top, left + side, top + side)
-        offset = (size - shown[0]) // 2, (size - shown[1]) // 2
-        if self.fit == "letterbox":  # Pillow rounds where `_canvas` cuts off
-            offset = round((size - shown[0]) / 2), round((size - shown[1]) / 2)
-        return (*offset, offset[0] + shown[0], offset[1] + shown[1]), whole
-
-    def _fitted(self, image):
-        from PIL import ImageOps
-
-        if not self.size:
-            return image
-        target = (self.size, self.size)
-        if self.fit == "stretch":
-            return image if image.size == target else image.resize(target, _bilinear())
-        if self.fit == "letterbox":
-            return ImageOps.pad(image, target, _bilinear())
-        if self.fit == "pad" and max(image.size) <= self.size:
-            padded = image.copy() if image.size == target else _canvas(image, target)
-            return padded
-        return image if image.size == target else ImageOps.fit(image, target, _bilinear())
-
-    def _array(self, image) -> np.ndarray:
-        array = np.asarray(image, np.uint8)
-        return array[..., None] if array.ndim == 2 else array
+        return (left, top, left + shown[0], top + shown[1]), whole
 
 
-def _canvas(image, size):
-    from PIL import Image
-
-    canvas = Image.new(image.mode, size)
-    canvas.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
-    return canvas
-
-
-def _bilinear():
-    from PIL import Image
-
-    return Image.Resampling.BILINEAR
+@contextlib.contextmanager
+def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of damaged metadata
+        with Image.open(source) as image:
+            yield image
 
 
-def _eight_bits(image, channels: int):
-    """The image in mode L or RGB."""
-    from PIL import Image
-
+def _eight_bits(image: Image.Image, channels: int) -> Image.Image:
+    """Converts the image to mode L or RGB."""
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() > 65535):
@@ -173,71 +163,39 @@ def _eight_bits(image, channels: int):
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def _stretched(image, channels: int):
-    """As `_eight_bits`, the brightest pixel at 255: masks mark defects by 255, by 1, or by a colour."""
+def _stretched(image: Image.Image, channels: int) -> Image.Image:
+    """Does the same and scales the brightest pixel to 255: masks mark defects by 255, by 1, or by a colour."""
     image = _eight_bits(image, channels)
-    brightest = image.getextrema()[1]
-    return image.point([round(255 * value / max(brightest, 1)) for value in range(256)])
-
-
-def _reason(error: Exception) -> str:
-    from PIL import UnidentifiedImageError
-
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image"
-    return " ".join(str(error).split()) or type(error).__name__
+    brightest = max(image.getextrema()[1], 1)
+    return image.point([round(255 * value / brightest) for value in range(256)])
 
 
 def is_grey(path: Path) -> bool | None:
-    """Whether a file holds a grey image, by its header; None if it cannot be told."""
-    from PIL import Image
-
-    if not path.is_file():
-        return None
+    """Returns whether a file's header says that the image is grey; None if it cannot be read."""
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")
-            return image.mode in _GREY_MODES
+        if path.is_file():
+            with _opened(path) as image:
+                return image.mode in _GREY_MODES
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
+        pass
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What a glance at an image file tells: its size as it is to be seen, and whether it is grey."""
+    """The upright size of an image file, and whether all its channels are equal."""
 
     width: int
     height: int
     is_grey: bool
 
 
-_TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange width and height
-_GREY_TOLERANCE = 8  # of 255: what colour compression makes of equal channels
-
-
-def _size_of(path: Path) -> tuple[int, int]:
-    """(width, height) of an image file that can be read, as it is to be seen."""
-    from PIL import Image
-
-    with warnings.catch_warnings(), Image.open(path) as image:
-        warnings.simplefilter("ignore")
-        return _upright_size(image)
-
-
-def _upright_size(image) -> tuple[int, int]:
-    width, height = image.size
-    return (height, width) if image.getexif().get(0x0112) in _TURNED else (width, height)
-
-
 def look(path: Path) -> Look | None:
-    """A glance at a file, decoded no larger than need be; None if it cannot be read."""
-    from PIL import Image
-
+    """Looks at a file, decoding as little as possible; None if it cannot be read."""
     if not path.is_file():
         return None
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")
+        with _opened(path) as image:
             width, height = _upright_size(image)
             grey = image.mode in _GREY_MODES
             if not grey:
@@ -245,5 +203,10 @@ def look(path: Path) -> Look | None:
                 pixels = np.asarray(image.convert("RGB").resize((32, 32)), np.int16)
                 grey = int((pixels.max(axis=2) - pixels.min(axis=2)).max()) <= _GREY_TOLERANCE
             return Look(width, height, grey)
-    except Exception:  # Pillow's decoders raise whatever the damage leads them to
+    except Exception:  # on damaged files Pillow's decoders raise anything
         return None
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if image.getexif().get(_ORIENTATION) in _TURNED else (width, height)

@@ -4,43 +4,56 @@ import numpy as np
 
 from itae_jax.config import DataConfig
 from itae_jax.data import folders, images, tfds
-from itae_jax.data.dataset import InspectionDataset, OneClassSplit
+from itae_jax.data.dataset import Dataset, OneClassSplit, Spec
 
-SIDE = 480
+_NAME = "shanghaitech"
 
 
-def load(config: DataConfig) -> InspectionDataset:
-    """The prepared frames, as one category `all`.
+def load(config: DataConfig) -> Dataset:
+    """Loads the prepared frames as one class, `all`.
 
     Raises:
-      RequestError: not prepared, or tensorflow-datasets is missing.
+      RequestError: not prepared, or tensorflow-datasets is not installed.
     """
-    builder = tfds.make_builder("shanghaitech", config.root)
-    reader = folders.reader_of(config, fit="stretch", size=SIDE, channels=3)
+    builder = tfds.make_builder(_NAME, config.root)
+    reader = folders.make_reader(config, fit="stretch", size=480, channels=3)
     shape = (reader.size, reader.size, reader.channels)
     unreadable: dict[str, str] = {}
 
-    def part(split: str) -> images.LazyImages:
-        records = tfds.Records(tfds.encoded(builder, split), f"shanghaitech/{split}", reader)
-        keys = tuple(range(len(records.source)))
-        return images.LazyImages(records.read, keys, shape, **folders.lazy_options(config, unreadable))
+    def frames(split: str) -> images.LazyImages:
+        records = tfds.Records(tfds.encoded(builder, split), f"{_NAME}/{split}", reader)
+        return images.lazy(config, records.read, range(len(records.source)), shape, unreadable)
 
-    def split() -> OneClassSplit:
+    def make_split(index: int, limit_train: int, limit_test: int) -> OneClassSplit:
         about = tfds.features_of(builder, "test", ["video", "frame", "is_anomaly"])
         videos = tuple(np.asarray(video).item().decode() for video in about["video"])
         return OneClassSplit(
-            train_images=part("train"),
-            test_images=part("test"),
+            train_images=frames("train"),
+            test_images=frames("test"),
             test_labels=tuple("anomalous" if int(flag) else "normal" for flag in about["is_anomaly"]),
             test_ids=tuple(f"{video}/{int(i):06d}" for video, i in zip(videos, about["frame"], strict=True)),
             normal_label="normal",
             video_ids=videos,
-        )
+        ).limited(limit_train, limit_test)
 
-    return InspectionDataset(
-        name="shanghaitech",
+    return Dataset(
+        name=_NAME,
         source=f"tfds {builder.info.full_name}",
-        splits={"all": split},
+        class_names=("all",),
+        trainable=(0,),
         image_shape=shape,
+        make_split=make_split,
         unreadable=unreadable,
     )
+
+
+SPEC = Spec(
+    name=_NAME,
+    about="surveillance video, single frames of 480x480",
+    size="274,515 + 42,883 frames",
+    licence="for research, on request from its authors",
+    get=tfds.HOW_TO_UNPACK.format(_NAME, "UNPACKED"),
+    load=load,
+    there=lambda root: tfds.there(_NAME, root),
+    preparable=True,
+)

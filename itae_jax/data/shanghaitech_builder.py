@@ -1,4 +1,7 @@
-"""A TFDS builder for the ShanghaiTech Campus data set, from its published archive."""
+"""A TFDS builder of the ShanghaiTech Campus data set, from its published archive.
+
+Only `tfds.prepare` imports it, because defining a builder takes TensorFlow.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from itae_jax.data.reader import Reader
+
 SIDE = 480
 
 
 class Shanghaitech(tfds.core.GeneratorBasedBuilder):
-    """Frames of 480x480, each with its video and, for testing, whether it is anomalous."""
+    """Frames of 480x480, each with its video, its number and, for testing, whether it is anomalous."""
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
@@ -40,7 +45,7 @@ class Shanghaitech(tfds.core.GeneratorBasedBuilder):
         return {"train": self._train(root / "training/videos"), "test": self._test(root / "testing")}
 
     def _generate_examples(self, **_):
-        raise AssertionError("the splits bring their own generators")
+        raise AssertionError("each split has a generator")
 
     def _train(self, videos: Path) -> Iterator[tuple[str, dict]]:
         import av
@@ -55,8 +60,6 @@ class Shanghaitech(tfds.core.GeneratorBasedBuilder):
                     yield _example(image, path.stem, number, 0)
 
     def _test(self, root: Path) -> Iterator[tuple[str, dict]]:
-        from itae_jax.data.reader import Reader
-
         reader = Reader(SIDE, 3, "stretch")
         for folder in sorted(path for path in (root / "frames").iterdir() if path.is_dir()):
             frames = sorted(folder.glob("*.jpg"))

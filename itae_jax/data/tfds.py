@@ -1,27 +1,54 @@
-"""Data sets of the TensorFlow Datasets catalogue, prepared once and read without TensorFlow."""
+"""Data sets of the TensorFlow Datasets catalogue, prepared once and then read without TensorFlow."""
 
 import dataclasses
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from itae_jax.config import DataConfig
 from itae_jax.data import folders, images
-from itae_jax.data import reader as decode
 from itae_jax.data.dataset import Dataset
+from itae_jax.data.reader import Reader
 from itae_jax.errors import RequestError
 
-OWN_BUILDER = "shanghaitech"
+HOW_TO_GET = "itae data prepare {0} --root DIR, then data.root=DIR"
+HOW_TO_UNPACK = "itae data prepare {0} --root DIR --manual-dir {1}, then data.root=DIR"
 
 
 def directory_of(root: str) -> Path:
-    """Where prepared data sets are: `data.root`, or TFDS's own default."""
+    """Returns where prepared data sets are: `data.root`, or TFDS's own default."""
     return folders.expanded(root or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
 
 
-def _builder(name: str, root: str):
+def _versions(name: str, root: str) -> list[Path]:
+    found = (directory_of(root) / name).glob("*/dataset_info.json")
+    return sorted(path.parent for path in found if not path.parent.name.startswith("incomplete"))
+
+
+def is_prepared(name: str, root: str) -> bool:
+    """Returns whether `prepare` has put the data set there."""
+    return bool(_versions(name, root))
+
+
+def there(name: str, root: str) -> str:
+    """Returns "prepared", or nothing: what `Spec.there` needs."""
+    return "prepared" if is_prepared(name, root) else ""
+
+
+def make_builder(name: str, root: str) -> Any:
+    """Returns the builder of a prepared data set.
+
+    Raises:
+      RequestError: it is not prepared, or tensorflow-datasets is not installed.
+    """
+    if not is_prepared(name, root):
+        raise RequestError(
+            f"{name} is not in {directory_of(root)}; itae data prepare {name} --root DIR puts it there, "
+            "data.root=DIR reads it from there (data.name=folder, cifar10 and cifar100 read folder trees, too)"
+        )
     try:
         import tensorflow_datasets
     except ModuleNotFoundError:
@@ -29,39 +56,28 @@ def _builder(name: str, root: str):
             f"data.name={name!r} is read by tensorflow-datasets; pip install tensorflow-datasets array_record, "
             "or give a folder tree by data.root"
         ) from None
-    directory = directory_of(root)
-    if name != OWN_BUILDER:
-        return tensorflow_datasets.builder(name, data_dir=str(directory), file_format="array_record")
-    if is_prepared(name, root):  # builders of one's own need TensorFlow, what they made does not
-        return tensorflow_datasets.builder_from_directory(str(_versions(name, root)[-1]))
-    from itae_jax.data.shanghaitech_builder import Shanghaitech
-
-    return Shanghaitech(data_dir=str(directory), file_format="array_record")
+    return tensorflow_datasets.builder_from_directory(str(_versions(name, root)[-1]))
 
 
-def make_builder(name: str, root: str):
-    """The builder of a data set that is prepared.
+def encoded(builder: Any, split: str) -> Any:
+    """Returns the records of a split, each image as the bytes of its file.
 
     Raises:
-      RequestError: it is not, or tensorflow-datasets is missing.
+      RequestError: TFDS prepared the data set in a format without random access.
     """
-    if not is_prepared(name, root):
-        raise RequestError(
-            f"{name} is not in {directory_of(root)}; itae data prepare {name} --root DIR puts it there, "
-            "data.root=DIR reads it from there (data.name=folder, cifar10 and cifar100 read folder trees, too)"
-        )
-    return _builder(name, root)
-
-
-def encoded(builder, split: str):
-    """The records of a split, images as the bytes of their files."""
     import tensorflow_datasets as tfds
 
-    return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    try:
+        return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    except NotImplementedError:
+        raise RequestError(
+            f"{builder.data_dir}: is not in the format array_record; itae data prepare {builder.name} "
+            "--root DIR prepares it in another directory"
+        ) from None
 
 
-def features_of(builder, split: str, names: list[str]) -> dict[str, list]:
-    """All values of some features; reads once through the records, without decoding the images."""
+def features_of(builder: Any, split: str, names: list[str]) -> dict[str, list]:
+    """Returns all values of some features; reads every record once, without decoding the images."""
     values: dict[str, list] = {name: [] for name in names}
     for record in encoded(builder, split):
         for name in names:
@@ -69,48 +85,44 @@ def features_of(builder, split: str, names: list[str]) -> dict[str, list]:
     return values
 
 
-def is_prepared(name: str, root: str) -> bool:
-    """Whether `prepare` has put the data set there."""
-    return bool(_versions(name, root))
-
-
-def _versions(name: str, root: str) -> list[Path]:
-    found = (directory_of(root) / name).glob("*/dataset_info.json")
-    return [path.parent for path in found if not path.parent.name.startswith("incomplete")]
-
-
 def prepare(name: str, root: str, manual_dir: str) -> Path:
-    """Downloads and prepares a data set by TFDS, or prepares what is in `manual_dir`; where it is.
+    """Downloads and prepares a data set by TFDS, or prepares what is in `manual_dir`; returns where it is.
 
     Raises:
-      RequestError: TensorFlow is not installed, or TFDS could not do it.
+      RequestError: TensorFlow is not installed, or TFDS failed.
     """
+    directory = directory_of(root)
     if is_prepared(name, root):
-        return directory_of(root) / name
+        return directory / name
     if manual_dir and not Path(manual_dir).is_dir():
         raise RequestError(f"--manual-dir {manual_dir}: no such directory")
     try:
         import tensorflow as _  # noqa: F401
+        import tensorflow_datasets as tfds
     except ModuleNotFoundError:
         raise RequestError(
             "preparing takes TensorFlow (reading does not); in a clone, pip install -e '.[prepare]'"
         ) from None
-    import tensorflow_datasets as tfds
 
-    builder = _builder(name, root)
-    directory_of(root).mkdir(parents=True, exist_ok=True)
-    # TFDS knows what it has unpacked by the file's name alone, and MNIST's files are named like
+    if name == "shanghaitech":
+        from itae_jax.data.shanghaitech_builder import Shanghaitech
+
+        builder = Shanghaitech(data_dir=str(directory), file_format="array_record")
+    else:
+        builder = tfds.builder(name, data_dir=str(directory), file_format="array_record")
+    directory.mkdir(parents=True, exist_ok=True)
+    # TFDS recognises an unpacked file by its name alone, and MNIST's files have the names of
     # Fashion-MNIST's: each preparation unpacks into a directory of its own.
-    with tempfile.TemporaryDirectory(prefix="unpacked-", dir=directory_of(root)) as unpacked:
+    with tempfile.TemporaryDirectory(prefix="unpacked-", dir=directory) as unpacked:
         downloads = tfds.download.DownloadConfig(
             manual_dir=str(Path(manual_dir).absolute()) if manual_dir else None, extract_dir=unpacked
         )
         try:
             builder.download_and_prepare(download_config=downloads, file_format="array_record")
         except (OSError, AssertionError, ValueError, tfds.download.DownloadError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RequestError(
-                f"{name} could not be prepared: {first}; without a network, put the original files into a "
+                f"{name} could not be prepared: {reason}; without a network, put the original files into a "
                 "folder and name it by --manual-dir"
             ) from None
     return Path(builder.data_dir)
@@ -120,12 +132,12 @@ def prepare(name: str, root: str, manual_dir: str) -> Path:
 class Records:
     """The images of a split of a prepared data set, by position."""
 
-    source: object
+    source: Any
     name: str
-    reader: decode.Reader
+    reader: Reader
 
     def read(self, position: int) -> np.ndarray:
-        """As `decode.Reader.read`."""
+        """Reads an image as `Reader.read` does."""
         return self.reader.read((f"{self.name}/{position}", self.source[int(position)]["image"]))
 
 
@@ -133,40 +145,42 @@ def load(
     config: DataConfig,
     name: str,
     *,
+    fit: str,
+    size: int,
+    channels: int,
     label: str = "label",
     test_split: str = "test",
-    reader: decode.Reader,
     superclasses: dict[str, str] | None = None,
 ) -> Dataset:
-    """A prepared data set for the one-class protocol.
+    """Loads a prepared data set.
 
     Args:
       name: in TFDS's catalogue.
+      fit, size, channels: as of `Reader`, where the config leaves them open.
       label: the feature that holds the class.
-      reader: how images come to their size.
-      superclasses: TFDS's class name -> ours; classes that it does not name are left out.
+      superclasses: TFDS's class name -> ours; other classes are left out.
 
     Raises:
-      RequestError: not prepared, or tensorflow-datasets is missing.
+      RequestError: it is not prepared, or tensorflow-datasets is not installed.
     """
     builder = make_builder(name, config.root)
-    own_names = builder.info.features[label].names
-    ours = superclasses or {text: text for text in own_names}
+    reader = folders.make_reader(config, fit=fit, size=size, channels=channels)
+    shape = (reader.size, reader.size, reader.channels)
+    tfds_names = builder.info.features[label].names
+    ours = superclasses or {text: text for text in tfds_names}
     classes = tuple(dict.fromkeys(ours.values()))
-    index = np.asarray([classes.index(ours[text]) if text in ours else -1 for text in own_names])
+    index = np.asarray([classes.index(ours[text]) if text in ours else -1 for text in tfds_names])
     unreadable: dict[str, str] = {}
 
     def part(split: str) -> tuple[images.LazyImages, np.ndarray, np.ndarray]:
         labels = index[np.asarray(features_of(builder, split, [label])[label], np.int64)]
         kept = np.flatnonzero(labels >= 0)
         records = Records(encoded(builder, split), f"{name}/{split}", reader)
-        shape = (reader.size, reader.size, reader.channels)
-        options = folders.lazy_options(config, unreadable)
-        return images.LazyImages(records.read, tuple(kept.tolist()), shape, **options), labels[kept], kept
+        return images.lazy(config, records.read, tuple(kept.tolist()), shape, unreadable), labels[kept], kept
 
     train, train_labels, _ = part("train")
-    test, test_labels, test_kept = part(test_split)
-    return Dataset(
+    test, test_labels, kept = part(test_split)
+    return Dataset.labelled(
         name=name,
         source=f"tfds {builder.info.full_name}",
         class_names=classes,
@@ -174,6 +188,6 @@ def load(
         train_labels=train_labels,
         test_images=test,
         test_labels=test_labels,
-        test_ids=tuple(f"{name}/{test_split}/{position}" for position in test_kept),
+        test_ids=tuple(f"{name}/{test_split}/{position}" for position in kept),
         unreadable=unreadable,
     )

@@ -1,11 +1,11 @@
-"""The 3x3 convolution and the halving by maxima, and what makes them fast on XLA's CPU backend.
+"""The 3x3 convolution and the halving by maxima, tuned for XLA's CPU backend.
 
-On a GPU or TPU each is one call of XLA's. On the CPU backend some cases are slow there, and are computed
-as products of matrices, or by comparing: maps of 4x4 and smaller, few channels on large maps, weight
-gradients, the gradient of the maxima. `experiments/layers.py` measures what each gains, and docs/results.md
-has the table.
+On a GPU or TPU each is one XLA operation. On the CPU backend some cases of it are slow and are computed by
+matrix products or comparisons instead: maps of 4x4 and smaller, few channels on large maps, weight gradients,
+the gradient of the maxima. bfloat16 always uses XLA's convolution: with jax 0.12 the products give NaN.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import flax.linen as nn
@@ -14,26 +14,32 @@ import jax.numpy as jnp
 from jax import lax
 
 _SMALL_MAP_PIXELS = 16
-_MANY = 32  # channels; below, products are too narrow, or XLA's convolution is too slow, see each use
+_MANY = 32  # channels; with fewer, XLA's convolution is slow or a product is too narrow, see each use
 _COLOURS = 3  # channels of images
 
-# Part of the keys of JAX's caches, so that nothing traced for one platform is used for another.
+# A user context is part of the keys of JAX's caches: what is traced for one platform serves no other.
 _platforms = jax.make_user_context(())
 
 
 def traced_for(*platforms: str) -> AbstractContextManager:
-    """What is traced inside will run on these platforms, not on the present backend alone."""
+    """Returns a context in which functions are traced for these platforms, not for the present backend."""
     return _platforms(platforms)
 
 
 def conv3x3(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
-    """3x3 cross-correlation, stride 1, zero padding 1: B x H x W x C to B x H x W x F."""
+    """Computes the 3x3 cross-correlation of stride 1, zero padding 1: B x H x W x C to B x H x W x F."""
+    if x_BxHxWxC.dtype == jnp.bfloat16:
+        return _convolve(x_BxHxWxC, kernel_3x3xCxF)
+    return _by_platform(_on_cpu, _convolve, x_BxHxWxC, kernel_3x3xCxF)
+
+
+def _by_platform(on_cpu: Callable, elsewhere: Callable, *arrays: jax.Array) -> jax.Array:
     platforms = _platforms.value or (jax.default_backend(),)
     if "cpu" not in platforms:
-        return _convolve(x_BxHxWxC, kernel_3x3xCxF)
+        return elsewhere(*arrays)
     if platforms == ("cpu",):
-        return _on_cpu(x_BxHxWxC, kernel_3x3xCxF)
-    return lax.platform_dependent(x_BxHxWxC, kernel_3x3xCxF, cpu=_on_cpu, default=_convolve)
+        return on_cpu(*arrays)
+    return lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
 
 
 def _on_cpu(x, kernel):
@@ -49,7 +55,7 @@ def _convolve(x, kernel):
 
 def _as_patches(x, kernel):
     height, width, channels = x.shape[1:]
-    # Offsets at which no pixel of the map has a neighbour only multiply zeros.
+    # Leaves out the offsets at which no pixel of the map has a neighbour: they only multiply zeros.
     rows = [dy for dy in range(3) if abs(dy - 1) < height]
     columns = [dx for dx in range(3) if abs(dx - 1) < width]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -91,7 +97,7 @@ _on_large_map.defvjp(_forward, _backward)
 
 
 def _as_row_products(x, kernel):
-    """For each row offset of the kernel, the pixels at all three column offsets times a matrix."""
+    """Multiplies, for each row offset of the kernel, the pixels at all three column offsets by a matrix."""
     height, width, channels = x.shape[1:]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     columns = jnp.concatenate([padded[:, :, dx : dx + width] for dx in range(3)], axis=-1)
@@ -99,7 +105,7 @@ def _as_row_products(x, kernel):
 
 
 def _as_shifted_product(x, kernel):
-    """Each pixel's share in all nine that it has a part in, as one product; then shifted and added."""
+    """Computes what each pixel adds to its nine neighbours as one product, then shifts and adds."""
     height, width, channels = x.shape[1:]
     features = kernel.shape[-1]
     shares = x @ kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
@@ -108,7 +114,7 @@ def _as_shifted_product(x, kernel):
 
 
 def _weight_gradient_by_shifts(x, gradient):
-    """x times the gradient at all nine offsets at once."""
+    """Multiplies x by the gradient at all nine offsets at once."""
     height, width, channels = x.shape[1:]
     features = gradient.shape[-1]
     padded = jnp.pad(gradient, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -121,7 +127,7 @@ def _weight_gradient_by_shifts(x, gradient):
 
 
 def _weight_gradient(x, gradient):
-    """For each row offset of the kernel, x times the gradient at all three column offsets at once."""
+    """Multiplies x, for each row offset of the kernel, by the gradient at all three column offsets at once."""
     height, width, channels = x.shape[1:]
     features = gradient.shape[-1]
     padded = jnp.pad(gradient, ((0, 0), (0, 0), (1, 1), (0, 0)))
@@ -133,13 +139,8 @@ def _weight_gradient(x, gradient):
 
 
 def halve(x_BxHxWxC: jax.Array) -> jax.Array:
-    """The maximum of each 2x2 window: B x H x W x C to B x H//2 x W//2 x C."""
-    platforms = _platforms.value or (jax.default_backend(),)
-    if "cpu" not in platforms:
-        return _maxima(x_BxHxWxC)
-    if platforms == ("cpu",):
-        return _maxima_on_cpu(x_BxHxWxC)
-    return lax.platform_dependent(x_BxHxWxC, cpu=_maxima_on_cpu, default=_maxima)
+    """Returns the maximum of each 2x2 window: B x H x W x C to B x H//2 x W//2 x C."""
+    return _by_platform(_maxima_on_cpu, _maxima, x_BxHxWxC)
 
 
 def _maxima(x):
@@ -157,7 +158,7 @@ def _maxima_forward(x):
 
 
 def _maxima_backward(saved, gradient):
-    """To the first pixel of each window, row by row, that is its maximum."""
+    """Gives the gradient to the first pixel of each window, row by row, that is its maximum."""
     x, maxima = saved
     batch, height, width, channels = x.shape
     taken = jnp.zeros(maxima.shape, bool)

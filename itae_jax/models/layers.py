@@ -1,7 +1,7 @@
 """The layers of the networks: convolution with bias, batch normalisation, bilinear doubling.
 
-They compute what PyTorch's layers of the same names compute with PyTorch's defaults,
-which is what the paper trained with, on arrays whose channels come last.
+They compute what PyTorch's layers compute with PyTorch's defaults, which the paper trained with, on arrays
+whose channels come last.
 """
 
 import flax.linen as nn
@@ -15,7 +15,7 @@ from itae_jax.models.cpu_conv import conv3x3
 
 
 def parameter_dtype(activation_dtype) -> jnp.dtype:
-    """float32 for parameters, statistics and losses, or float64 if the activations are."""
+    """Returns the type of parameters, statistics and losses: float32, or float64 if the activations are."""
     return jnp.dtype("float64" if jnp.dtype(activation_dtype) == "float64" else "float32")
 
 
@@ -35,11 +35,9 @@ class Conv(nn.Module):
     Attributes:
       features: output channels.
       size: side of the square kernel, odd.
-      stride: of 1 for all but the encoder of `ResNetUNet`.
-      normalised: whether batch normalisation follows. It takes the bias out again, so that the bias has
-        no gradient, and none is computed.
-      dtype: type of the arithmetic and of the output; parameters are kept in float32
-        (float64 if dtype is float64).
+      normalised: batch normalisation follows. It subtracts the bias again, so no gradient of the bias is
+        computed.
+      dtype: type of the arithmetic and of the output; parameters have `parameter_dtype`.
     """
 
     features: int
@@ -75,12 +73,11 @@ class Conv(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last: eps 1e-5, running average 0.9 old + 0.1 new.
 
-    As in PyTorch, the batch is normalised by its biased variance and the running average takes
-    the unbiased one (Flax's own layer takes the biased one for both).
+    As in PyTorch, the batch is normalised by its biased variance, and the running average takes the unbiased
+    one (Flax's own layer takes the biased one for both).
 
     Attributes:
-      axis_name: the mapped axis over which the batch is spread, so that statistics are those of
-        the whole batch; None if it is not spread.
+      axis_name: the mapped axis over which the batch is spread, for statistics of the whole batch; or None.
       dtype: type of the output; statistics are computed in float32 at least.
     """
 
@@ -119,7 +116,7 @@ class BatchNorm(nn.Module):
 
 
 def _doubling_matrix(size: int) -> np.ndarray:
-    """2*size x size matrix of linear interpolation with the end points aligned."""
+    """Returns the 2*size x size matrix of linear interpolation with aligned end points."""
     if size == 1:
         return np.ones((2, 1))
     position = np.arange(2 * size) * (size - 1) / (2 * size - 1)
@@ -131,10 +128,10 @@ def _doubling_matrix(size: int) -> np.ndarray:
 
 
 def double_bilinear(x_BxHxWxC: jax.Array) -> jax.Array:
-    """B x H x W x C to B x 2H x 2W x C by bilinear interpolation, corner pixels kept in the corners.
+    """Doubles B x H x W x C to B x 2H x 2W x C by bilinear interpolation; corner pixels stay in the corners.
 
-    This is `torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)`, the form of
-    the U-Net that the paper's Table 10 repeats line by line.
+    As `torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)`, which the U-Net uses that
+    the paper's Table 10 repeats line by line.
     """
     rows = jnp.asarray(_doubling_matrix(x_BxHxWxC.shape[1]), x_BxHxWxC.dtype)
     columns = jnp.asarray(_doubling_matrix(x_BxHxWxC.shape[2]), x_BxHxWxC.dtype)

@@ -10,7 +10,7 @@ from itae_jax.models.unet import DoubleConv, check_side, fit_to, join
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut; the first takes the stride."""
+    """Two 3x3 convolutions, the first with the stride, and a shortcut around them."""
 
     features: int
     stride: int = 1
@@ -35,8 +35,8 @@ class BasicBlock(nn.Module):
 class ResNetUNet(nn.Module):
     """ResNet-34 (stem, stages of 3, 4, 6, 3 basic blocks) and a decoder over its five resolutions.
 
-    The paper says "ResNet34 as our encoder" and no more; trained from scratch. At width 64 the
-    channels of the encoder are those of ResNet-34. Attributes and call as of `UNet`, sides from 32 up.
+    The paper says no more than "ResNet34 as our encoder". Trained from scratch; at width 64 the encoder has
+    the channels of ResNet-34. Attributes and call are those of `UNet`; each side needs 32 pixels.
     """
 
     MIN_SIDE: ClassVar[int] = 32

@@ -27,21 +27,20 @@ class DoubleConv(nn.Module):
 
 
 class UNet(nn.Module):
-    """Table 10: encoder 1, 2, 4, 8, 8 times `width` channels, decoder 4, 2, 1, 1 times.
+    """Table 10: an encoder of 1, 2, 4, 8, 8 times `width` channels and a decoder of 4, 2, 1, 1 times.
 
-    13.4 million parameters at the paper's width of 64. Accepts any height and width from 16 up:
-    where a map has an odd side, halving drops the last row or column, and the decoder repeats its
-    edge to fit the skip connection.
+    13.4 million parameters at the paper's width of 64. Takes any height and width from 16 up: halving drops
+    the last row or column of an odd side, and the decoder repeats its edge to fit the skip connection.
+
+    Call with B x H x W x C inputs and `train`; returns B x H x W x out_channels. With `train=True` the
+    collection `batch_stats` has to be mutable.
 
     Attributes:
       width: channels of the first block.
       out_channels: channels of the restored image.
       output: "tanh" for images in [-1, 1], or "linear".
-      axis_name: mapped axis over which the batch is spread, for batch statistics of the whole batch.
-      dtype: type of activations; parameters, statistics and the output are float32 (or float64).
-
-    Call with B x H x W x C inputs and `train`; returns B x H x W x out_channels. With `train=True`
-    the collection `batch_stats` has to be mutable.
+      axis_name: the mapped axis over which the batch is spread, for statistics of the whole batch.
+      dtype: type of the activations; parameters, statistics and the output are float32 (or float64).
     """
 
     MIN_SIDE: ClassVar[int] = 16  # four halvings must leave a pixel
@@ -84,12 +83,12 @@ def check_side(network, x_BxHxWxC: jax.Array) -> None:
 
 
 def join(skip_BxHxWxC: jax.Array, x: jax.Array) -> jax.Array:
-    """A step up of the decoder: [skip, x doubled and fitted to its size], along the channels."""
+    """Joins a skip connection and x, doubled and fitted to its size, along the channels."""
     return jnp.concatenate([skip_BxHxWxC, fit_to(double_bilinear(x), skip_BxHxWxC.shape[1:3])], axis=-1)
 
 
 def fit_to(x_BxHxWxC: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Cuts off rows and columns, or repeats the last ones, until the map has `shape`."""
+    """Cuts off rows and columns, or repeats the last ones, so that the map has this height and width."""
     x_BxHxWxC = x_BxHxWxC[:, : shape[0], : shape[1]]
     missing = [wanted - have for wanted, have in zip(shape, x_BxHxWxC.shape[1:3], strict=True)]
     if not any(missing):

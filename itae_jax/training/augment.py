@@ -1,8 +1,10 @@
-"""Training augmentations, on the device: what the paper takes over from ResNet and DenseNet.
+"""Training augmentations, computed on the device: those that the paper adopts from ResNet and DenseNet.
 
-Each is a pure function of one image and a random key; the restoration target is the augmented
-image, so the network never sees where the original lay.
+Each is a pure function of a random key and one image. The augmented image is also the restoration target,
+so the network never learns where the original was.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +13,16 @@ from itae_jax.errors import RequestError
 
 SHIFT_PIXELS = 4
 
+Augmentation = Callable[[jax.Array, jax.Array], jax.Array]  # (key, image H x W x C) -> image H x W x C
+
 
 def flip(key: jax.Array, image_HxWxC: jax.Array) -> jax.Array:
-    """Left-right mirror image with probability 1/2."""
+    """Mirrors left to right with probability 1/2."""
     return jnp.where(jax.random.bernoulli(key), image_HxWxC[:, ::-1], image_HxWxC)
 
 
 def shift(key: jax.Array, image_HxWxC: jax.Array) -> jax.Array:
-    """A random crop of the image's own size after reflecting 4 pixels at each border."""
+    """Crops the image's own size at random, after reflecting 4 pixels at each border."""
     pad = (SHIFT_PIXELS, SHIFT_PIXELS)
     padded = jnp.pad(image_HxWxC, (pad, pad, (0, 0)), mode="reflect")
     dy, dx = jax.random.randint(key, (2,), 0, 2 * SHIFT_PIXELS + 1)
@@ -28,8 +32,8 @@ def shift(key: jax.Array, image_HxWxC: jax.Array) -> jax.Array:
 _REGISTRY = {"flip": flip, "shift": shift}
 
 
-def get(name: str):
-    """The augmentation of that name, several joined by `+`, or `none`: (key, image) -> image.
+def get(name: str) -> Augmentation:
+    """Returns the augmentation of that name, several joined by `+`, or that of `none`.
 
     Raises:
       RequestError: a part of the name is unknown.

@@ -1,9 +1,9 @@
-"""The laws of erasing transforms, as `itae transforms check` and the tests ask them.
+"""The checks of an erasing transform, as `itae transforms check` and the tests run them.
 
 Training and scoring rely on each: that a compiled batch with a drawn member for every image is what
 `erase` does to one image, that a network gets the shape, type and range that it was built for, that a
-rerun erases the same, that T counts, and that something is erased (section 3.2 of the paper, its first
-condition). The second, that what is erased tells normal from anomalous, no law can know.
+rerun erases the same, that T counts, and that something is erased (the first condition of the paper's
+section 3.2). No check can know the second condition: that what is erased tells normal from anomalous.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -20,91 +20,88 @@ import numpy as np
 
 from itae_jax.transforms.transform import Transform
 
-# 16 is the least side that a network takes; the others are no multiples of anything.
+# 16 is the least side that a network takes; 17, 19 and 26 have no factor in common with it or each other.
 _SQUARE, _OBLONG = ((16, 16), (19, 19)), ((17, 26),)
 _CLOSE = 1e-5
-# A change from black to white that comes out smaller than half a grey level of 8 bits is gone.
+# A change from black to white that shrinks below half a grey level of 8 bits is lost.
 _LOST = 1 / 255
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Whether a law holds, and what was found."""
+    """Whether a transform passes a check, and what the check found."""
 
-    law: str
-    holds: bool
+    check: str
+    passed: bool
     found: str
 
 
-class _Broken(Exception):
-    """A law does not hold; the message says what was found."""
+class _Failed(Exception):
+    """A check failed; the message says what it found."""
 
 
-def check(transform: Transform) -> list[Finding]:
-    """Every law on a transform, in this process."""
-    return [check_law(law, transform) for law in _LAWS]
+def check_all(transform: Transform) -> list[Finding]:
+    """Runs every check that one process can make."""
+    return [check(name, transform) for name in _CHECKS]
 
 
-def check_law(law: str, transform: Transform) -> Finding:
-    """One law on a transform."""
-    return _ask(law, lambda: _LAWS[law](transform))
+def check(name: str, transform: Transform) -> Finding:
+    """Runs one check."""
+    return _finding(name, lambda: _CHECKS[name](transform))
 
 
-def check_elsewhere(name: str, transform: Transform) -> Finding:
-    """Whether another process that looks the transform up by name erases the same.
+def check_elsewhere(transform: Transform) -> Finding:
+    """Checks whether another process that looks the transform up by its name erases the same.
 
-    A run that goes on after an interruption, and scoring with a saved network, rely on it.
+    Resuming, and scoring with a saved network, rely on it.
     """
-
-    def ask() -> str:
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "erased.npy"
-            script = (
-                "import sys, numpy, itae_jax.transforms.checks as laws; from itae_jax import transforms; "
-                "numpy.save(sys.argv[2], laws._sample(transforms.get(sys.argv[1])))"
-            )
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            # The accelerator's memory may be this process's already.
-            environment |= {"JAX_PLATFORMS": "cpu"}
-            done = subprocess.run(
-                [sys.executable, "-c", script, name, path], env=environment, capture_output=True, text=True
-            )
-            if done.returncode:
-                raise _Broken(f"it fails there: {_last_line(done.stderr)}")
-            there = np.load(path)
-        here = _sample(transform)
-        _require_close(here, there, "another process", _CLOSE)
-        return "looked up again in a new process, it erases the same"
-
-    return _ask("same elsewhere", ask)
+    return _finding("same elsewhere", lambda: _elsewhere(transform))
 
 
-def _ask(law: str, ask: Callable[[], str]) -> Finding:
+def _finding(name: str, run: Callable[[], str]) -> Finding:
     try:
-        return Finding(law, True, ask())
-    except _Broken as broken:
-        return Finding(law, False, str(broken))
-    except Exception as error:  # whatever the user's own code does
-        reason = str(error).strip().split("\n")[0]
-        return Finding(law, False, f"{type(error).__name__}: {reason}")
+        return Finding(name, True, run())
+    except _Failed as failed:
+        return Finding(name, False, str(failed))
+    except Exception as error:  # the user's own code may raise anything
+        return Finding(name, False, _first_line(error))
 
 
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1]
+def _elsewhere(transform: Transform) -> str:
+    script = (
+        "import sys, numpy; from itae_jax import transforms; from itae_jax.transforms import checks; "
+        "numpy.save(sys.argv[2], checks._sample(transforms.get(sys.argv[1])))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment["JAX_PLATFORMS"] = "cpu"  # this process may hold the accelerator's memory
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "erased.npy"
+        command = [sys.executable, "-c", script, transform.name, str(path)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise _Failed(f"it fails there: {reason}")
+        there = np.load(path)
+    _require_close(_sample(transform), there, "another process")
+    return "looked up again in a new process, it erases the same"
+
+
+def _first_line(error: Exception) -> str:
+    reason = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {reason}"
 
 
 def _channels(transform: Transform) -> tuple[int, ...]:
     return (3,) if transform.colour_only else (1, 3)
 
 
-def _shapes(transform: Transform) -> Iterator[tuple[int, int, int]]:
-    for size in _SQUARE if transform.square_only else _SQUARE + _OBLONG:
-        for channels in _channels(transform):
-            yield (*size, channels)
+def _shapes(transform: Transform) -> list[tuple[int, int, int]]:
+    sizes = _SQUARE if transform.square_only else _SQUARE + _OBLONG
+    return [(*size, channels) for size in sizes for channels in _channels(transform)]
 
 
-def _images(shape: tuple[int, int, int], count: int = 3, dtype="float32") -> jax.Array:
-    """`count` x H x W x C: noise, of which no two pixels agree."""
+def _images(shape: tuple[int, int, int], count: int = 3, dtype: str = "float32") -> jax.Array:
+    """Returns `count` x H x W x C noise, of which no two pixels agree."""
     noise = np.random.default_rng(0).uniform(-1, 1, (count, *shape))
     return jnp.asarray(noise, dtype)
 
@@ -113,13 +110,13 @@ def _sample(transform: Transform) -> np.ndarray:
     return np.asarray(transform.apply_all(_images((16, 16, 3))))
 
 
-def _require_close(got, expected, where: str, tolerance: float) -> None:
+def _require_close(got, expected, where: str) -> None:
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     if got.shape != expected.shape:
-        raise _Broken(f"shape {got.shape} {where}, {expected.shape} here")
+        raise _Failed(f"shape {got.shape} {where}, {expected.shape} here")
     difference = np.abs(got - expected).max()
-    if not difference <= tolerance:  # NaN is refused too
-        raise _Broken(f"differs by up to {difference:.2g} {where}")
+    if not difference <= _CLOSE:  # NaN fails, too
+        raise _Failed(f"differs by up to {difference:.2g} {where}")
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -134,11 +131,10 @@ def _shape(transform: Transform) -> str:
             try:
                 got = transform.apply(_images(shape)[0], index).shape
             except Exception as error:
-                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
                 hint = "; set square_only=True if it needs square images" if shape[0] != shape[1] else ""
-                raise _Broken(f"member {index} fails on {_size(shape)}: {reason}{hint}") from error
+                raise _Failed(f"member {index} fails on {_size(shape)}: {_first_line(error)}{hint}") from error
             if got != expected:
-                raise _Broken(
+                raise _Failed(
                     f"member {index} makes {_size(got)} of {_size(shape)}, expected {_size(expected)}"
                 )
     sizes = sorted({f"{height}x{width}" for height, width, _ in _shapes(transform)})
@@ -152,12 +148,12 @@ def _dtype(transform: Transform) -> str:
         for index in range(transform.count):
             got = transform.apply(_images((16, 16, 3), dtype=dtype)[0], index).dtype
             if got != dtype:
-                raise _Broken(f"member {index} makes {got} of {dtype}; end with .astype(image.dtype)")
+                raise _Failed(f"member {index} makes {got} of {dtype}; end with .astype(image.dtype)")
     return "float32 and bfloat16 are kept"
 
 
 def _range(transform: Transform) -> str:
-    """Finite pixels in [-1, 1], of noise, white, black and a checkerboard."""
+    """Noise, white, black and a checkerboard give finite pixels in [-1, 1]."""
     low, high = np.inf, -np.inf
     for channels in _channels(transform):
         noise = _images((16, 16, channels))[0]
@@ -167,8 +163,8 @@ def _range(transform: Transform) -> str:
             for image in (noise, jnp.ones_like(noise), -jnp.ones_like(noise), board):
                 for index in range(transform.count):
                     got = np.asarray(transform.apply(image.astype(dtype), index), np.float32)
-                    if not np.abs(got).max() <= 1 + slack:  # NaN is refused too
-                        raise _Broken(
+                    if not np.abs(got).max() <= 1 + slack:  # NaN fails, too
+                        raise _Failed(
                             f"member {index} makes [{got.min():.4g}, {got.max():.4g}] of {dtype} in [-1, 1]; "
                             "clip, or scale"
                         )
@@ -177,43 +173,43 @@ def _range(transform: Transform) -> str:
 
 
 def _jit(transform: Transform) -> str:
-    """Compiled, with the member's index known only when it runs, as one operation after the other."""
+    """Compiled for a traced index, it does what it does uncompiled."""
     for shape in _shapes(transform):
-        if shape[2] == 1:  # one operation after the other is slow, and colour shows as much
+        if shape[2] == 1:  # uncompiled is slow, and colour reveals as much
             continue
         image = _images(shape)[0]
         for index in range(transform.count):
             with jax.disable_jit():
                 eager = transform.erase(image, index)
             compiled = transform.apply(image, index)
-            _require_close(compiled, eager, f"when compiled, member {index} on {_size(shape)}", _CLOSE)
+            _require_close(compiled, eager, f"when compiled, member {index} on {_size(shape)}")
     return "compiled, for an index known only when it runs, it does what it does step by step"
 
 
 def _vmap(transform: Transform) -> str:
-    """A batch, each image with a member of its own or with all, as one image at a time."""
+    """A batch, each image with a member of its own or with all, is what its images are one by one."""
     for shape in _shapes(transform):
         images = _images(shape, count=transform.count + 1)
         looped = np.asarray([[transform.apply(image, i) for image in images] for i in range(transform.count)])
-        _require_close(transform.apply_all(images), looped, f"in a batch of {_size(shape)}", _CLOSE)
+        _require_close(transform.apply_all(images), looped, f"in a batch of {_size(shape)}")
         index = np.arange(len(images), dtype=np.int32)[::-1] % transform.count
         own = transform.apply_each(images, jnp.asarray(index))
         expected = looped[index, np.arange(len(images))]
-        _require_close(own, expected, f"in a batch of {_size(shape)} with a member for each image", _CLOSE)
+        _require_close(own, expected, f"in a batch of {_size(shape)} with a member for each image")
     return "a batch is what its images are one by one"
 
 
 def _repeat(transform: Transform) -> str:
-    """The same bits every time, and the same but for rounding when compiled anew."""
+    """It makes the same bits every time, and the same but for rounding when compiled again."""
     image = _images((16, 16, 3))[0]
     for index in range(transform.count):
         first, second = (np.asarray(transform.apply(image, index), np.float32) for _ in range(2))
         if first.tobytes() != second.tobytes():
-            raise _Broken(f"member {index} makes two different images of one; draw from a fixed seed")
+            raise _Failed(f"member {index} makes two different images of one; draw from a fixed seed")
     for _ in range(2):
-        anew = jax.jit(lambda x: jax.vmap(transform.erase, (None, 0))(x, jnp.arange(transform.count)))(image)
+        again = jax.jit(lambda x: jax.vmap(transform.erase, (None, 0))(x, jnp.arange(transform.count)))(image)
         expected = transform.apply_all(image[None])[:, 0]
-        _require_close(anew, expected, "when compiled again; draw from a fixed seed", _CLOSE)
+        _require_close(again, expected, "when compiled again; draw from a fixed seed")
     return "the same image every time"
 
 
@@ -224,25 +220,23 @@ def _members(transform: Transform) -> str:
         for i in range(transform.count):
             for j in range(i):
                 if np.abs(erased[i] - erased[j]).max() <= _CLOSE:
-                    raise _Broken(
-                        f"members {j} and {i} are the same on images of {channels} channel"
-                        f"{'s' * (channels != 1)}"
-                    )
+                    plural = "s" * (channels != 1)
+                    raise _Failed(f"members {j} and {i} are the same on images of {channels} channel{plural}")
     return f"{transform.count} different ones" if transform.count > 1 else "one"
 
 
 def _erases(transform: Transform) -> str:
     """The original cannot be computed from the result: a member loses some of it, or its index does.
 
-    By the Jacobian of each member at an image of noise: what it shrinks below `_LOST` is lost. If no
-    member loses anything, two of them must be able to make the same of two different images, as the
-    turns of `rotate` do.
+    A member loses what its Jacobian at an image of noise shrinks below `_LOST`. If no member loses
+    anything, two of them must be able to make the same of two different images, as the turns of `rotate`
+    do.
     """
     found = next(filter(None, (_what_is_lost(transform, c) for c in _channels(transform))), "")
     if transform.invertible and found:
-        raise _Broken(f"declared invertible, but {found}")
+        raise _Failed(f"declared invertible, but {found}")
     if not transform.invertible and not found:
-        raise _Broken(
+        raise _Failed(
             "nothing: the original can be computed from the result (section 3.2 of the paper); "
             "say invertible=True if that is meant"
         )
@@ -263,7 +257,7 @@ def _what_is_lost(transform: Transform, channels: int) -> str:
     original = np.asarray(image, np.float64).ravel()
     for i in range(transform.count):
         for j in range(transform.count):
-            # The other image y of which member j makes what member i makes of x, were j affine.
+            # The other image of which member j makes what member i makes of this one, if j is affine.
             step = np.linalg.lstsq(jacobians[j], results[i] - results[j])[0]
             if i == j or np.abs(step).max() < 0.01 or np.abs(original + step).max() > 1:
                 continue
@@ -274,7 +268,7 @@ def _what_is_lost(transform: Transform, channels: int) -> str:
     return ""
 
 
-_LAWS: dict[str, Callable[[Transform], str]] = {
+_CHECKS: dict[str, Callable[[Transform], str]] = {
     "shape": _shape,
     "dtype": _dtype,
     "range": _range,

@@ -1,8 +1,8 @@
-"""Transforms beyond the paper's, for what colour and orientation do not tell apart.
+"""Transforms beyond the paper's, for anomalies that colour and orientation do not reveal.
 
-Each is chosen for the two conditions of the paper's section 3.2: it erases information, and what it
-erases tells normal from anomalous in some kind of data. All take any height and width from 4 up; their
-sizes are shares of the image, so that one name means the same at every resolution.
+Each meets the two conditions of the paper's section 3.2: it erases information, and what it erases
+distinguishes normal from anomalous images of some kind. All take any height and width from 4 up; their
+sizes are fractions of the image, so that a name means the same at every resolution.
 """
 
 import jax
@@ -18,7 +18,7 @@ _BLUR_SHARE = 1 / 16  # of the shorter side: the standard deviation of the Gauss
 
 
 def _parity(length: int) -> np.ndarray:
-    """0 or 1 for each pixel of a side cut into `_MASK_GRID` parts: whether its part is odd."""
+    """Cuts a side into `_MASK_GRID` parts, and returns 0 or 1 for each pixel: whether its part is odd."""
     parts = min(_MASK_GRID, length)
     return np.arange(length, dtype=np.int32) * parts // length % 2
 
@@ -26,9 +26,9 @@ def _parity(length: int) -> np.ndarray:
 def _mask(image, index):
     """Every fourth patch of an 8 x 8 grid becomes mid grey; the four members cover the image.
 
-    What stood there has to be inferred from what is around it, so an odd part is restored as a usual
-    one. After RIAD (Zavrtanik, Kristan and Skocaj, "Reconstruction by inpainting for visual anomaly
-    detection", Pattern Recognition 2021), whose masks are drawn at random and in several sizes.
+    The network infers a patch from its surroundings, so it restores a defect as a normal part. After RIAD
+    (Zavrtanik, Kristan and Skocaj, "Reconstruction by inpainting for visual anomaly detection", Pattern
+    Recognition 2021), whose masks are drawn at random and in several sizes.
     """
     height, width, _ = image.shape
     member_HxW = 2 * _parity(height)[:, None] + _parity(width)[None]
@@ -36,27 +36,27 @@ def _mask(image, index):
 
 
 def _shuffle(image, index):
-    """The 4 x 4 patches in one of four fixed orders; rows and columns left over stay where they are.
+    """The 4 x 4 patches in one of four fixed orders; remaining rows and columns stay where they are.
 
-    Erases where the parts belong and keeps each of them, for anomalies of arrangement: missing,
-    swapped or misplaced. After Noroozi and Favaro, "Unsupervised learning of visual representations
-    by solving jigsaw puzzles", ECCV 2016.
+    Erases where the parts belong and keeps each part, for parts that are missing, swapped or misplaced.
+    After Noroozi and Favaro, "Unsupervised learning of visual representations by solving jigsaw puzzles",
+    ECCV 2016.
     """
     height, width, channels = image.shape
-    # Patches moved by slices and `.at[].set` are overwritten while they are still read, by XLA's CPU
-    # backend of jaxlib 0.10.2; one gather is not.
+    # A gather, because XLA's CPU backend (jaxlib 0.10.2) overwrites patches that are moved by slices and
+    # `.at[].set` while it still reads them.
     sources_TxP = jnp.asarray(_shuffled_places(height, width))
     return image.reshape(height * width, channels)[sources_TxP[index]].reshape(image.shape)
 
 
 def _shuffled_places(height: int, width: int) -> np.ndarray:
-    """T x (height * width): for each pixel of the result, the number of the pixel that comes there."""
+    """Returns T x (height * width): for each pixel of the result, the index of its pixel in the image."""
     rows, columns = min(_SHUFFLE_GRID, height), min(_SHUFFLE_GRID, width)
     high, wide = height // rows, width // columns
     numbers = np.arange(height * width, dtype=np.int32).reshape(height, width)
     inner = numbers[: rows * high, : columns * wide].reshape(rows, high, columns, wide)
     patches = inner.swapaxes(1, 2).reshape(rows * columns, high, wide)
-    # Of NumPy's generators, only this one promises the same numbers in every version.
+    # RandomState is NumPy's only generator that promises the same numbers in every version.
     draw = np.random.RandomState(_SHUFFLE_SEED)
     members = []
     for _ in range(4):
@@ -68,10 +68,10 @@ def _shuffled_places(height: int, width: int) -> np.ndarray:
 
 
 def _blur(image, index):
-    """A Gaussian blur, of a standard deviation of 1/16 of the shorter side; edges are repeated.
+    """A Gaussian blur with a standard deviation of 1/16 of the shorter side; edges are repeated.
 
-    Erases texture and fine structure and keeps the coarse shape and colour, for scratches, cracks and
-    wrong textures. The idea of the paper's scaling, at a strength that goes with the image's size.
+    Erases texture and fine structure and keeps coarse shape and colour, for scratches, cracks and wrong
+    textures. This is the idea of the paper's scaling, at a strength in proportion to the image.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -88,10 +88,10 @@ def _blur(image, index):
 
 
 def _drop_channel(image, index):
-    """Red, green or blue becomes mid grey; grey images, which have no channel to spare, are refused.
+    """Red, green or blue becomes mid grey; grey images are refused.
 
-    Erases one third of the colour and keeps its brightness and place in the others, for wrong colours
-    on right shapes. After Zhang, Isola and Efros, "Split-brain autoencoders", CVPR 2017, which
+    Erases one third of the colour and keeps the shapes in the other channels, for wrong colours on right
+    shapes. After Zhang, Isola and Efros, "Split-brain autoencoders", CVPR 2017, which
     predict some channels from the others.
     """
     dropped = jnp.arange(3, dtype=jnp.int32) == index
@@ -99,11 +99,11 @@ def _drop_channel(image, index):
 
 
 def _flip(image, index):
-    """As it is, mirrored left to right, upside down, or both.
+    """Unchanged, mirrored left to right, upside down, or both.
 
-    Erases handedness and what is up, and takes images of any shape, where `rotate` needs square ones.
-    Flips are among the transforms of GeoTrans (Golan and El-Yaniv, "Deep anomaly detection using
-    geometric transformations", NeurIPS 2018).
+    Erases orientation, and takes images of any shape, where `rotate` needs square ones. Flips are among the
+    transforms of GeoTrans (Golan and El-Yaniv, "Deep anomaly detection using geometric transformations",
+    NeurIPS 2018).
     """
     ways = [lambda x: x, lambda x: x[:, ::-1], lambda x: x[::-1], lambda x: x[::-1, ::-1]]
     return jax.lax.switch(index, ways, image)

@@ -1,4 +1,4 @@
-"""The transforms of the paper: its two, the plain autoencoder, and the one of its ablation."""
+"""The paper's transforms: graying, rotation, the plain autoencoder's identity, and the ablation's scaling."""
 
 import functools
 
@@ -20,13 +20,13 @@ def _gray(image, index):
 
 
 def _rotate(image, index):
-    """index quarter turns anticlockwise."""
+    """`index` quarter turns anticlockwise."""
     turns = [functools.partial(jnp.rot90, k=k) for k in range(4)]
     return jax.lax.switch(index, turns, image)
 
 
 def _scale(image, index):
-    """Half the resolution by averaging 2 x 2 pixels, then bilinearly back to the size it had."""
+    """Half the resolution by averaging 2 x 2 pixels, then bilinearly back to the original size."""
     del index
     height, width, channels = image.shape
     even = jnp.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -1,48 +1,49 @@
-"""Transforms by name: those that ship, those that were registered, and `module:attribute` of the user."""
+"""Transforms by name: those of the package, registered ones, and the user's own as `module:attribute`."""
 
 import dataclasses
 import functools
 import importlib
 import os
 import sys
+from types import ModuleType
 
 from itae_jax.errors import RequestError
 from itae_jax.transforms import further, paper
 from itae_jax.transforms.transform import Transform, compose
 
-_SHIPPED = (
+_BUILT_IN = (
     *(paper.IDENTITY, paper.GRAY, paper.ROTATE, paper.SCALE),
     *(further.MASK, further.SHUFFLE, further.BLUR, further.DROP_CHANNEL, further.FLIP),
 )
-_REGISTRY: dict[str, Transform] = {transform.name: transform for transform in _SHIPPED}
+_REGISTRY: dict[str, Transform] = {transform.name: transform for transform in _BUILT_IN}
 
 
 def register(transform: Transform) -> Transform:
-    """Makes a transform known by its name, and returns it.
+    """Registers a transform under its name, and returns it.
 
     Raises:
-      ValueError: the name is taken or is no word, or another value makes no sense.
+      ValueError: the name is taken or is not a word, or a field has a wrong value.
     """
     if not transform.name or not transform.name.replace("_", "").isalnum():
         raise ValueError(f"transform name {transform.name!r}: use letters, digits and underscores")
     if transform.name in _REGISTRY:
         raise ValueError(f"a transform named {transform.name!r} is registered already")
-    if wrong := _wrong_value(transform):
+    if wrong := _wrong_field(transform):
         raise ValueError(f"transform {transform.name!r} has {wrong}")
     _REGISTRY[transform.name] = transform
     return transform
 
 
 def names() -> list[str]:
-    """The registered names, in order of registration."""
+    """Returns the registered names, in order of registration."""
     return list(_REGISTRY)
 
 
 def get(name: str) -> Transform:
-    """The transform of that name, or the composition of several joined by `+`, first to last.
+    """Returns the transform of that name, or composes those joined by `+`, first to last.
 
     A part `module:attribute` is imported from the current directory or from where Python looks for
-    modules; the attribute is a Transform, or is called without arguments to make one.
+    modules; the attribute is a Transform, or a function without arguments that makes one.
 
     Raises:
       RequestError: a part of the name is not registered, or cannot be imported.
@@ -55,16 +56,16 @@ def _find(part: str, name: str) -> Transform:
         return _from_module(part)
     if part not in _REGISTRY:
         raise RequestError(
-            f"transform.name={name!r}: {part!r} is not a transform; choose from {', '.join(names())}, "
+            f"method.transform={name!r}: {part!r} is not a transform; choose from {', '.join(names())}, "
             "name one of your own as module:attribute, or join several with +"
         )
     return _REGISTRY[part]
 
 
 def _from_module(part: str) -> Transform:
-    """The user's own transform, known by the name `module:attribute`."""
+    """Imports the user's own transform, and names it `module:attribute`."""
     module_name, _, attribute = part.partition(":")
-    where = f"transform.name={part!r}"
+    where = f"method.transform={part!r}"
     words = [*module_name.split("."), attribute]
     if not all(word.isidentifier() for word in words) or module_name.endswith(".py"):
         raise RequestError(f"{where}: expected module:attribute, as my_module:MyTransform for my_module.py")
@@ -75,40 +76,39 @@ def _from_module(part: str) -> Transform:
     if not isinstance(made, Transform) and callable(made):
         try:
             made = made()
-        except (Exception, SystemExit) as error:  # whatever the user's own code does
+        except (Exception, SystemExit) as error:  # the user's own code may raise anything
             raise RequestError(f"{where}: {attribute}() fails: {type(error).__name__}: {error}") from error
     if not isinstance(made, Transform):
         raise RequestError(
             f"{where}: expected an itae_jax.Transform or a function that returns one, got {type(made).__name__}"
         )
-    if wrong := _wrong_value(made):
+    if wrong := _wrong_field(made):
         raise RequestError(f"{where}: has {wrong}")
+    # A plain Transform, even of a subclass with another signature.
     fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(Transform)}
     return Transform(**fields | {"name": part})
 
 
-def _import(module_name: str, where: str):
-    """The module, looked for in the current directory after all other places."""
+def _import(module_name: str, where: str) -> ModuleType:
+    """Imports a module; the current directory comes last in the search path."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
         importlib.invalidate_caches()
     try:
         return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             raise RequestError(
                 f"{where}: there is no module {error.name}; "
                 f"put {module_name.replace('.', '/')}.py into the current directory or set PYTHONPATH"
             ) from None
-        raise RequestError(f"{where}: importing {module_name} fails: {error}") from error
-    except (Exception, SystemExit) as error:  # whatever the user's own code does
         raise RequestError(
             f"{where}: importing {module_name} fails: {type(error).__name__}: {error}"
         ) from error
 
 
-def _wrong_value(transform: Transform) -> str:
-    """What is wrong with the values of a transform, as `count 0, expected ...`; empty if nothing is."""
+def _wrong_field(transform: Transform) -> str:
+    """Returns the first wrong field, as `count=0, expected ...`; empty if all are right."""
     expected = {
         "count": (type(transform.count) is int and transform.count >= 1, "a whole number from 1 up"),
         "erase": (callable(transform.erase), "a function of (image, index)"),
@@ -118,9 +118,9 @@ def _wrong_value(transform: Transform) -> str:
         "invertible": (type(transform.invertible) is bool, "True or False"),
         "erases": (isinstance(transform.erases, str), "text"),
     }
-    for field, (right, words) in expected.items():
-        if not right:
-            return f"{field}={getattr(transform, field)!r}, expected {words}"
+    for field, (is_right, expectation) in expected.items():
+        if not is_right:
+            return f"{field}={getattr(transform, field)!r}, expected {expectation}"
     try:
         hash((transform.erase, transform.out_channels))
     except TypeError:

@@ -1,4 +1,4 @@
-"""What an erasing transform is: T functions of one image, and how they are applied and composed."""
+"""An erasing transform: T functions of one image, how they are applied, and how they are composed."""
 
 import dataclasses
 import functools
@@ -21,18 +21,18 @@ def _same_channels(channels: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """A set of T erasing functions of an image.
+    """A set of T erasing functions of an image, its members.
 
     Attributes:
-      name: what configs call it; no `+`, which composes.
+      name: as in `method.transform`; without `+`, which composes.
       count: T, the number of members.
-      erase: (image H x W x C, index in [0, T)) -> image of the same height, width and dtype; pure,
-        traceable, the index possibly traced. Pixels are floats in [-1, 1] and stay there.
-      out_channels: channels of the result for an image of c channels.
-      square_only: whether height and width have to agree.
-      colour_only: whether images need three channels.
-      invertible: True declares that nothing is erased, as by the identity.
-      erases: what is taken away, in a few words.
+      erase: (image H x W x C, index in [0, T)) -> image of the same height, width and dtype. Pure and
+        traceable; the index may be traced. Pixels are floats in [-1, 1], before and after.
+      out_channels: channels of an image -> channels of the result.
+      square_only: height and width have to be equal.
+      colour_only: images need three channels.
+      invertible: declares that nothing is erased, as by the identity.
+      erases: what is taken away, for people.
     """
 
     name: str
@@ -49,28 +49,28 @@ class Transform:
         if self.square_only and height != width:
             raise RequestError(
                 f"transform {self.name!r} needs square images, these are {height}x{width}; "
-                "set data.image_size to make them square, or choose another transform.name"
+                "set data.image_size to make them square, or choose another method.transform"
             )
         if self.colour_only and channels != 3:
             raise RequestError(
                 f"transform {self.name!r} needs colour images, these have {channels} channel"
-                f"{'s' * (channels != 1)}; choose another transform.name"
+                f"{'s' * (channels != 1)}; choose another method.transform"
             )
 
     def try_on(self, image_shape: tuple[int, int, int]) -> None:
-        """Traces every member on images of this shape, without computing.
+        """Traces `erase` on images of this shape, without computing.
 
         Raises:
-          RequestError: `erase` fails on them, or its result is not what the transform says.
+          RequestError: it fails, or its result has another shape than the transform declares.
         """
         self.check_size(*image_shape)
         image, index = jax.ShapeDtypeStruct(image_shape, "float32"), jax.ShapeDtypeStruct((), "int32")
         size = "x".join(map(str, image_shape))
-        advice = f"itae transforms check {self.name} tells more"
+        advice = f"see itae transforms check {self.name}"
         try:
             expected = (*image_shape[:2], self.out_channels(image_shape[2]))
             shape = jax.eval_shape(self.erase, image, index).shape
-        except Exception as error:  # whatever the user's own code does
+        except Exception as error:  # the user's own code may raise anything
             reason = str(error).strip().split("\n")[0]
             raise RequestError(
                 f"transform {self.name!r} on images of {size}: {type(error).__name__}: {reason}; {advice}"
@@ -81,7 +81,7 @@ class Transform:
             )
 
     def apply(self, image_HxWxC: jax.Array, index: jax.Array | int) -> jax.Array:
-        """f_index(image): H x W x C floats to H x W x out_channels(C), same dtype."""
+        """Applies one member to one image: H x W x C floats to H x W x out_channels(C), same dtype."""
         if image_HxWxC.ndim != 3:
             raise ValueError(f"expected one image, H x W x C; got shape {image_HxWxC.shape}")
         if isinstance(index, int) and not 0 <= index < self.count:
@@ -91,13 +91,13 @@ class Transform:
         return _erase(self, image_HxWxC, index)
 
     def apply_each(self, images_BxHxWxC: jax.Array, index_B: jax.Array) -> jax.Array:
-        """f_{index_b}(image_b) for every image of a batch: B x H x W x C'."""
+        """Applies to each image of a batch the member of its own index: B x H x W x C'."""
         _require_float(images_BxHxWxC)
         self.check_size(*images_BxHxWxC.shape[1:])
         return _erase_each(self, images_BxHxWxC, index_B)
 
     def apply_all(self, images_BxHxWxC: jax.Array) -> jax.Array:
-        """Every member on every image: B x H x W x C floats to T x B x H x W x C'."""
+        """Applies every member to every image: B x H x W x C floats to T x B x H x W x C'."""
         _require_float(images_BxHxWxC)
         self.check_size(*images_BxHxWxC.shape[1:])
         return _erase_all(self, images_BxHxWxC)
@@ -128,15 +128,15 @@ def _require_float(images) -> None:
 
 @functools.cache
 def compose(first: Transform, second: Transform) -> Transform:
-    """First `first`, then `second`; member i is (i // second.count, i % second.count).
+    """Composes first `first`, then `second`; member i is (i // second.count, i % second.count).
 
     Raises:
-      RequestError: `second` needs colour and `first` takes it away.
+      RequestError: `second` needs colour and `first` erases it.
     """
     name = f"{first.name}+{second.name}"
     if second.colour_only and first.out_channels(3) != 3:
         raise RequestError(
-            f"transform.name={name!r}: {second.name!r} needs colour images, and {first.name!r} leaves "
+            f"method.transform={name!r}: {second.name!r} needs colour images, and {first.name!r} leaves "
             f"{first.out_channels(3)} channel; change their order or leave one out"
         )
 
