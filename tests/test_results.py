@@ -104,7 +104,7 @@ def test_row_with_another_value_is_refused_with_its_column(tmp_path, column, tex
         (lambda text: text[:-1], "last line is cut short"),
         (lambda text: text[:-30] + b"\n", "row 2"),
         (lambda text: text + text.splitlines(keepends=True)[1], "class 6, seed 0"),
-        (lambda text: b"\xff\xfe\x00\n", "results.csv"),
+        (lambda text: b"\xff\xfe\x00\n", "columns|damaged"),
         (lambda text: b"a,b\n1,2\n", "columns"),
         (lambda text: b"\n", "columns"),
     ],
@@ -115,7 +115,7 @@ def test_damaged_file_is_refused_by_name(tmp_path, damage, message):
     path.write_bytes(damage(path.read_bytes()))
     before = path.read_bytes()
     for use in (results.read, lambda path: results.add(path, result(seed=2))):
-        with pytest.raises(RequestError, match=rf"{path}: .*{message}|{message}.*"):
+        with pytest.raises(RequestError, match=rf"results\.csv: .*{message}"):
             use(path)
     assert path.read_bytes() == before
 
