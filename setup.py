@@ -10,7 +10,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["itae_jax", "itae_jax.*"]),
-    package_data={"itae_jax": ["report/templates/*.html", "data/*.csv"]},
+    package_data={"itae_jax": ["report/templates/*", "data/*.csv"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "jax>=0.10.2,<0.12",
@@ -19,6 +19,7 @@ setup(
         "orbax-checkpoint>=0.11",
         "numpy>=2",
         "scikit-learn>=1.5",
+        "pandas>=3",
         "pillow>=11",
         "matplotlib>=3.9",
         "jinja2>=3.1",

@@ -1,16 +1,13 @@
 """CIFAR-100, each of its 20 coarse classes in turn the normal one: the paper's Table 1.
 
   itae data prepare cifar100 --root DIR
-  itae run experiments/table1_cifar100.py --set data.root=DIR
+  itae run table1_cifar100 --set data.root=DIR
 
-The paper's average over the twenty classes is 78.8.
-
-Reduced, for a CPU: python experiments/reduced.py table1_cifar100
-
-Measured: nothing yet.
+The paper prints an average of 78.8.
 """
 
-from itae_jax.config import DataConfig, Experiment, TrainConfig
+from itae_jax.config import DataConfig, TrainConfig
+from itae_jax.experiment import Experiment
 
 
 def get_config() -> Experiment:

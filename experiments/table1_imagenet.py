@@ -1,18 +1,13 @@
 """Ten superclasses of ImageNet (56 classes, the paper's Table 7), each in turn the normal one: Table 1.
 
-  itae run experiments/table1_imagenet.py --set data.root=DIR
+  itae run table1_imagenet --set data.root=DIR
 
-DIR holds train/<wnid>/*.JPEG and val/<wnid>/*.JPEG; superclasses without training images there are
-left out. The paper's average is 77.2; it does not say at which image size, 128 is our choice.
-
-Reduced, for a CPU: python experiments/reduced.py table1_imagenet table1_imagenet_ae
-
-Measured:
-  imagenet2012, width 16, 200 epochs, data.image_size=32, train.augment=flip+shift, reduced: ITAE 49.8 (2
-    classes), AE 45.7 (2 classes); 27 min a training on 1 x AMD EPYC
+DIR holds train/<wnid>/*.JPEG and val/<wnid>/*.JPEG. The paper prints an average of 77.2; it does not print the
+size of the images, 128 is our choice.
 """
 
-from itae_jax.config import DataConfig, Experiment, TrainConfig
+from itae_jax.config import DataConfig, TrainConfig
+from itae_jax.experiment import Experiment
 
 
 def get_config() -> Experiment:

@@ -1,19 +1,13 @@
 """MVTec AD, trained on the normal images of one category at a time: the paper's Table 2.
 
-  itae run experiments/table2_mvtec_ad.py --set data.root=DIR
+  itae run table2_mvtec_ad --set data.root=DIR
 
-DIR holds the published folders <category>/{train,test,ground_truth}, or others of the same layout; all
-that are there are run. The paper's average is 83.9; it does not say at which image size, 256 is our
-choice. Of defects with a mask the report has pixel AUROC and AUPRO too, which the paper lacks.
-
-Reduced, for a CPU: python experiments/reduced.py table2_mvtec_ad table2_mvtec_ad_ae
-
-Measured:
-  magnetic_tile, width 16, 15 epochs, data.image_size=64, train.augment=flip+shift, reduced: ITAE 54.0 (1
-    class), AE 49.0 (1 class); 7 min a training on 1 x AMD EPYC
+DIR holds the published folders <category>/{train,test,ground_truth}, or others of the same layout. The paper
+prints an average of 83.9; it does not print the size of the images, 256 is our choice.
 """
 
-from itae_jax.config import DataConfig, Experiment, TrainConfig
+from itae_jax.config import DataConfig, TrainConfig
+from itae_jax.experiment import Experiment
 
 
 def get_config() -> Experiment:

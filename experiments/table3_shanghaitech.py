@@ -1,18 +1,16 @@
 """ShanghaiTech Campus, single frames of video: the paper's Table 3.
 
   itae data prepare shanghaitech --root DIR --manual-dir UNPACKED
-  itae run experiments/table3_shanghaitech.py --set data.root=DIR
+  itae run table3_shanghaitech --set data.root=DIR
 
-UNPACKED holds the archive's training/videos/, testing/frames/ and testing/test_frame_mask/. AUROC over all
-frames, after Eq. 4 within each video. The paper prints 72.5 for ITAE. It says "ResNet34 as our encoder" and
-leaves decoder, skips, pretraining and schedule open; here the encoder is trained from scratch.
-
-Reduced, for a CPU: python experiments/reduced.py table3_shanghaitech
-
-Measured: nothing yet.
+UNPACKED holds the archive's training/videos/, testing/frames/ and testing/test_frame_mask/. The paper prints an
+AUROC of 72.5 over all frames, scored by Eq. 4 within each video. It says "ResNet34 as our encoder" and leaves
+the decoder and the schedule open; here the encoder is trained from scratch.
 """
 
-from itae_jax.config import DataConfig, Experiment, ModelConfig
+from itae_jax.config import DataConfig
+from itae_jax.experiment import Experiment
+from itae_jax.methods.itae import ITAEConfig
 
 
 def get_config() -> Experiment:
@@ -20,5 +18,5 @@ def get_config() -> Experiment:
         name="table3_shanghaitech",
         paper_table="table3",
         data=DataConfig(name="shanghaitech", image_size=480),
-        model=ModelConfig(name="resnet34_unet"),
+        method=ITAEConfig(network="resnet34_unet"),
     )

@@ -1,7 +1,7 @@
 """The `itae` command: reads arguments, calls the package, prints.
 
-Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of the program,
-130 interrupted; 134 where XLA ends one of several processes because another was lost.
+Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of the program or a failed
+training, 130 interrupted. JAX ends a process with its own code if another one of the training is lost.
 """
 
 import argparse
@@ -11,52 +11,45 @@ import io
 import os
 import shlex
 import sys
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
 from itae_jax.arguments import build as build_parser
-from itae_jax.arguments import check_bench
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
-from itae_jax.training import signals as interrupt
-from itae_jax.training import watch
+from itae_jax.training import signals
 
-_INTERRUPTED = 130
-_OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
-_OF_THE_PLACE += (errno.ENAMETOOLONG, errno.ELOOP)
+_PLACE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
+_PLACE_ERRORS |= {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def entry() -> NoReturn:
-    """Runs the command of this process, and ends it.
+    """Runs the command of this process, and ends the process.
 
-    An interrupted one leaves at once: Python's own end would meet threads of XLA that still compute, and crash.
+    After a failure or an interrupt, exits with os._exit: normal shutdown can crash while XLA threads run, and
+    would wait for other processes that train together with this one.
     """
-    code = main()
-    if code == _INTERRUPTED:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    if code == 0:
+        sys.exit()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    try:
-        code = _main(arguments)
-    except BaseException as error:
-        watch.fail(error)  # left to Python it would wait for the others now, as they for it
-        raise
-    watch.leave(code)
-    return code
-
-
-def _main(arguments: list[str] | None) -> int:
     parsed = argparse.Namespace(command="")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # names and signs that the terminal does not have
+            stream.reconfigure(errors="replace")  # characters that the terminal does not have
     try:
-        with interrupt.as_exception():
+        with signals.as_exception():
             parsed = build_parser().parse_args(arguments)
             return _COMMANDS[parsed.call](parsed)
     except RequestError as error:
@@ -66,107 +59,100 @@ def _main(arguments: list[str] | None) -> int:
         print(f"itae: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        resumable = parsed.command in ("run", "fit")
-        saved = "; all that was done is saved, the same command goes on" if resumable else ""
+        saved = "; everything is saved, the same command resumes" if parsed.command in ("run", "fit") else ""
         print(f"itae: interrupted{saved}", file=sys.stderr)
-        return _INTERRUPTED
+        return signals.INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     except OSError as error:
-        if error.errno not in (*DISK_ERRORS, *_OF_THE_PLACE):
+        if error.errno not in (*DISK_ERRORS, *_PLACE_ERRORS):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        rest = (
-            "make room, then give the same command again"
-            if error.errno in DISK_ERRORS
-            else "name another place"
-        )
-        print(f"itae: {where}{error.strerror}; {rest}", file=sys.stderr)
+        is_full = error.errno in DISK_ERRORS
+        remedy = "make room, then give the same command again" if is_full else "name another place"
+        print(f"itae: {where}{error.strerror}; {remedy}", file=sys.stderr)
         return 2
 
 
 def _run(arguments) -> int:
-    from itae_jax import parallel
-    from itae_jax.runs import variants
+    from itae_jax import experiment, parallel
     from itae_jax.training import processes
 
-    experiments = variants.load(arguments.experiment, arguments.set, arguments.variants)
-    if not all(0 <= seed < 2**32 for seed in arguments.seeds or ()):
-        raise RequestError("--seeds: expected whole numbers from 0 to 4294967295")
+    path = experiment.find(arguments.experiment)
+    experiments = experiment.load(path, arguments.set, arguments.variants)
     out = arguments.out or Path("runs") / next(iter(experiments.values())).name
     parallel.prepare_backends()
-    if any(experiment.compute.deterministic == "yes" for experiment in experiments.values()):
+    if any(one.compute.deterministic == "yes" for one in experiments.values()):
         parallel.use_deterministic_operations()
     given = arguments.coordinator, arguments.num_processes, arguments.process_id, arguments.distributed
-    with processes.taking_part(*given, out, lambda line: print(line, flush=True)) as out:
+    with processes.taking_part(*given, out) as out:
         parallel.keep_programs()
-        return _run_variants(experiments, out, arguments)
+        return _run_variants(experiments, path, out, arguments)
 
 
-def _run_variants(experiments: dict, out: Path, arguments) -> int:
-    from itae_jax.report import run_page as report
-    from itae_jax.runs import variants
+def _run_variants(experiments: dict, path: Path, out: Path, arguments) -> int:
+    from itae_jax.report import run_page
+    from itae_jax.runs import directory
     from itae_jax.training import processes, profiling
 
-    directories = variants.directories(out, experiments)
+    directories = directory.of_variants(out, experiments)
     profile = None
     if arguments.profile and processes.is_leader():
         profile = profiling.Profile(arguments.profile)
     failed = 0
-    for variant, experiment in experiments.items():
+    for variant, one in experiments.items():
         if variant and processes.is_leader():
             print(f"variant {variant}", flush=True)
         try:
-            failed += _run_variant(experiment, directories[variant], arguments, profile)
+            failed += _run_variant(one, path, directories[variant], arguments, profile)
         finally:
             if profile:
                 profile.stop()
-            variants.remember(out, experiments)
+            directory.add_variants(out, experiments)
     if processes.is_leader():
-        print(report.text_tables(report.read([out])), flush=True)
-        print(f"report: {report.write([out])}")
+        print(run_page.text_tables(run_page.read([out])), flush=True)
+        print(f"report: {run_page.write([out])}")
         if profile:
             print(
                 f"profile: {arguments.profile}"
                 if profile.is_written
                 else "profile: too few steps, none written"
             )
-    if failed and processes.is_leader():
-        print(f"itae: {failed} trainings failed; see above", file=sys.stderr)
+        if failed:
+            print(f"itae: {failed} trainings failed; see above", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _run_variant(experiment, out: Path, arguments, profile) -> int:
+def _run_variant(one, path: Path, out: Path, arguments, profile) -> int:
     """Runs one experiment; returns how many of its trainings failed."""
-    from itae_jax import progress
+    from itae_jax.progress import ConsoleProgress
+    from itae_jax.report import paper
     from itae_jax.runs import sweep
-    from itae_jax.runs.results import FAILED
     from itae_jax.training import processes
 
-    with progress.SweepProgress(quiet=not processes.is_leader()) as bar:
-        rows, new = sweep.run(
-            experiment,
+    with ConsoleProgress(quiet=not processes.is_leader()) as progress:
+        results, new = sweep.run(
+            one,
             out,
-            arguments.classes or (experiment.classes.split(",") if experiment.classes else None),
-            arguments.seeds or range(experiment.seed, experiment.seed + experiment.runs),
-            bar,
-            _paper_file(arguments.experiment, experiment.paper_table),
-            profile,
+            arguments.classes or (one.classes.split(",") if one.classes else None),
+            arguments.seeds or range(one.seed, one.seed + one.runs),
+            progress,
+            lambda dataset: paper.rows_for(one, dataset, _paper_file(path, one.paper_table)),
+            profile and profile.after_call,
             arguments.reuse,
         )
     if not new and processes.is_leader():
-        told = "the result is" if len(rows) == 1 else f"all {len(rows)} results are"
-        print(f"nothing to do: {told} in {out / 'results.csv'} already")
-    return processes.from_leader(sum(row["note"].startswith(FAILED) for row in rows))
+        print(f"nothing to do: {out / 'results.csv'} has all {len(results)} results")
+    return processes.from_leader(sum(result.status == "failed" for result in results))
 
 
-def _paper_file(experiment: Path, table: str) -> Path | None:
-    """Where the paper's numbers are: beside the experiment files, or in the run that is repeated."""
-    if experiment.suffix == ".json":
-        beside = experiment.parent / "paper.csv"
+def _paper_file(path: Path, table: str) -> Path | None:
+    """Where the paper's numbers are: beside the experiment file, or in the run that is repeated."""
+    if path.suffix == ".json":
+        beside = path.parent / "paper.csv"
         return beside if beside.exists() else None
-    return experiment.parent / "paper" / f"{table}.csv"
+    return path.parent / "paper" / f"{table}.csv"
 
 
 def _fit(arguments) -> int:
@@ -182,16 +168,15 @@ def _fit(arguments) -> int:
             assignments.append(f"{field}={value}")
     parallel.prepare_backends()
     parallel.keep_programs()
-    from itae_jax import progress
     from itae_jax.detection import fit
+    from itae_jax.progress import ConsoleProgress
 
-    with progress.FitProgress() as bar:
-        new = fit.fit(arguments.images, arguments.out, assignments, bar, arguments.holdout)
+    with ConsoleProgress() as progress:
+        new = fit.fit(arguments.images, arguments.out, assignments, progress, arguments.holdout)
     if not new:
         print(f"nothing to do: {arguments.out} is this model already")
-    model = shlex.quote(str(arguments.out))
     print(f"model: {arguments.out}")
-    print(f"next: itae score {model} IMAGES --out scores.csv --heatmaps heatmaps")
+    print(f"next: itae score {shlex.quote(str(arguments.out))} IMAGES --out scores.csv --heatmaps heatmaps")
     return 0
 
 
@@ -200,18 +185,18 @@ def _score(arguments) -> int:
 
     parallel.prepare_backends()
     parallel.keep_programs()
-    from itae_jax import progress
     from itae_jax.detection import score
+    from itae_jax.progress import ConsoleProgress
 
-    with progress.ScoreProgress() as bar:
+    with ConsoleProgress() as progress:
         summary = score.score(
             arguments.model,
             arguments.images,
             arguments.out,
             arguments.heatmaps,
-            arguments.false_alarms,
-            bar,
-            arguments.transform,
+            arguments.false_positive_rate,
+            progress,
+            arguments.trust,
         )
     print(summary)
     model, scores = shlex.quote(str(arguments.model)), shlex.quote(str(arguments.out))
@@ -223,27 +208,24 @@ def _report(arguments) -> int:
     first = arguments.paths[0]
     for path in arguments.paths:
         if not path.exists():
-            raise RequestError(
-                f"{path}: no such file or directory; name the --out directory of a run, a model or a scores.csv"
-            )
+            raise RequestError(f"{path}: does not exist; name the directory of a run, a model, or a scores.csv")
     if first.is_file() or (first / "normal_scores.csv").is_file():
         if arguments.out:
             raise RequestError("--out is for the page of runs; that of a model or of scores goes beside it")
         return _score_report(arguments, first)
-    if arguments.model or arguments.transform or arguments.false_alarms is not None:
-        raise RequestError("--model, --transform and --false-alarms are for one file of scores or one model")
-    from itae_jax.report import run_page as report
-    from itae_jax.runs import variants
+    if arguments.model or arguments.trust or arguments.false_positive_rate is not None:
+        raise RequestError("--model, --trust and --false-positive-rate are for one file of scores or one model")
+    from itae_jax.report import run_page
+    from itae_jax.runs import directory
 
-    results = report.read(arguments.paths)
+    runs = run_page.read(arguments.paths)
     if arguments.out:
-        report.make_out(arguments.out)
-    print(report.text_tables(results), flush=True)
+        run_page.make_out(arguments.out)
+    print(run_page.text_tables(runs), flush=True)
     for path in arguments.paths:
-        missing = variants.unfinished(path)
-        if missing:
+        if missing := directory.unfinished(path):
             print(f"{path}: no training has finished yet of {', '.join(missing)}", flush=True)
-    print(f"report: {report.write(arguments.paths, arguments.out)}")
+    print(f"report: {run_page.write(arguments.paths, arguments.out)}")
     return 0
 
 
@@ -253,13 +235,13 @@ def _score_report(arguments, path: Path) -> int:
     from itae_jax import parallel
 
     parallel.prepare_backends()
-    from itae_jax.report import score_page as score_report
+    from itae_jax.report import score_page
 
-    options = arguments.false_alarms, arguments.transform
+    options = arguments.false_positive_rate, arguments.trust
     if path.is_file():
-        page = score_report.write_for_scores(path, arguments.model, *options)
+        page = score_page.write_for_scores(path, arguments.model, *options)
     else:
-        page = score_report.write_for_model(path, *options)
+        page = score_page.write_for_model(path, *options)
     print(f"report: {page}")
     return 0
 
@@ -267,7 +249,7 @@ def _score_report(arguments, path: Path) -> int:
 def _export(arguments) -> int:
     from itae_jax.detection import export
 
-    export.export_model(arguments.model, arguments.out, arguments.format, arguments.transform)
+    export.export_model(arguments.model, arguments.out, arguments.format, arguments.trust)
     print(f"exported: {arguments.out}")
     return 0
 
@@ -275,34 +257,30 @@ def _export(arguments) -> int:
 def _bench(arguments) -> int:
     from itae_jax import parallel
 
-    check_bench(arguments)
+    of_data, of_method = ("count",), ("scored_at_once", "set", "plot")
+    for name in of_method if arguments.what == "data" else of_data:
+        if getattr(arguments, name):
+            raise RequestError(f"--{name.replace('_', '-')}: is not an option of itae bench {arguments.what}")
     parallel.prepare_backends()
     parallel.keep_programs()
-    from itae_jax.bench import reading as bench_data
-    from itae_jax.bench import report as bench_report
-    from itae_jax.bench import timing as bench
+    from itae_jax.bench import reading, report, timing
 
     def say(line):
         print(line, flush=True)
 
-    bench_report.check_files(arguments.json, arguments.plot)
+    report.check_files(arguments.json, arguments.plot)
     if arguments.what == "data":
-        result = bench_data.measure(arguments.count, arguments.rounds, say)
-        print(bench_data.table(result))
+        result = reading.measure(arguments.count or 2000, arguments.rounds, say)
+        print(reading.table(result))
     else:
-        result = bench.measure(
-            arguments.widths,
-            rounds=arguments.rounds,
-            say=say,
-            dtype=arguments.dtype,
-            models_at_once=arguments.models,
-            scored_at_once=arguments.scored_at_once,
+        result = timing.measure(
+            arguments.set, rounds=arguments.rounds, scored_at_once=arguments.scored_at_once or 32, say=say
         )
-        print(bench_report.table(result))
+        print(report.table(result))
     if arguments.json:
-        bench_report.write(result, arguments.json)
+        report.write(result, arguments.json)
     if arguments.plot:
-        bench_report.plot(result, arguments.plot)
+        report.plot(result, arguments.plot)
     return 0
 
 
@@ -322,8 +300,7 @@ def _data_list(arguments) -> int:
 def _data_prepare(arguments) -> int:
     from itae_jax import data
 
-    directory = data.prepare(arguments.name, arguments.root, arguments.manual_dir)
-    print(f"prepared: {directory}")
+    print(f"prepared: {data.prepare(arguments.name, arguments.root, arguments.manual_dir)}")
     return 0
 
 
@@ -334,8 +311,8 @@ def _transforms(arguments) -> int:
     for name in transforms.names():
         transform = transforms.get(name)
         print(f"{name:<14}{transform.count:>2}  {transform.erases}")
-    print("join several with +, first to last: gray+rotate (T = 4) is the paper's set")
-    print("module:attribute names one of your own; docs/transforms.md shows how to write it")
+    print("+ joins several, first to last: gray+rotate (T = 4) is the paper's set")
+    print("module:attribute names one of your own; docs/extending.md shows how to write it")
     return 0
 
 
@@ -350,7 +327,7 @@ def _transforms_check(arguments) -> int:
     return 0 if all(finding.passed for finding in findings) else 1
 
 
-# What the parser calls a command, and what does it.
+# The name of a command in the parser -> its function.
 _COMMANDS = {
     "run": _run,
     "report": _report,

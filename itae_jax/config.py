@@ -1,351 +1,207 @@
-"""Experiments as data: frozen dataclasses, `section.field=value` overrides, JSON.
+"""Settings: fields with their limits beside them, and the sections that every method shares.
 
-An experiment file is Python with a function `get_config()` that returns an `Experiment`, or
-`get_configs()` that returns several by name, its variants; it states only what differs from the
-defaults below.
+A section is a frozen dataclass of `setting` fields. `check` refuses values outside the limits, so that a
+section that exists is valid.
 """
 
 import dataclasses
-import json
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from itae_jax.errors import RequestError
 
+_KINDS = {int: "a whole number", float: "a number", str: "text"}
 
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Which images, and how files become arrays of one shape.
 
-    Attributes:
-      root: directory of the data.
-      image_size: side in pixels; 0: the data set's own.
-      channels: 1 or 3; 0: the data set's own.
-      fit: how an image comes to be square: crop, letterbox, stretch or pad; empty: the data set's own.
-      superclasses: CSV file with the header folder,class that joins folders to classes.
-      limit_train, limit_test: how many images to use, drawn once and for all; 0: all.
-      on_corrupt: skip images that cannot be read, and list them at the end, or stop with an error.
-      max_side: larger images are refused, in pixels.
-      memory_gib: images that take more than this are read as they are needed.
-      workers: threads that read them; 0: one a core.
+def setting(
+    default: Any,
+    about: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    choices: tuple = (),
+    decides: bool = True,
+    reduces: bool = False,
+) -> Any:
+    """A field of a section.
+
+    Args:
+      about: what it means.
+      least, most: its limits.
+      choices: the values it can have; empty for any.
+      decides: whether it decides the result; False for speed, places, and which of several results.
+      reduces: whether a value below the method's default makes a run smaller than the paper's.
     """
-
-    name: str = "digits"
-    root: str = ""
-    image_size: int = 0
-    channels: int = 0
-    fit: str = ""
-    superclasses: str = ""
-    limit_train: int = 0
-    limit_test: int = 0
-    on_corrupt: str = "skip"
-    max_side: int = 20_000
-    memory_gib: float = 4.0
-    workers: int = 0
+    limits = {"least": least, "most": most, "choices": choices}
+    return dataclasses.field(
+        default=default, metadata={"about": about, "decides": decides, "reduces": reduces, **limits}
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class TransformConfig:
-    """Which erasing transforms, joined by `+`."""
+class Section:
+    """Base of the sections: checks its values on creation."""
 
-    name: str = "gray+rotate"
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """The network. `width` 64 is the paper's; `output` is tanh or linear."""
-
-    name: str = "unet"
-    width: int = 64
-    output: str = "tanh"
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Training by SGD; an epoch is one pass over the images.
-
-    `batch_size` counts images, over all devices; with `transforms_per_image="all"` a step restores
-    each of them from all T members. The newest `keep_checkpoints` states stay on disk until the
-    training is done, one written every `checkpoint_minutes`.
-    """
-
-    epochs: int = 500
-    batch_size: int = 32
-    learning_rate: float = 0.1
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    halve_every_epochs: int = 50
-    loss: str = "l2"
-    transforms_per_image: str = "one"
-    augment: str = "none"
-    checkpoint_minutes: float = 10.0
-    keep_checkpoints: int = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateConfig:
-    """Scoring.
-
-    `batch_size` counts images of 32x32, fewer larger ones are taken at a time. `every_epochs` > 0
-    also writes the test AUROC while training; nothing reads it back.
-    """
-
-    error: str = "l1"
-    batch_size: int = 256
-    every_epochs: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class ComputeConfig:
-    """How to compute.
-
-    `devices` 0: all; `steps_per_call` 0: chosen for the backend; `deterministic` "yes" has a GPU use
-    only operations that give the same bits every time, which may be slower (a CPU always does).
-    """
-
-    dtype: str = "float32"
-    devices: int = 0
-    steps_per_call: int = 0
-    deterministic: str = "no"
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """All that decides a result, but the versions and the machine.
-
-    Attributes:
-      variant: the name that an experiment file of several gives this one.
-      seed: the first seed, or the only one.
-      runs: how many trainings of each class, with seeds counted from `seed` on.
-      classes: the normal classes, indices or names joined by commas; empty: all.
-      paper_table: the file of the paper's numbers that the results stand beside.
-    """
-
-    name: str = "experiment"
-    variant: str = ""
-    method: str = "itae"
-    seed: int = 0
-    runs: int = 1
-    classes: str = ""
-    paper_table: str = ""
-    data: DataConfig = DataConfig()
-    transform: TransformConfig = TransformConfig()
-    model: ModelConfig = ModelConfig()
-    train: TrainConfig = TrainConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
-    compute: ComputeConfig = ComputeConfig()
+    PREFIX: ClassVar[str]
 
     def __post_init__(self):
-        _check_fields(self, "")
-        check_values(self)
+        check(self, self.PREFIX)
 
 
-_CHOICES = {
-    "method": ("itae",),
-    "data.channels": (0, 1, 3),
-    "data.fit": ("", "crop", "letterbox", "stretch", "pad"),
-    "data.on_corrupt": ("skip", "error"),
-    "model.name": ("unet", "resnet34_unet"),
-    "model.output": ("tanh", "linear"),
-    "train.loss": ("l2", "l1"),
-    "train.transforms_per_image": ("one", "all"),
-    "evaluate.error": ("l1", "l2"),
-    "compute.dtype": ("float32", "bfloat16", "float64"),
-    "compute.deterministic": ("no", "yes"),
-}
-_AT_LEAST_ONE = (
-    "runs",
-    "model.width",
-    "train.epochs",
-    "train.batch_size",
-    "train.halve_every_epochs",
-    "train.keep_checkpoints",
-    "evaluate.batch_size",
-    "data.max_side",
-)
-_AT_LEAST_ZERO = (
-    "seed",
-    "data.image_size",
-    "data.limit_train",
-    "data.limit_test",
-    "data.memory_gib",
-    "data.workers",
-    "train.momentum",
-    "train.weight_decay",
-    "train.checkpoint_minutes",
-    "evaluate.every_epochs",
-    "compute.devices",
-    "compute.steps_per_call",
-)
-_AT_MOST = {
-    "seed": 2**32 - 1,  # of which random keys are made
-    "runs": 10_000,
-    "data.image_size": 16_384,
-    "model.width": 4096,
-    "train.batch_size": 2**20,
-    "train.epochs": 2**31 - 1,
-    "train.momentum": 1.0,
-    "train.weight_decay": 1e6,
-    "evaluate.batch_size": 2**20,
-    "compute.steps_per_call": 10_000,
-}
-# Fields that change how fast a result comes, or which of several it is, not what is run.
-NOT_COMPARED = (
-    *("seed", "runs", "classes", "data.memory_gib", "data.workers"),
-    *("train.checkpoint_minutes", "train.keep_checkpoints"),
-    *("compute.devices", "compute.steps_per_call", "compute.deterministic"),
-)
+def kind_of(field: dataclasses.Field) -> type:
+    """The type of a setting: int, float or str."""
+    assert isinstance(field.type, type)
+    return field.type
 
 
-def check_values(experiment: Experiment) -> None:
-    """Raises RequestError for the first field whose value makes no sense."""
-    values = flatten(experiment)
-    for field, choices in _CHOICES.items():
-        if values[field] not in choices:
-            raise RequestError(f"{field}={values[field]!r}: choose from {', '.join(map(str, choices))}")
-    for fields, least in ((_AT_LEAST_ONE, 1), (_AT_LEAST_ZERO, 0)):
-        for field in fields:
-            if not values[field] >= least:  # NaN is refused too
-                raise RequestError(f"{field}={values[field]}: expected at least {least}")
-    for field, most in _AT_MOST.items():
-        if values[field] > most:
-            raise RequestError(f"{field}={values[field]}: expected at most {most}")
-    named = ("name", *(field for field in ("variant", "paper_table") if values[field]))
-    for field in named:
-        name = values[field]
-        if not name or not name.isprintable() or set(name) & set("/\\") or name.startswith("."):
-            raise RequestError(f"{field}={values[field]!r}: expected a word that can name a directory")
-    if values["seed"] + values["runs"] > 2**32:
-        raise RequestError(f"seed={values['seed']} runs={values['runs']}: seeds end at {2**32 - 1}")
-    if not 0 < values["train.learning_rate"] < float("inf"):
-        raise RequestError(f"train.learning_rate={values['train.learning_rate']}: expected a positive number")
-
-
-def _check_fields(section, prefix: str) -> None:
+def check(section: Any, prefix: str) -> None:
+    """Raises RequestError for the first field whose value has the wrong type or lies outside its limits."""
     for field in dataclasses.fields(section):
-        value = getattr(section, field.name)
-        if dataclasses.is_dataclass(field.type):
-            if not isinstance(value, field.type):
-                raise RequestError(f"{prefix}{field.name}: expected a {field.type.__name__}, got {value!r}")
-            _check_fields(value, f"{field.name}.")
+        if not field.metadata:
             continue
-        allowed = (int, float) if field.type is float else (field.type,)
+        name, value, limits = f"{prefix}{field.name}", getattr(section, field.name), field.metadata
+        kind = kind_of(field)
+        allowed = (int, float) if kind is float else (kind,)
         if not isinstance(value, allowed) or isinstance(value, bool):
-            raise RequestError(f"{prefix}{field.name}={value!r}: expected {_TYPE_WORDS[field.type]}")
+            raise RequestError(f"{name}={value!r}: expected {_KINDS[kind]}")
+        if limits["choices"] and value not in limits["choices"]:
+            choices = ", ".join(str(choice) or "''" for choice in limits["choices"])
+            raise RequestError(f"{name}={value!r}: choose from {choices}")
+        # Written so that NaN is refused too.
+        if limits["least"] is not None and not value >= limits["least"]:
+            raise RequestError(f"{name}={value}: expected at least {limits['least']}")
+        if limits["most"] is not None and not value <= limits["most"]:
+            raise RequestError(f"{name}={value}: expected at most {limits['most']}")
 
 
-_TYPE_WORDS = {int: "a whole number", float: "a number", str: "text"}
-
-
-def flatten(experiment: Experiment) -> dict[str, Any]:
-    """{"train.epochs": 500, ...}, sections joined to fields by a dot."""
-    flat = {}
-    for field in dataclasses.fields(experiment):
-        value = getattr(experiment, field.name)
-        if dataclasses.is_dataclass(value):
-            flat |= {f"{field.name}.{key}": item for key, item in dataclasses.asdict(value).items()}
-        else:
-            flat[field.name] = value
-    return flat
-
-
-def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
-    """The experiment with `section.field=value` assignments applied, values read by the field's type.
+def parse(field: dataclasses.Field, name: str, text: str) -> Any:
+    """The value that a text stands for, by the field's type.
 
     Raises:
-      RequestError: an assignment without `=`, an unknown field, a value of the wrong type.
+      RequestError: the text is of another type.
     """
-    known = flatten(Experiment())
-    changes = {}
-    for assignment in assignments:
-        field, equals, text = assignment.partition("=")
-        if not equals:
-            raise RequestError(f"--set {assignment!r}: expected section.field=value")
-        if field not in known:
-            raise RequestError(f"--set {assignment!r}: {_unknown(field, known)}")
-        kind = type(known[field])
-        try:
-            changes[field] = kind(text)
-        except ValueError:
-            raise RequestError(f"--set {assignment!r}: expected {_TYPE_WORDS[kind]}") from None
-    return from_flat(flatten(experiment) | changes)
-
-
-def from_flat(flat: dict[str, Any]) -> Experiment:
-    """The experiment of which `flatten` makes this dictionary; fields left out keep their default.
-
-    Raises:
-      RequestError: an unknown field, a value of the wrong type or out of range.
-    """
-    known = flatten(Experiment())
-    sections: dict[str, dict[str, Any]] = {}
-    top = {}
-    for field, value in flat.items():
-        if field not in known:
-            raise RequestError(_unknown(field, known))
-        if type(known[field]) is float and type(value) is int:
-            try:
-                value = float(value)
-            except OverflowError:
-                raise RequestError(f"{field}: is too large a number") from None
-        section, dot, name = field.partition(".")
-        if dot:
-            sections.setdefault(section, {})[name] = value
-        else:
-            top[field] = value
-    types = {field.name: field.type for field in dataclasses.fields(Experiment)}
-    return Experiment(**top, **{name: types[name](**fields) for name, fields in sections.items()})
-
-
-def _unknown(field: str, known: Iterable[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(field, list(known), n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}"
-    return f"there is no field {field!r}; {hint}"
-
-
-def to_json(experiment: Experiment) -> str:
-    """One field a line, nested by section."""
-    return json.dumps(dataclasses.asdict(experiment), indent=2)
-
-
-def from_json(text: str) -> Experiment:
-    """The inverse of `to_json`.
-
-    Raises:
-      RequestError: not JSON, not an object, or what `from_flat` refuses.
-    """
+    kind = kind_of(field)
     try:
-        tree = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RequestError(f"not a config: {error}") from None
-    if not isinstance(tree, dict):
-        raise RequestError("not a config: expected a JSON object")
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{name}": item for name, item in value.items()}
-        else:
-            flat[key] = value
-    return from_flat(flat)
+        return kind(text)
+    except (ValueError, OverflowError):
+        raise RequestError(f"{name}={text!r}: expected {_KINDS[kind]}") from None
 
 
-def settings(experiment: Experiment) -> str:
-    """What decides the result and is not at its default, as `field=value` joined by spaces."""
-    flat, defaults = flatten(experiment), flatten(Experiment())
-    left_out = {*NOT_COMPARED, "name", "variant", "paper_table", "data.root"}
-    return " ".join(f"{k}={v}" for k, v in flat.items() if v != defaults[k] and k not in left_out)
+def as_type(field: dataclasses.Field, name: str, value: Any) -> Any:
+    """The value with whole numbers turned into floats where the field is a float."""
+    if field.type is float and type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            raise RequestError(f"{name}: is too large a number") from None
+    return value
 
 
-def compared(experiment: Experiment) -> dict[str, Any]:
-    """The fields that decide a result."""
-    return {field: value for field, value in flatten(experiment).items() if field not in NOT_COMPARED}
+@dataclasses.dataclass(frozen=True)
+class DataConfig(Section):
+    """Which images, and how files become arrays of one shape."""
+
+    PREFIX: ClassVar[str] = "data."
+
+    name: str = setting("digits", "the data set; itae data list shows them")
+    root: str = setting("", "directory of the data")
+    image_size: int = setting(0, "side in pixels; 0: the data set's own", least=0, most=16_384)
+    channels: int = setting(0, "0: the data set's own", choices=(0, 1, 3))
+    fit: str = setting(
+        "",
+        "how images become square; empty: the data set's own",
+        choices=("", "crop", "letterbox", "stretch", "pad"),
+    )
+    superclasses: str = setting("", "CSV file with the header folder,class that joins folders to classes")
+    limit_train: int = setting(0, "number of training images, a fixed random sample; 0: all", least=0)
+    limit_test: int = setting(0, "number of test images, a fixed random sample; 0: all", least=0)
+    on_corrupt: str = setting("skip", "what to do with unreadable images", choices=("skip", "error"))
+    max_side: int = setting(20_000, "larger images are refused, in pixels", least=1)
+    memory_gib: float = setting(4.0, "more images than this are read while training", least=0, decides=False)
+    workers: int = setting(0, "threads that read images; 0: one a core", least=0, decides=False)
 
 
-def differences(old: Experiment, new: Experiment) -> list[str]:
-    """`field: old -> new` for every field that makes results incomparable."""
-    before, after = compared(old), compared(new)
-    return [
-        f"{field}: {before[field]!r} -> {after[field]!r}" for field in before if before[field] != after[field]
-    ]
+class MethodConfig(Section):
+    """Base of a method's section: what the rest of the package may ask of any method's settings.
+
+    Attributes:
+      NAME: the method's name in `method.name`.
+      TRAIN: the method's defaults of `train.*`.
+      BENCH: settings that `itae bench` compares, as field -> value.
+    """
+
+    PREFIX: ClassVar[str] = "method."
+    NAME: ClassVar[str]
+    TRAIN: ClassVar[dict[str, Any]]
+    BENCH: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+
+    @property
+    def title(self) -> str:
+        """The method's name in tables."""
+        return self.NAME
+
+    @property
+    def foreign_code(self) -> str:
+        """The user's own code that the settings name, as module:attribute; empty if there is none."""
+        return ""
+
+    def paper_name(self, table: str, grey: bool, score: str = "") -> str:
+        """The paper's name of this method; empty for what the paper did not do.
+
+        Args:
+          table: of the paper, as `table4`.
+          grey: whether the images have one channel.
+          score: the component that scores, if not the method's own score.
+        """
+        return ""
+
+    def score_titles(self, table: str) -> dict[str, str]:
+        """Title of each further score that a table of the paper compares: component -> title."""
+        return {}
+
+    def suggest(self, channels: int, accelerator: bool) -> list[tuple[str, Any, str]]:
+        """Settings for a folder of images: (field, value, reason)."""
+        return []
+
+    def example_titles(self, count: int) -> list[str]:
+        """What tells the `count` rows of a method's examples apart."""
+        return [str(index) if count > 1 else "" for index in range(count)]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Section):
+    """Training, on any method; an epoch is one pass over the images. 0 stands for the method's default."""
+
+    PREFIX: ClassVar[str] = "train."
+
+    epochs: int = setting(0, "passes over the images", least=0, most=2**31 - 1, reduces=True)
+    batch_size: int = setting(0, "images a step, over all devices", least=0, most=2**20)
+    learning_rate: float = setting(0.0, "the rate of the first steps", least=0, most=1e6)
+    halve_every_epochs: int = setting(0, "epochs after which the rate is halved", least=0)
+    augment: str = setting("none", "none, flip, shift, or flip+shift")
+    checkpoint_minutes: float = setting(10.0, "minutes between checkpoints", least=0, decides=False)
+    keep_checkpoints: int = setting(2, "checkpoints kept while training", least=1, decides=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig(Section):
+    """Scoring."""
+
+    PREFIX: ClassVar[str] = "evaluate."
+
+    batch_size: int = setting(256, "images of 32x32 scored at a time; fewer larger ones", least=1, most=2**20)
+    every_epochs: int = setting(0, "epochs between test AUROCs while training; 0: none", least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ComputeConfig(Section):
+    """How to compute."""
+
+    PREFIX: ClassVar[str] = "compute."
+
+    dtype: str = setting("float32", "type of activations", choices=("float32", "bfloat16", "float64"))
+    devices: int = setting(0, "number of devices; 0: all", least=0, decides=False)
+    steps_per_call: int = setting(
+        0, "steps in one call to the devices; 0: chosen for the backend", least=0, most=10_000, decides=False
+    )
+    deterministic: str = setting(
+        "no", "yes: a GPU gives the same bits every time, more slowly", choices=("no", "yes"), decides=False
+    )

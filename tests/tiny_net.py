@@ -1,4 +1,4 @@
-"""The network of tests that are about what surrounds it."""
+"""A network of two convolutions, which compiles in a second."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from itae_jax.parallel import AXIS
 
 
 class TinyNet(nn.Module):
-    """The least network that training knows nothing about: it compiles in a second."""
+    """Stands in for the U-Net."""
 
     out_channels: int
     dtype: str

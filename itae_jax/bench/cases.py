@@ -1,152 +1,133 @@
-"""What `itae bench` times: our training and scoring, and PyTorch's.
+"""What `itae bench` times: a method's training step and its scoring, and the same network in PyTorch.
 
-Ours do the whole work from uint8 images on: transform, network, loss, update; PyTorch's are handed
-float inputs that are erased already. On an accelerator each side has one.
+Ours do all the work from uint8 images on. PyTorch's networks get float inputs that are erased already. On an
+accelerator each uses one device.
 """
 
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
-from itae_jax import models, parallel, transforms
-from itae_jax.config import ComputeConfig, TrainConfig
+from itae_jax import experiment, methods, parallel
+from itae_jax.config import MethodConfig
+from itae_jax.data.images import as_images
 from itae_jax.errors import RequestError
-from itae_jax.evaluate import restoration as evaluate
-from itae_jax.training.step import TrainState
+from itae_jax.experiment import Experiment
+from itae_jax.training.learner import Learner
 from itae_jax.training.trainer import Trainer
 
-BATCH, SIDE, CHANNELS, TRANSFORM = 32, 32, 3, "gray+rotate"
+SIDE, CHANNELS = 32, 3
+_RATE = 0.1
+# Settings that change the speed; the others of an experiment mean nothing to a benchmark.
+_TIMED = ("method.", "compute.", "data.image_size", "data.channels", "train.batch_size", "train.augment")
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """Work to be timed: `call(n)` does n batches, a multiple of `unit`, and returns when they are done.
+    """Work to be timed.
 
-    A batch is of `batch` images. `memory_bytes` is what it takes on each device by XLA's account,
-    None where that is not known.
+    Attributes:
+      call: does so many batches, a multiple of `unit`, and returns when the device is done.
+      batch: images in a batch.
+      memory_bytes: what it takes on each device by XLA's account; None if it is not known.
     """
 
     name: str
     call: Callable[[int], None]
+    batch: int
     unit: int = 1
-    batch: int = BATCH
     memory_bytes: int | None = None
 
 
-def _images(count: int, side: int = SIDE) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, side, side, CHANNELS), np.uint8)
+def experiments(assignments: Sequence[str]) -> dict[str, Experiment]:
+    """The benchmark cases by name: the method's `BENCH`, but for fields that the assignments fix.
+
+    Raises:
+      RequestError: an assignment is wrong, or does not change the speed.
+    """
+    for assignment in assignments:
+        if not assignment.startswith(_TIMED):
+            raise RequestError(f"--set {assignment}: itae bench takes {', '.join(_TIMED)}; leave it out")
+    base = experiment.override(Experiment(name="bench"), assignments)
+    given = {assignment.partition("=")[0].removeprefix("method.") for assignment in assignments}
+    cases = {}
+    for settings in base.method.BENCH:
+        method: Any = base.method
+        method = dataclasses.replace(method, **{k: v for k, v in settings.items() if k not in given})
+        name = ", ".join(f"{field}={getattr(method, field)}" for field in settings)
+        cases[name or method.NAME] = dataclasses.replace(base, method=method)
+    return cases
 
 
-def trainer(width: int, dtype: str, side: int = SIDE, devices: int | None = None) -> Trainer:
-    """Of a network of this width for colour images; on all CPU devices or one accelerator unless told."""
-    model = models.build("unet", width=width, out_channels=CHANNELS, dtype=dtype, axis_name=parallel.AXIS)
-    compute = ComputeConfig(dtype=dtype, devices=_devices() if devices is None else devices)
-    shape = (side, side, CHANNELS)
-    return Trainer(model, transforms.get(TRANSFORM), shape, TrainConfig(batch_size=BATCH), compute)
+def image_shape(case: Experiment) -> tuple[int, int, int]:
+    """Height, width and channels of the images."""
+    side = case.data.image_size or SIDE
+    return side, side, case.data.channels or CHANNELS
 
 
-def check_batch(images_at_once: int) -> None:
-    """Raises RequestError for a batch that the devices cannot share evenly."""
-    devices = len(parallel.choose_devices(BATCH, _devices()))
-    if images_at_once % devices:
+def learner(case: Experiment, scored_at_once: int) -> Learner:
+    """The learner of a case: on one device of an accelerator, on all cores of a CPU, unless it says how many.
+
+    Raises:
+      RequestError: the method or the devices cannot do it, or cannot share the batch that is scored.
+    """
+    shape = image_shape(case)
+    one = jax.default_backend() != "cpu" and not case.compute.devices
+    compute = dataclasses.replace(case.compute, devices=1) if one else case.compute
+    evaluate = dataclasses.replace(case.evaluate, batch_size=-(-scored_at_once * math.prod(shape[:2]) // 32**2))
+    made = Learner(case.method, case.train, evaluate, compute, shape)
+    if scored_at_once % len(made.trainer.devices):
         raise RequestError(
-            f"--scored-at-once {images_at_once}: shared by {devices} devices; name a multiple of their number"
+            f"--scored-at-once {scored_at_once}: {len(made.trainer.devices)} devices cannot share it; name a "
+            "multiple of their number"
         )
+    return made
 
 
-def _devices() -> int:
-    return 0 if jax.default_backend() == "cpu" else 1
+def _images(count: int, shape: Sequence[int]) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
 
 
-def itae_training(width: int, dtype: str) -> list[Contender]:
-    """Our training step, as many in a call as a training has."""
-    return [training(trainer(width, dtype), "itae_jax")]
-
-
-def training(trainer: Trainer, name: str) -> Contender:
-    """The steps of a trainer, from a state of its own."""
-    state, side = trainer.initial_state((0,)), trainer.image_shape[0]
-    images = np.stack([_images(BATCH, side)] * trainer.steps_per_call)
-    rates = np.full(trainer.steps_per_call, 0.1, np.float32)
-    call = _training_calls(trainer.run_steps, state, rates, images)
+def training(trainer: Trainer, shape: tuple[int, int, int], name: str = "itae_jax") -> Contender:
+    """Our training step, as many of them in a call as a training does."""
+    state, batch = trainer.initial_state((0,)), trainer.config.batch_size
+    images = np.stack([_images(batch, shape)] * trainer.steps_per_call)
+    rates = np.full(trainer.steps_per_call, _RATE, trainer.dtype)
     memory = trainer.memory_bytes(state, rates, images)
-    return Contender(name, call, trainer.steps_per_call, memory_bytes=memory)
 
-
-def itae_models(counts: Sequence[int], width: int, dtype: str) -> list[Contender]:
-    """Training of several networks at once, each on images of its own, by one program mapped over them."""
-    of_one = trainer(width, dtype)
-    run, per_call = _mapped_over_models(of_one), of_one.steps_per_call
-    rates = np.full(per_call, 0.1, np.float32)
-
-    def run_limited(*arguments):
-        state, losses = run(*arguments, axis=2)
-        of_one.limit_calls(losses)
-        return state, losses
-
-    def contender(count):
-        state = _stacked([of_one.initial_state((0, number)) for number in range(count)], of_one.devices)
-        images = np.tile(_images(BATCH), (per_call, count, 1, 1, 1, 1))
-        call = _training_calls(run_limited, state, rates, images)
-        memory = run.memory_bytes(state, rates, images, axis=2)
-        return Contender(
-            f"itae_jax, {count} model{'s' if count > 1 else ''}", call, per_call, count * BATCH, memory
-        )
-
-    return [contender(count) for count in counts]
-
-
-def _mapped_over_models(trainer: Trainer) -> Callable:
-    """(stacked states, K rates, images K x M x B x H x W x C, axis=2) -> (states, losses M x K)."""
-    steps = jax.vmap(trainer.pure_steps, in_axes=(0, None, 1))
-    return parallel.split_batch(steps, trainer.devices, replicated_result=True, whole=2, donate=True)
-
-
-def _stacked(states: Sequence[TrainState], devices) -> TrainState:
-    return parallel.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), devices)
-
-
-def _training_calls(run: Callable, state, rates_K: np.ndarray, images: np.ndarray) -> Callable[[int], None]:
-    """n -> takes n steps by `run`, K in a call, and waits for them."""
-
-    def call(batches):
+    def call(batches: int) -> None:
         nonlocal state
-        for _ in range(batches // len(rates_K)):
-            state, loss = run(state, rates_K, images)
-        jax.block_until_ready((state, loss))
+        for _ in range(batches // trainer.steps_per_call):
+            state, metrics = trainer.run_steps(state, rates, images)
+        jax.block_until_ready((state, metrics))
 
-    return call
+    return Contender(name, call, batch, trainer.steps_per_call, memory)
 
 
-def itae_scoring(images_at_once: int, width: int, dtype: str) -> list[Contender]:
-    """Our errors of the restorations from all T transforms, for each image."""
-    of_one = trainer(width, dtype)
-    state = of_one.initial_state((0,))
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    restore = Partial(lambda variables, inputs: of_one.model.apply(variables, inputs), variables)
-    transform = transforms.get(TRANSFORM)
-    batch = _images(images_at_once)
-    options = {"batch_size": images_at_once, "devices": of_one.devices}
+def scoring(learner: Learner, scored_at_once: int) -> Contender:
+    """Our measurements of images, from which scores are computed."""
+    variables = learner.trainer.initial_state((0,)).method.variables
+    batch = _images(scored_at_once, learner.image_shape)
 
     @functools.cache
-    def images(batches):
-        return np.tile(batch, (batches, 1, 1, 1))
+    def images(batches: int) -> Any:
+        return as_images(np.tile(batch, (batches, 1, 1, 1)))
 
-    def call(batches):
-        evaluate.restoration_errors(restore, images(batches), transform, **options)
+    def call(batches: int) -> None:
+        for _ in learner.measure(variables, images(batches)):
+            pass
 
-    memory = evaluate.memory_bytes(restore, batch.shape[1:], transform, **options)
-    return [Contender("itae_jax", call, batch=images_at_once, memory_bytes=memory)]
+    return Contender("itae_jax", call, scored_at_once, memory_bytes=learner.memory_bytes(variables))
 
 
 def torch_device() -> str | None:
-    """What PyTorch computes on, of the kind that JAX does; None if it has none or is not installed."""
+    """PyTorch's device of the kind that JAX computes on; None without one, or without PyTorch."""
     if not importlib.util.find_spec("torch"):
         return None
     import torch
@@ -157,75 +138,110 @@ def torch_device() -> str | None:
     return "cpu" if backend == "cpu" else None
 
 
-def _torch_models(width: int):
-    """(name, network, memory format, device) of PyTorch's three ways."""
-    import torch
+def has_torch_reference(method: MethodConfig) -> bool:
+    """Whether PyTorch can take part: it has a device, and the network of these settings."""
+    reference = methods.spec(method.NAME).torch_reference
+    return bool(reference and torch_device() and reference(method, CHANNELS))
 
-    from itae_jax.bench.torch_unet import TorchUNet
+
+def _torch_networks(case: Experiment) -> Iterator[tuple[str, Any, Callable]]:
+    """Yields (name, network, (count, channels) -> random images on the device) for PyTorch's three ways."""
+    import torch
 
     device = torch_device()
     torch.backends.cudnn.benchmark = True  # XLA tries its algorithms, too
-    ways = [
-        ("eager", torch.contiguous_format),
-        ("eager channels_last", torch.channels_last),
-        ("compile channels_last", torch.channels_last),
-    ]
-    for name, layout in ways:
+    reference = methods.spec(case.method.NAME).torch_reference
+    height, width, channels = image_shape(case)
+    ways = {
+        "eager": torch.contiguous_format,
+        "eager channels_last": torch.channels_last,
+        "compile channels_last": torch.channels_last,
+    }
+    for name, layout in ways.items():
         torch.manual_seed(0)
-        network = TorchUNet(width, 1, CHANNELS).to(device, memory_format=layout)
+        network, in_channels = reference(case.method, channels)  # type: ignore[misc]
+        network = network.to(device, memory_format=layout)
         if name.startswith("compile"):
             network = torch.compile(network)
-        yield f"torch {name}", network, layout, device
+
+        def pairs(count: int, in_channels: int = in_channels, layout: Any = layout) -> tuple:
+            shapes = (count, in_channels, height, width), (count, channels, height, width)
+            return tuple(torch.rand(shape).to(device, memory_format=layout) for shape in shapes)
+
+        yield f"torch {name}", network, pairs
 
 
-def _torch_autocast(dtype: str, device: str):
+def _autocast(case: Experiment) -> Any:
     import torch
 
-    return torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
+    return torch.autocast(torch_device() or "cpu", torch.bfloat16, enabled=case.compute.dtype == "bfloat16")
 
 
-def torch_training(width: int, dtype: str) -> list[Contender]:
-    """PyTorch's forward and backward pass and update by SGD."""
+def torch_training(case: Experiment) -> list[Contender]:
+    """PyTorch's forward and backward pass, and its update by SGD."""
     import torch
 
-    def contender(name, network, layout, device):
-        targets = torch.rand(BATCH, CHANNELS, SIDE, SIDE).to(device, memory_format=layout)
-        inputs = targets.mean(1, keepdim=True)
-        optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    def contender(name, network, pairs):
+        inputs, targets = pairs(case.train.batch_size)
+        optimiser = torch.optim.SGD(network.parameters(), lr=_RATE)
 
-        def call(batches):
+        def call(batches: int) -> None:
             network.train()
             for _ in range(batches):
                 optimiser.zero_grad()
-                with _torch_autocast(dtype, device):
+                with _autocast(case):
                     restored = network(inputs)
                 loss = torch.nn.functional.mse_loss(restored.float(), targets)
                 loss.backward()
                 optimiser.step()
             loss.item()  # waits for the device
 
-        return Contender(name, call)
+        return Contender(name, call, case.train.batch_size)
 
-    return [contender(*way) for way in _torch_models(width)]
+    return [contender(*way) for way in _torch_networks(case)]
 
 
-def torch_scoring(images_at_once: int, width: int, dtype: str) -> list[Contender]:
-    """PyTorch's errors of the restorations from T inputs for each image."""
+def torch_scoring(case: Experiment, scored_at_once: int) -> list[Contender]:
+    """PyTorch's errors of as many restorations of each image as the method makes."""
     import torch
 
-    count = transforms.get(TRANSFORM).count
+    method = methods.build(case.method, image_shape(case), case.compute.dtype)
+    variables = jax.eval_shape(method.init, jax.random.key(0)).variables
+    one = jax.ShapeDtypeStruct((1, *image_shape(case)), np.float32)
+    restorations = len(jax.eval_shape(method.examples, variables, one)[1])  # type: ignore[attr-defined]
 
-    def contender(name, network, layout, device):
-        targets = torch.rand(count * images_at_once, CHANNELS, SIDE, SIDE).to(device, memory_format=layout)
-        inputs = targets.mean(1, keepdim=True)
+    def contender(name, network, pairs):
+        inputs, targets = pairs(restorations * scored_at_once)
 
-        def call(batches):
+        def call(batches: int) -> None:
             network.eval()
-            with torch.inference_mode(), _torch_autocast(dtype, device):
+            with torch.inference_mode(), _autocast(case):
                 for _ in range(batches):
                     errors = (network(inputs) - targets).abs().mean((1, 2, 3))
             errors.cpu()
 
-        return Contender(name, call, batch=images_at_once)
+        return Contender(name, call, scored_at_once)
 
-    return [contender(*way) for way in _torch_models(width)]
+    return [contender(*way) for way in _torch_networks(case)]
+
+
+def operations(kind: str, case: Experiment, batch: int) -> float:
+    """Floating-point operations that a batch takes in "training" or "scoring", by XLA's count."""
+    from itae_jax.models import cpu_conv
+
+    # Traced without what is done for a CPU, on a CPU, which alone counts operations before compiling.
+    with cpu_conv.traced_for("tpu"), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        method = methods.build(case.method, image_shape(case), "float32")
+        state = jax.eval_shape(method.init, jax.random.key(0))
+        images = jax.ShapeDtypeStruct((1, batch, *image_shape(case)), np.float32)
+        if kind == "training":
+
+            def update(state, images_1xBxHxWxC):
+                keys_B = jax.random.split(jax.random.key(0), batch)
+                mapped = jax.vmap(method.update, (None, None, None, 0), axis_name=parallel.AXIS)
+                return mapped(state, keys_B, np.float32(_RATE), images_1xBxHxWxC)
+
+            lowered = jax.jit(update).lower(state, images)
+        else:
+            lowered = jax.jit(jax.vmap(method.measure, (None, 0))).lower(state.variables, images)
+        return lowered.cost_analysis()["flops"]  # type: ignore[index]

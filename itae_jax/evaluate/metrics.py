@@ -1,19 +1,49 @@
-"""Measures beside the AUROC: of images, and of pixels where masks say where the defects are."""
+"""AUROC and further measures of images, of pixels against masks, and the normality of video frames (Eq. 4)."""
 
 from collections.abc import Sequence
 
 import numpy as np
-
-from itae_jax.data.dataset import OneClassSplit
-from itae_jax.evaluate import restoration as evaluate
 
 AUPRO_LIMIT = 0.3
 IMAGE_COLUMNS = ("average_precision", "best_f1")
 PIXEL_COLUMNS = ("pixel_auroc", "aupro")
 
 
+def auroc(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
+    """Area under the ROC curve in [0, 1] by scikit-learn; anomalies are positive.
+
+    Raises:
+      ValueError: all images are of one kind.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    is_anomaly_N = np.asarray(is_anomaly_N, bool)
+    if is_anomaly_N.all() or not is_anomaly_N.any():
+        raise ValueError("AUROC needs both normal and anomalous images")
+    return float(roc_auc_score(is_anomaly_N, scores_N))
+
+
+def frame_normality(scores_N: np.ndarray, video_ids_N: np.ndarray) -> np.ndarray:
+    """Eq. 4: 1 - (e - min e) / (max e - min e) within each video; low = anomalous.
+
+    A video whose scores are all equal gets 1 throughout.
+    """
+    scores_N, video_ids_N = np.asarray(scores_N, np.float64), np.asarray(video_ids_N)
+    if scores_N.shape != video_ids_N.shape:
+        raise ValueError(f"{scores_N.shape} scores and {video_ids_N.shape} video ids do not match")
+    if not np.isfinite(scores_N).all():
+        raise ValueError("Eq. 4 needs finite scores")
+    normality = np.ones_like(scores_N)
+    for video in np.unique(video_ids_N):
+        inside = video_ids_N == video
+        low, high = scores_N[inside].min(), scores_N[inside].max()
+        if high > low:
+            normality[inside] = 1 - (scores_N[inside] - low) / (high - low)
+    return normality
+
+
 def average_precision(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
-    """Precision averaged over the recalls, anomalies being positive, by scikit-learn; in [0, 1]."""
+    """Average precision in [0, 1] by scikit-learn; anomalies are positive."""
     from sklearn.metrics import average_precision_score
 
     return float(average_precision_score(is_anomaly_N, scores_N))
@@ -22,7 +52,7 @@ def average_precision(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
 def best_f1(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
     """The highest F1 of any threshold, in [0, 1].
 
-    The threshold is the one that suits the test labels best: an upper bound, not what a user will get.
+    An upper bound: the threshold is chosen by the test labels.
     """
     from sklearn.metrics import precision_recall_curve
 
@@ -31,24 +61,21 @@ def best_f1(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
 
 
 def pixel_auroc(masks_NxHxW: np.ndarray, maps_NxHxW: np.ndarray) -> float:
-    """AUROC of the pixels of all images together, those in a mask being anomalous.
-
-    Pixels whose map is NaN do not count.
+    """AUROC of the pixels of all images; pixels in a mask are anomalous, pixels of NaN do not count.
 
     Raises:
       ValueError: no pixel is in a mask, or all are.
     """
     seen = ~np.isnan(maps_NxHxW)
-    return evaluate.auroc(np.asarray(masks_NxHxW)[seen], np.asarray(maps_NxHxW)[seen])
+    return auroc(np.asarray(masks_NxHxW)[seen], np.asarray(maps_NxHxW)[seen])
 
 
 def aupro(masks_NxHxW: np.ndarray, maps_NxHxW: np.ndarray, limit: float = AUPRO_LIMIT) -> float:
-    """Area under the per-region overlap, up to a false positive rate of `limit`, divided by it.
+    """Area under the per-region overlap up to a false-positive rate of `limit`, divided by `limit`.
 
-    At a threshold the overlap of a region is the share of its pixels above it; regions are the
-    connected parts of the masks (diagonal neighbours connect), and all count alike whatever their size.
-    So it is the ROC curve in which each region's pixels weigh one together. Exact: every value of a
-    map is a threshold. Pixels whose map is NaN do not count.
+    The overlap of a region is the share of its pixels above the threshold. Regions are the connected parts
+    of the masks (diagonal neighbours connect); each has the same weight. Exact: every value of a map is
+    a threshold. Pixels of NaN do not count.
 
     Raises:
       ValueError: no pixel is in a mask, or all are.
@@ -72,78 +99,26 @@ def aupro(masks_NxHxW: np.ndarray, maps_NxHxW: np.ndarray, limit: float = AUPRO_
 
 
 def _regions(mask_HxW: np.ndarray) -> np.ndarray:
-    """The number of the region that each pixel is in; 0 outside."""
+    """The number of each pixel's region; 0 outside of the mask."""
     from scipy import ndimage
 
     return ndimage.label(mask_HxW, structure=np.ones((3, 3), int))[0]
 
 
 def of_images(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> dict[str, float]:
-    """The measures of images by their column in results.csv."""
+    """The measures of images, by their column in results.csv."""
     values = average_precision(is_anomaly_N, scores_N), best_f1(is_anomaly_N, scores_N)
     return dict(zip(IMAGE_COLUMNS, values, strict=True))
 
 
 def of_pixels(masks: Sequence[np.ndarray | None], maps: Sequence[np.ndarray]) -> dict[str, float]:
-    """The measures of pixels by their column in results.csv; empty unless there are pixels in and beside masks.
+    """The measures of pixels, by their column in results.csv; empty where they are undefined.
 
-    An image of which it is not known where its defect is, for want of a mask (None), is left out.
+    Images whose mask is None, defects that nobody marked, do not count.
     """
-    known = [i for i, mask in enumerate(masks) if mask is not None]
-    visible = [np.asarray(masks[i])[~np.isnan(maps[i])] for i in known]
+    known = [(mask, map_) for mask, map_ in zip(masks, maps, strict=True) if mask is not None]
+    visible = [mask[~np.isnan(map_)] for mask, map_ in known]
     if not any(mask.any() for mask in visible) or all(mask.all() for mask in visible):
         return {}
-    arrays = np.stack([masks[i] for i in known]), np.stack([maps[i] for i in known])
+    arrays = np.stack([mask for mask, _ in known]), np.stack([map_ for _, map_ in known])
     return dict(zip(PIXEL_COLUMNS, (pixel_auroc(*arrays), aupro(*arrays)), strict=True))
-
-
-def judged(split: OneClassSplit, scores_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(is anomaly, score) of the readable test images; of video after normalising within each (Eq. 4)."""
-    readable = ~np.isnan(scores_N)
-    scores_R = scores_N[readable]
-    if split.video_ids:
-        scores_R = 1 - evaluate.frame_normality(scores_R, np.asarray(split.video_ids)[readable])
-    return split.is_anomaly[readable], scores_R
-
-
-def auroc(split: OneClassSplit, scores_N: np.ndarray) -> float | None:
-    """AUROC of the readable test images; None where it is not defined."""
-    is_anomaly, scores = judged(split, scores_N)
-    return None if why_undefined(is_anomaly) else evaluate.auroc(is_anomaly, scores)
-
-
-def why_undefined(is_anomaly_N: np.ndarray) -> str:
-    """Why test images have no AUROC, or nothing if they have one."""
-    if is_anomaly_N.any() and not is_anomaly_N.all():
-        return ""
-    if not len(is_anomaly_N):
-        return "AUROC is not defined: no test image can be read"
-    kind = "anomalous" if is_anomaly_N.any() else "normal"
-    return f"AUROC is not defined: the {len(is_anomaly_N)} test images are all {kind}"
-
-
-def columns(split: OneClassSplit, test_images, scores, fitted) -> dict[str, str]:
-    """What results.csv tells of how good a trained method is, by column; a note where that is undefined.
-
-    Args:
-      test_images: those of the split.
-      scores: `fitted.score(test_images)`.
-    """
-    is_anomaly, judged_scores = judged(split, scores.scores_N)
-    note = why_undefined(is_anomaly)
-    if note:
-        return {"note": note}
-    found = {"auroc": evaluate.auroc(is_anomaly, judged_scores)} | of_images(is_anomaly, judged_scores)
-    readable = np.flatnonzero(~np.isnan(scores.scores_N))
-    masks = split.masks(readable)
-    if any(mask is not None and mask.any() for mask in masks):
-        known = [i for i, mask in enumerate(masks) if mask is not None]
-        maps = fitted.error_maps(test_images.select(readable[known]))
-        found |= of_pixels([masks[i] for i in known], maps)
-    for kind, scores_N in scores.by_error.items():
-        found[f"auroc_{kind}"] = evaluate.auroc(*judged(split, scores_N))
-    memory = fitted.score_memory_bytes(test_images.image_shape)
-    return {name: f"{value:.6f}" for name, value in found.items()} | {
-        "num_anomalous": str(is_anomaly.sum()),
-        "score_memory_mib": "" if memory is None else f"{memory / 2**20:.1f}",
-    }

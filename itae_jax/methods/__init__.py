@@ -1,0 +1,48 @@
+"""The methods, by the name of their file: `method.name=itae` is methods/itae.py.
+
+Each file ends with `METHOD`, its `Spec`. Nothing else in the package knows a method's settings.
+"""
+
+import functools
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING
+
+from itae_jax.config import MethodConfig
+from itae_jax.errors import RequestError
+
+if TYPE_CHECKING:
+    from itae_jax.methods.method import Method, Spec
+
+_NOT_METHODS = ("method",)
+
+
+@functools.cache
+def names() -> list[str]:
+    """The names of all methods, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _NOT_METHODS)
+
+
+def spec(name: str) -> "Spec":
+    """The spec of a method.
+
+    Raises:
+      RequestError: there is no method of that name.
+    """
+    if name not in names():
+        raise RequestError(f"method.name={name!r}: choose from {', '.join(names())}")
+    return importlib.import_module(f"{__name__}.{name}").METHOD
+
+
+def config_class(name: str) -> type[MethodConfig]:
+    """The class of a method's settings; raises what `spec` raises."""
+    return spec(name).config
+
+
+def build(config: MethodConfig, image_shape: tuple[int, int, int], dtype: str) -> "Method":
+    """The method of these settings for images of one shape, (height, width, channels).
+
+    Raises:
+      RequestError: the method cannot take such images.
+    """
+    return spec(config.NAME).build(config, image_shape, dtype)

@@ -1,17 +1,30 @@
-"""Finished runs, read back; what several machines did of one experiment is joined."""
+"""Finished runs, read back; the results of several machines on one experiment are joined."""
 
+import csv
 import dataclasses
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from itae_jax import config
-from itae_jax import experiment as experiment_files
-from itae_jax.config import Experiment
+import numpy as np
+
+from itae_jax import experiment, files
 from itae_jax.errors import RequestError
-from itae_jax.report import paper
-from itae_jax.runs import job_files, results, variants
+from itae_jax.experiment import Experiment
+from itae_jax.runs import directory, results
+from itae_jax.runs.results import Result
 
 _NAMED_BY_FOLDER = ("folder", "mvtec_ad")
+_MOST_SCORE = 3.4e38  # scores are float32
+_ROUNDING = 1e-5  # of the measures in results.csv
+_VIDEO = ("shanghaitech",)  # frames have ids `<video>/<frame>`
+# What NumPy and the modules that it reads archives with raise on broken ones.
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,186 +32,271 @@ class RunResults:
     """What one experiment has given so far, in one run directory or in several.
 
     Attributes:
-      experiment: of the first of the directories.
-      rows: those of results.csv, sorted by class and seed.
-      paper: the paper's rows for this data set, of all its methods.
-      directories: of the runs, the one that the row of (class, seed) came from under it.
-      duplicates: how many rows came from more than one directory, and agreed.
+      experiment: of the first directory.
+      results: sorted by class and seed.
+      paper: rows of the paper's numbers for this data set, all methods.
+      directories: the run directory that the result of (class, seed) came from.
+      duplicates: how many results came from more than one directory, and agreed.
     """
 
     experiment: Experiment
-    rows: list[dict[str, str]]
+    results: list[Result]
     paper: list[dict[str, str]]
-    directories: dict[tuple[str, str], Path]
+    directories: dict[tuple[int, int], Path]
     duplicates: int = 0
 
     @property
     def dataset(self) -> str:
         """As in `data.name`, or the name of the user's folder."""
-        return self.rows[0]["dataset"]
+        return self.results[0].dataset
 
     @property
-    def measured(self) -> list[dict[str, str]]:
-        """The rows that have an AUROC."""
-        return [row for row in self.rows if row["auroc"]]
+    def measured(self) -> list[Result]:
+        """The results with an AUROC."""
+        return [result for result in self.results if result.auroc is not None]
 
     @property
     def notes(self) -> list[str]:
-        """A line for each row that has none."""
+        """A line for each result without an AUROC."""
         return [
-            f"class {row['normal_class_name']}, seed {row['seed']}: {row['note']}"
-            for row in self.rows
-            if row["note"]
+            f"class {result.normal_class_name}, seed {result.seed}: {result.status}: {result.note}"
+            for result in self.results
+            if result.note
         ]
 
     @property
-    def reduced(self) -> str:
-        """In what this is of less than the paper's training that it is compared with; empty if in nothing."""
-        return paper.reduced(self.rows[0]) if self.experiment.paper_table else ""
-
-    @property
-    def otherwise(self) -> str:
-        """Which settings of training are not the paper's; empty if none, or if it is not compared with."""
-        return paper.otherwise(self.rows[0]) if self.experiment.paper_table else ""
-
-    @property
     def roots(self) -> list[Path]:
-        """The run directories that the rows came from."""
+        """The run directories."""
         return list(dict.fromkeys(self.directories.values()))
 
     @property
-    def seeds(self) -> list[str]:
-        """All seeds that there are rows of."""
-        return sorted({row["seed"] for row in self.rows}, key=int)
+    def seeds(self) -> list[int]:
+        """All seeds that have results."""
+        return sorted({result.seed for result in self.results})
 
-    def job_directory(self, row: dict[str, str]) -> Path:
-        """Where the files of a row's training are."""
-        key = row["normal_class"], row["seed"]
-        return results.job_directory(self.directories[key], *key)
+    @property
+    def is_video(self) -> bool:
+        """Whether the images are frames, scored within each video (Eq. 4)."""
+        return self.dataset in _VIDEO
+
+    def job_directory(self, result: Result) -> Path:
+        """The directory of a result's training."""
+        return directory.of_job(self.directories[result.job], *result.job)
 
 
-def read(directory: Path) -> RunResults:
+def read(path: Path) -> RunResults:
     """Reads one run directory.
 
     Raises:
-      RequestError: it holds no finished run.
+      RequestError: it holds no finished run, or is damaged.
     """
-    if not (directory / "results.csv").is_file():
-        raise RequestError(f"{directory}: no results.csv there; name the --out directory of a run")
-    experiment = experiment_files.read_record(directory / "config.json")
-    rows = [row for _, row in sorted(results.read_results(directory).items())]
-    if not rows:
-        raise RequestError(f"{directory}: results.csv has no row yet; let a training finish")
-    printed = paper.read(directory / "paper.csv", "remove it, and give the command of the run again")
-    found = RunResults(
-        experiment, rows, printed, {(row["normal_class"], row["seed"]): directory for row in rows}
-    )
-    for row in rows:
-        _check_is_of(experiment, row, directory)
-        _complete(row, found.job_directory(row))
-    return found
+    if not (path / "results.csv").is_file():
+        raise RequestError(f"{path}: no results.csv there; name the --out directory of a run")
+    of_run = experiment.read_record(path / "config.json")
+    found = results.read(path / "results.csv")
+    if not found:
+        raise RequestError(f"{path}: results.csv has no row yet; let a training finish")
+    for result in found.values():
+        _check_is_of(of_run, result, path)
+    paper = read_paper(path / "paper.csv", "remove it, and run the same command again")
+    return RunResults(of_run, [found[job] for job in sorted(found)], paper, dict.fromkeys(found, path))
 
 
-def _check_is_of(experiment: Experiment, row: dict[str, str], directory: Path) -> None:
-    """Raises RequestError for a row of another config."""
-    ours = results.columns_of(experiment)
-    if row["variant"]:  # older versions tell of none
-        ours["variant"] = experiment.variant
-    if experiment.data.name not in _NAMED_BY_FOLDER:
-        ours["dataset"] = experiment.data.name
-    for column, value in ours.items():
-        if row[column] != value:
+def _check_is_of(of_run: Experiment, result: Result, path: Path) -> None:
+    """Raises RequestError for a result of another config."""
+    expected = {
+        "experiment": of_run.name,
+        "variant": of_run.variant,
+        "method": of_run.method.NAME,
+        "epochs": of_run.train.epochs,
+        "dtype": of_run.compute.dtype,
+    }
+    if of_run.data.name not in _NAMED_BY_FOLDER:
+        expected["dataset"] = of_run.data.name
+    for column, value in expected.items():
+        if getattr(result, column) != value:
             raise RequestError(
-                f"{directory}: results.csv has {column}={row[column]!r} in class {row['normal_class']}, "
-                f"seed {row['seed']}, but config.json {value!r}; mend what was changed by hand"
+                f"{path}: results.csv has {column}={getattr(result, column)!r} in class {result.normal_class}, "
+                f"seed {result.seed}, but config.json {value!r}; undo what was changed by hand"
             )
 
 
-def read_all(directories: Sequence[Path]) -> list[RunResults]:
-    """Reads run directories, each with its variants; those of one config become one.
+def read_all(paths: Sequence[Path]) -> list[RunResults]:
+    """Reads run directories, each with its variants, and joins those of one config.
 
     Raises:
-      RequestError: one holds no finished run, or two disagree about the same class and seed.
+      RequestError: one holds no finished run, or two disagree about a class and seed.
     """
     joined: list[tuple[tuple, RunResults]] = []
-    paths = [path for directory in directories for path in variants.expand(directory)]
-    for path in {path.resolve(): path for path in paths}.values():
+    expanded = [run for path in paths for run in directory.expand(path)]
+    for path in {path.resolve(): path for path in expanded}.values():
         one = read(path)
         key = _what_is_run(one)
-        alike = (
-            i for i, (other, found) in enumerate(joined) if other == key and _have_same_classes(found, one)
-        )
+        alike = (i for i, (other, run) in enumerate(joined) if other == key and _have_same_classes(run, one))
         index = next(alike, None)
         if index is None:
             joined.append((key, one))
         else:
             joined[index] = key, _join(joined[index][1], one)
-    return [found for _, found in joined]
+    return [run for _, run in joined]
 
 
 def _have_same_classes(first: RunResults, second: RunResults) -> bool:
-    """Whether no number means two classes, as in two folders of one name."""
-    names = {row["normal_class"]: row["normal_class_name"] for row in first.rows}
+    """Whether each number means one class in both, unlike in two folders of one name."""
+    names = {result.normal_class: result.normal_class_name for result in first.results}
     return all(
-        names.get(row["normal_class"], row["normal_class_name"]) == row["normal_class_name"]
-        for row in second.rows
+        names.get(result.normal_class, result.normal_class_name) == result.normal_class_name
+        for result in second.results
     )
 
 
 def _what_is_run(one: RunResults) -> tuple:
-    """What two directories have in common whose rows belong into one table."""
+    """What two directories must have in common to belong into one table."""
     elsewhere = dataclasses.replace(one.experiment.data, root="")
-    experiment = dataclasses.replace(one.experiment, data=elsewhere)
-    return one.rows[0]["data_copy"], tuple(config.compared(experiment).items())
+    same = dataclasses.replace(one.experiment, data=elsewhere)
+    first = one.results[0]
+    return first.data_source, first.coverage, tuple(experiment.decisive(same).items())
 
 
 def _join(first: RunResults, second: RunResults) -> RunResults:
-    """Both together; a training that failed in one place and not in the other counts as the other's."""
-    rows = {(row["normal_class"], row["seed"]): row for row in first.rows}
+    """Joins both; where a training failed in one place only, the other one counts."""
+    found = {result.job: result for result in first.results}
     directories, doubled = dict(first.directories), 0
-    for row in second.rows:
-        key = row["normal_class"], row["seed"]
-        known = rows.get(key, {"auroc": ""})
-        if key not in rows or (row["auroc"] and not known["auroc"]):
-            rows[key], directories[key] = row, second.directories[key]
-        elif row["auroc"]:
-            for measure in filter(known.get, results.MEASURES):
-                if row[measure] not in ("", known[measure]):
-                    raise RequestError(
-                        f"{second.directories[key]}: class {row['normal_class_name']}, seed {row['seed']} has "
-                        f"{measure}={row[measure]}, but {known[measure]} in {directories[key]}; "
-                        "report them one by one"
-                    )
+    for result in second.results:
+        known = found.get(result.job)
+        if known is None or (result.auroc is not None and known.auroc is None):
+            found[result.job], directories[result.job] = result, second.directories[result.job]
+        elif result.auroc is not None:
+            _check_agree(known, result, first.directories[result.job], second.directories[result.job])
             doubled += 1
     return dataclasses.replace(
         first,
-        rows=sorted(rows.values(), key=lambda row: (int(row["normal_class"]), int(row["seed"]))),
+        results=[found[job] for job in sorted(found)],
         directories=directories,
         paper=first.paper or second.paper,
         duplicates=first.duplicates + doubled,
     )
 
 
-def _complete(row: dict[str, str], directory: Path) -> None:
-    """Fills in the measures of images that rows of older versions lack."""
-    if row["average_precision"] or not row["auroc"]:
-        return
-    from itae_jax.evaluate import metrics as measures
+def _check_agree(known: Result, other: Result, first: Path, second: Path) -> None:
+    for measure in results.MEASURES:
+        values = known.value(measure), other.value(measure)
+        if None not in values and values[0] != values[1]:
+            raise RequestError(
+                f"{second}: class {other.normal_class_name}, seed {other.seed} has {measure}={values[1]}, but "
+                f"{values[0]} in {first}; report them one by one"
+            )
 
-    values = measures.of_images(*job_files.read_scores(directory, row))
-    row |= {name: f"{value:.6f}" for name, value in values.items()}
 
-
-def training_curves(found: RunResults) -> dict[tuple[str, str], dict[int, float]]:
-    """(normal class, seed) -> epoch -> test AUROC while training, where `evaluate.every_epochs` was set."""
-    curves: dict[tuple[str, str], dict[int, float]] = {}
-    for root in found.roots:
-        for entry in results.read_metrics(root / "metrics.jsonl"):
-            key = str(entry.get("normal_class")), str(entry.get("seed"))
-            if found.directories.get(key) == root and _is_share(entry.get("auroc")):
-                curves.setdefault(key, {})[entry["epoch"]] = entry["auroc"]
+def training_curves(run: RunResults) -> dict[tuple[int, int], dict[int, float]]:
+    """(class, seed) -> epoch -> test AUROC while training, where `evaluate.every_epochs` was set."""
+    curves: dict[tuple[int, int], dict[int, float]] = {}
+    for root in run.roots:
+        for entry in directory.read_metrics(root / "metrics.jsonl"):
+            job, auroc = (entry.get("normal_class"), entry.get("seed")), entry.get("auroc")
+            if run.directories.get(job) == root and isinstance(auroc, float) and 0 <= auroc <= 1:  # type: ignore[arg-type]
+                curves.setdefault(job, {})[entry["epoch"]] = auroc  # type: ignore[arg-type]
     return curves
 
 
-def _is_share(value: object) -> bool:
-    return isinstance(value, float) and 0 <= value <= 1
+def read_paper(path: Path, advice: str = "repair it") -> list[dict[str, str]]:
+    """The paper's numbers in a CSV file; none where there is no file.
+
+    Raises:
+      RequestError: it is damaged; the message ends with the advice.
+    """
+    try:
+        rows = files.read_csv(path) if path.exists() else []
+        if path.exists() and not rows:
+            raise ValueError("it has no row")
+        for row in rows:
+            if None in row.values() or not {"dataset", "method", "class", "auroc", "source"} <= set(row):
+                raise ValueError("a row is cut short")
+            if not 0 <= float(row["auroc"] or 0) <= 100:
+                raise ValueError(f"auroc={row['auroc']}, expected percent")
+            for column in ("images_per_second", "memory_mb") if row.get("images_per_second") else ():
+                if not 0 < float(row.get(column) or 0) < float("inf"):
+                    raise ValueError(f"{column}={row.get(column)!r}, expected a positive number")
+    except (OSError, csv.Error, ValueError) as error:
+        raise RequestError(f"{path}: is damaged ({error}); {advice}") from None
+    return rows
+
+
+def read_scores(run: RunResults, result: Result) -> tuple[np.ndarray, np.ndarray]:
+    """(is anomaly, score) of every test image of a training, from its scores.csv; of video by Eq. 4.
+
+    Raises:
+      RequestError: it is damaged, or disagrees with results.csv.
+    """
+    from itae_jax.evaluate import metrics
+
+    where = run.job_directory(result)
+    try:
+        rows = files.read_csv(where / "scores.csv")
+        if not rows or any(None in row.values() for row in rows):
+            raise ValueError("scores.csv is cut short")
+        is_anomaly = np.array([row["label"] != result.normal_label for row in rows])
+        values = np.array([float(row["score"]) for row in rows])
+        if not (np.abs(values) <= _MOST_SCORE).all():
+            raise ValueError("a score in scores.csv is not a finite number")
+        if len(rows) != result.num_test:
+            raise ValueError(f"scores.csv has {len(rows)} of {result.num_test} images")
+        if run.is_video:
+            videos = np.array([row["id"].rpartition("/")[0] for row in rows])
+            values = 1 - metrics.frame_normality(values, videos)
+        found = {"num_anomalous": is_anomaly.sum(), "auroc": metrics.auroc(is_anomaly, values)}
+        for name, value in found.items():
+            noted = getattr(result, name)
+            if noted is not None and not abs(value - noted) <= _ROUNDING:
+                raise ValueError(f"scores.csv gives {name}={value:.6g}, results.csv has {noted}")
+        return is_anomaly, values
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise _damaged(where, error) from None
+
+
+def read_illustrations(run: RunResults, result: Result) -> dict[str, np.ndarray]:
+    """The images that a training kept for the report.
+
+    Raises:
+      RequestError: they are damaged.
+    """
+    where = run.job_directory(result)
+    try:
+        with (where / "illustrations.npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            arrays = {key: saved[key] for key in {"labels", "is_anomaly", "originals", *saved.files}}
+        _check_arrays(arrays)
+        return arrays
+    except _DAMAGED as error:
+        raise _damaged(where, error) from None
+
+
+def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
+    """Raises ValueError unless all arrays are of the same images and of the types that a training writes."""
+    count, height, width, channels = arrays["originals"].shape
+    kinds = {"labels": "U", "is_anomaly": "b", "originals": "u", "inputs": "u", "outputs": "u"}
+    kinds |= {"maps": "f", "masks": "b"}
+    if any(arrays[key].dtype.kind != kind for key, kind in kinds.items() if key in arrays):
+        raise ValueError("illustrations.npz holds values of other types than a training writes")
+    if not count or channels not in (1, 3) or arrays["labels"].ndim != 1:
+        raise ValueError("illustrations.npz holds no images, or others than grey and colour")
+    of_images = all(len(arrays[key]) == count for key in ("labels", "is_anomaly"))
+    examples = [arrays[key] for key in ("inputs", "outputs") if key in arrays]
+    of_examples = all(len(array) and array.shape[1:4] == (count, height, width) for array in examples)
+    maps = [arrays[key].shape for key in ("maps", "masks") if key in arrays]
+    if not of_images or not of_examples or any(shape != (count, height, width) for shape in maps):
+        raise ValueError("the arrays of illustrations.npz are not of the same images")
+
+
+def check_files(run: RunResults, result: Result) -> None:
+    """Raises RequestError unless the files of a training are complete and agree with its result."""
+    read_scores(run, result)
+    read_illustrations(run, result)
+    from itae_jax.training import checkpoint
+
+    checkpoint.check(run.job_directory(result) / "state")
+
+
+def _damaged(where: Path, error: Exception) -> RequestError:
+    return RequestError(
+        f"{where}: its results are damaged ({error}); run the experiment into another directory"
+    )

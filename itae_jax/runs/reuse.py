@@ -1,16 +1,18 @@
-"""Trainings that another run has done already are taken over, so that one serves several tables."""
+"""Takes trainings from other runs, so that one training serves several tables."""
 
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from itae_jax import config
-from itae_jax.config import Experiment
+from itae_jax import experiment
+from itae_jax.data.dataset import Dataset
 from itae_jax.errors import RequestError
-from itae_jax.runs import job_files, results, variants
+from itae_jax.experiment import Experiment
+from itae_jax.runs import directory, results
 from itae_jax.runs import read as finished
 from itae_jax.runs.read import RunResults
+from itae_jax.runs.results import Result
 
 
 def read(directories: Sequence[Path]) -> list[RunResults]:
@@ -19,68 +21,67 @@ def read(directories: Sequence[Path]) -> list[RunResults]:
     Raises:
       RequestError: one holds no finished training.
     """
-    return [finished.read(path) for directory in directories for path in variants.expand(directory)]
+    return [finished.read(run) for path in directories for run in directory.expand(path)]
 
 
 def take(
     runs: Iterable[RunResults],
-    experiment: Experiment,
-    source: str,
-    class_names: Sequence[str],
+    wanted: Experiment,
+    dataset: Dataset,
     jobs: Sequence[tuple[int, int]],
     out: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Copies into `out` what these runs hold of the jobs, where it was made as it would be made now.
+    """Copies into `out` the finished trainings among the jobs that have the same config and data.
 
-    That is by the same config but for names, of the same data. A row keeps the device and commit that it
-    was made with. What was not trained to its end is not taken.
+    Names may differ. A result keeps the device and commit of its training.
 
     Args:
-      source: the data, as a row of results.csv tells.
-      class_names: those of the data; a copy of the same name and size may be of others.
       jobs: (normal class, seed) of each training that is wanted.
-      say: told of each in a line.
+      say: gets a line for each.
 
     Raises:
       RequestError: files of a training that would be taken are missing or damaged.
     """
     for run in runs:
-        if run.rows[0]["data_copy"] != source or not _is_the_same(run.experiment, experiment):
+        first = run.results[0]
+        same_data = (first.data_source, first.coverage) == (dataset.source, dataset.coverage)
+        if not same_data or not _is_the_same(run.experiment, wanted):
             continue
-        wanted = set(jobs) - results.read_results(out).keys()
-        for row in run.measured:
-            job = int(row["normal_class"]), int(row["seed"])
-            if job in wanted and class_names[job[0]] == row["normal_class_name"]:
-                _copy(run, row, job, experiment, out)
-                say(
-                    f"class {row['normal_class_name']}  seed {row['seed']}  taken from {run.job_directory(row)}"
-                )
+        missing = set(jobs) - results.read(out / "results.csv").keys()
+        for result in run.measured:
+            same_class = dataset.class_names[result.normal_class] == result.normal_class_name
+            if result.job in missing and same_class:
+                _copy(run, result, wanted, out)
+                where = run.job_directory(result)
+                say(f"class {result.normal_class_name}  seed {result.seed}  taken from {where}")
 
 
-def _is_the_same(theirs: Experiment, ours: Experiment) -> bool:
-    """Whether both give the same results; where the same data lie may differ."""
-    data = dataclasses.replace(theirs.data, root=ours.data.root)
-    names = {"name": ours.name, "variant": ours.variant, "paper_table": ours.paper_table}
-    return not config.differences(dataclasses.replace(theirs, data=data, **names), ours)
+def _is_the_same(other: Experiment, wanted: Experiment) -> bool:
+    """Whether both give the same results; names and the place of the data may differ."""
+    data = dataclasses.replace(other.data, root=wanted.data.root)
+    named = dataclasses.replace(
+        other, data=data, name=wanted.name, variant=wanted.variant, paper_table=wanted.paper_table
+    )
+    return not experiment.differences(named, wanted)
 
 
-def _copy(
-    run: RunResults, row: dict[str, str], job: tuple[int, int], experiment: Experiment, out: Path
-) -> None:
-    """The row comes last: a copy that is cut short before it is made again. Damaged files are not copied."""
-    there, here = run.job_directory(row), results.job_directory(out, *job)
+def _copy(run: RunResults, result: Result, wanted: Experiment, out: Path) -> None:
+    """Copies one training; adds its result last, so that an interrupted copy is made again."""
+    there, here = run.job_directory(result), directory.of_job(out, *result.job)
     if not there.is_dir():
-        raise RequestError(f"{there}: is missing, though results.csv tells of it; leave it out of --reuse")
-    root = run.directories[row["normal_class"], row["seed"]]
-    unreadable = results.read_unreadable(root / "unreadable.csv")
-    job_files.check(there, row)
+        raise RequestError(f"{there}: is missing, though results.csv lists it; leave it out of --reuse")
+    root = run.directories[result.job]
+    unreadable = directory.read_unreadable(root / "unreadable.csv")
+    finished.check_files(run, result)
     shutil.rmtree(here, ignore_errors=True)
     shutil.copytree(there, here)
-    of_job = {"normal_class": job[0], "seed": job[1]}
-    metrics = results.Metrics(out / "metrics.jsonl", of_job)
-    for entry in results.read_metrics(root / "metrics.jsonl"):
+    of_job = {"normal_class": result.normal_class, "seed": result.seed}
+    log = directory.MetricsLog(out / "metrics.jsonl", of_job)
+    for entry in directory.read_metrics(root / "metrics.jsonl"):
         if entry.items() >= of_job.items():
-            metrics.add(entry)
-    results.add_unreadable(out / "unreadable.csv", unreadable)
-    results.add_result(out, row | {"experiment": experiment.name, "variant": experiment.variant})
+            log.add(entry)
+    directory.add_unreadable(out / "unreadable.csv", unreadable)
+    results.add(
+        out / "results.csv", dataclasses.replace(result, experiment=wanted.name, variant=wanted.variant)
+    )

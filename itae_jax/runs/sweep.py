@@ -1,50 +1,28 @@
-"""A sweep: one experiment for several normal classes and seeds."""
+"""A sweep: one experiment, trained and scored for several normal classes and seeds."""
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, cast
 
 import numpy as np
 
-from itae_jax import config, data, environment, files, parallel
-from itae_jax.config import Experiment
+from itae_jax import data, environment, files, parallel
 from itae_jax.data import Images
+from itae_jax.data.dataset import Dataset, OneClassSplit
 from itae_jax.errors import DamagedError, DivergedError, RequestError, UntrainableError
-from itae_jax.evaluate import metrics as measures
-from itae_jax.methods.itae import ITAE, FittedITAE
-from itae_jax.report import paper
-from itae_jax.runs import results, reuse
-from itae_jax.training import processes
-from itae_jax.training import signals as interrupt
+from itae_jax.evaluate import metrics
+from itae_jax.experiment import Experiment, to_json
+from itae_jax.progress import Progress
+from itae_jax.runs import directory, results, reuse
+from itae_jax.runs.results import Result
+from itae_jax.training import processes, signals
 from itae_jax.training.checkpoint import Checkpoints
-from itae_jax.training.profiling import Profile
+from itae_jax.training.learner import Learner, Scores, Trained
 
 _ILLUSTRATED = 11
-
-
-class Progress(Protocol):
-    """Who is told how a sweep goes."""
-
-    def start(self, jobs: int, epochs: int) -> None:
-        """So many trainings of so many epochs follow."""
-
-    def step(self, name: str, seed: int, epochs: float) -> None:
-        """The training of class `name` has done so many epochs, the last of them in part."""
-
-    def epoch(self, name: str, seed: int, epoch: int, loss: float, rate: float) -> None:
-        """The training of class `name` has done `epoch` epochs."""
-
-    def finished(self, row: dict[str, str]) -> None:
-        """A row of results.csv was written."""
-
-    def say(self, text: str) -> None:
-        """Something that the user should know, in a line."""
-
-    def unreadable(self, rows: list[dict[str, str]], path: Path) -> None:
-        """Images were left out because they cannot be read; `path` lists them."""
 
 
 def run(
@@ -53,26 +31,26 @@ def run(
     classes: Sequence[str] | None,
     seeds: Sequence[int],
     progress: Progress,
-    paper_file: Path | None = None,
-    profile: Profile | None = None,
+    paper_rows: Callable[[Dataset], list[dict[str, str]]] = lambda dataset: [],
+    after_call: Callable[[Any], None] | None = None,
     reused: Sequence[Path] = (),
-) -> tuple[list[dict[str, str]], int]:
+) -> tuple[list[Result], int]:
     """Runs what is not finished yet of classes x seeds.
 
     Args:
-      classes: indices or names; all if None.
-      paper_file: CSV file of the paper's numbers, copied into the run directory.
-      profile: records some of the steps.
+      classes: indices or names; None: all.
+      paper_rows: the paper's numbers for a data set, which go into the run directory.
+      after_call: gets the metrics of each call to the devices.
       reused: directories of other runs, whose trainings are taken where they would be the same.
 
     Returns:
-      All rows of results.csv that were asked for, and how many of them are new.
+      All results that were asked for, and how many of them are new.
 
     Raises:
       RequestError: before anything is written, if the request cannot be carried out; later, if a reused
         run turns out to be damaged.
     """
-    processes.together(lambda: results.check_same_experiment(out, experiment))
+    processes.together(lambda: directory.check_same_experiment(out, experiment))
     others = processes.together(lambda: reuse.read(reused) if processes.is_leader() else [])
     dataset = data.load(experiment.data)
     chosen = dataset.trainable if classes is None else map(dataset.class_index, classes)
@@ -81,65 +59,74 @@ def run(
     splits = {normal_class: dataset.split(normal_class, *limits) for normal_class in dict(jobs)}
     for normal_class, split in splits.items():
         _check_split(split, dataset.class_names[normal_class], experiment)
-    processes.together(lambda: _check_same_data(out, dataset.source))
+    processes.together(lambda: _check_same_data(out, dataset))
     processes.check_same(
         lambda: {
-            "config": config.to_json(experiment),
+            "config": to_json(experiment),
             "classes and seeds": repr(jobs),
             "data": repr([dataset.source, *((k, _names_of(split)) for k, split in splits.items())]),
         }
     )
-    method = ITAE(experiment, dataset.image_shape)
-    method.trainer.after_call = profile and profile.after_call
-    printed = _paper_rows(experiment, dataset, paper_file)
+    learner = Learner(
+        experiment.method, experiment.train, experiment.evaluate, experiment.compute, dataset.image_shape
+    )
+    learner.trainer.after_call = after_call
+    printed = paper_rows(dataset)
 
     missing = len(_todo(jobs, out))
     if not missing and processes.from_leader(not printed or (out / "paper.csv").exists()):
-        return _rows_of(jobs, out), 0
+        return _results_of(jobs, out), 0
     with contextlib.ExitStack() as held:
-        processes.together(lambda: held.enter_context(results.begun(out, experiment)))
-        wanted = dataset.source, dataset.class_names, jobs
-        processes.together(lambda: reuse.take(others, experiment, *wanted, out, progress.say))
+        processes.together(lambda: held.enter_context(directory.opened(out, experiment)))
+        processes.together(lambda: reuse.take(others, experiment, dataset, jobs, out, progress.say))
         todo = _todo(jobs, out)
         if printed:
             files.write_csv(out / "paper.csv", printed)
         if todo:
             progress.start(len(todo), experiment.train.epochs)
         for normal_class, seed in todo:
-            _Job(experiment, out, dataset, splits[normal_class], normal_class, seed, method, progress).run()
-            results.add_unreadable(out / "unreadable.csv", dataset.unreadable)
-            if parallel.is_any(interrupt.requested(), method.trainer.devices):
+            _Job(experiment, out, dataset, splits[normal_class], normal_class, seed, learner, progress).run()
+            directory.add_unreadable(out / "unreadable.csv", dataset.unreadable)
+            if parallel.is_any(signals.requested(), learner.trainer.devices):
                 raise KeyboardInterrupt
         if dataset.unreadable:
-            progress.unreadable(files.read_csv(out / "unreadable.csv"), out / "unreadable.csv")
-    return _rows_of(jobs, out), missing
+            _say_unreadable(out / "unreadable.csv", progress)
+    return _results_of(jobs, out), missing
 
 
-def _check_same_data(out: Path, source: str) -> None:
-    for row in results.read_results(out).values():
-        if row["data_copy"] != source:
+def _say_unreadable(path: Path, progress: Progress) -> None:
+    unreadable = directory.read_unreadable(path)
+    progress.say(f"{len(unreadable)} images cannot be read and are left out; {path} lists them:")
+    for name, reason in list(unreadable.items())[:5]:
+        progress.say(f"  {name}: {reason}")
+
+
+def _check_same_data(out: Path, dataset: Dataset) -> None:
+    for result in results.read(out / "results.csv").values():
+        if (result.data_source, result.coverage) != (dataset.source, dataset.coverage):
             raise RequestError(
-                f"--out {out}: holds results of other data ({row['data_copy']}; now {source}); "
+                f"--out {out}: holds results of other data ({result.data_source}; now {dataset.source}); "
                 "name another directory"
             )
 
 
-def _names_of(split: data.OneClassSplit) -> tuple:
-    """What two processes have to find alike: how many images, and in which order which."""
+def _names_of(split: OneClassSplit) -> tuple:
+    """What two processes must find alike: how many images, which, and in which order."""
     order = [str(key) for key in getattr(split.train_images, "keys", ())]
     return len(split.train_images), len(split.test_images), order, split.test_ids
 
 
-def _todo(jobs, out: Path) -> list[tuple[int, int]]:
-    """The jobs that are not finished, as the first process finds them."""
-    finished = results.read_results(out)
-    return [tuple(job) for job in processes.from_leader([job for job in jobs if job not in finished])]
+def _todo(jobs: Sequence[tuple[int, int]], out: Path) -> list[tuple[int, int]]:
+    """The jobs that are not finished, as process 0 finds them."""
+    finished = results.read(out / "results.csv")
+    todo = processes.from_leader([job for job in jobs if job not in finished])
+    return [(normal_class, seed) for normal_class, seed in todo]
 
 
-def _rows_of(jobs, out: Path) -> list[dict[str, str]]:
-    """The rows of the jobs; processes but the first know of the new ones alone."""
-    rows = results.read_results(out)
-    return [rows[job] for job in jobs if job in rows]
+def _results_of(jobs: Sequence[tuple[int, int]], out: Path) -> list[Result]:
+    """The results of the jobs; processes other than 0 know only the new ones."""
+    found = results.read(out / "results.csv")
+    return [found[job] for job in jobs if job in found]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,55 +135,66 @@ class _Job:
 
     experiment: Experiment
     out: Path
-    dataset: data.Dataset
-    split: data.OneClassSplit
+    dataset: Dataset
+    split: OneClassSplit
     normal_class: int
     seed: int
-    method: ITAE
+    learner: Learner
     progress: Progress
 
     @property
     def name(self) -> str:
-        return self.dataset.class_names[self.normal_class]
+        return f"class {self.dataset.class_names[self.normal_class]}  seed {self.seed}"
 
     @property
     def directory(self) -> Path:
-        return results.job_directory(self.out, self.normal_class, self.seed)
+        return directory.of_job(self.out, self.normal_class, self.seed)
 
     def run(self) -> None:
-        """Trains and scores, from whatever an interrupted run left, and adds the row to results.csv."""
+        """Trains and scores, from whatever an interrupted run left, and adds the result to results.csv."""
         train_images, test_images = self.split.train_images.in_memory(), self.split.test_images.in_memory()
         self.directory.mkdir(parents=True, exist_ok=True)
-        row = self._common() | {"num_train": len(train_images), "num_test": len(test_images)}
+        result = self._unmeasured(len(train_images), len(test_images))
         try:
-            row |= self._measured(self._fit(train_images, test_images), test_images)
+            result = self._measured(result, self._fit(train_images, test_images), test_images)
         except (DivergedError, UntrainableError) as error:
-            row["note"] = f"{results.FAILED}{error}"
-        results.add_result(self.out, row)
-        self.progress.finished({column: str(row.get(column, "")) for column in results.COLUMNS})
+            result = dataclasses.replace(result, status="failed", note=str(error))
+        results.add(self.out / "results.csv", result)
+        outcome = result.note if result.auroc is None else f"AUROC {result.auroc:.4f}"
+        if result.train_seconds is not None:
+            outcome += f"  trained in {result.train_seconds:.2f} s, scored in {result.score_seconds:.3f} s"
+        self.progress.finished(f"{self.name}  {outcome}")
 
-    def _common(self) -> dict:
-        """The columns that are known before training."""
-        experiment = self.experiment
-        return {
-            **results.columns_of(experiment),
-            "dataset": self.dataset.name,
-            "normal_class": self.normal_class,
-            "normal_class_name": self.name,
-            "seed": self.seed,
-            "device": environment.describe_devices(self.method.trainer.devices),
-            "normal_label": self.split.normal_label,
-            "data_copy": self.dataset.source,
-            "commit": environment.source_commit(),
-            "variant": experiment.variant,
-        }
+    def _unmeasured(self, num_train: int, num_test: int) -> Result:
+        """What is known before training."""
+        return Result(
+            experiment=self.experiment.name,
+            dataset=self.dataset.name,
+            method=self.experiment.method.NAME,
+            normal_class=self.normal_class,
+            normal_class_name=self.dataset.class_names[self.normal_class],
+            seed=self.seed,
+            epochs=self.experiment.train.epochs,
+            auroc=None,
+            num_train=num_train,
+            num_test=num_test,
+            train_seconds=None,
+            score_seconds=None,
+            device=environment.describe_devices(self.learner.trainer.devices),
+            dtype=self.experiment.compute.dtype,
+            normal_label=self.split.normal_label,
+            data_source=self.dataset.source,
+            coverage=self.dataset.coverage,
+            commit=environment.source_commit(),
+            variant=self.experiment.variant,
+        )
 
-    def _fit(self, train_images: Images, test_images: Images) -> FittedITAE:
-        """The method as an earlier run fitted it, if it came as far as that, or trained now."""
+    def _fit(self, train_images: Images, test_images: Images) -> Trained:
+        """The method as an earlier run trained it, if it came that far; else trains it."""
         state, settings = self.directory / "state", self.experiment.train
-        found = processes.arrays_from_leader(lambda: self._read(state), self.method.fitted_shapes())
+        found = processes.arrays_from_leader(lambda: self._read(state))
         if found is not None:
-            return self.method.fitted(*found)
+            return self.learner.trained(*found)
         checkpoints = Checkpoints(
             self.directory / "checkpoints",
             settings.checkpoint_minutes,
@@ -204,54 +202,106 @@ class _Job:
             self.progress.say,
         )
         job = {"normal_class": self.normal_class, "seed": self.seed}
-        metrics = results.Metrics(self.out / "metrics.jsonl", job)
+        log = directory.MetricsLog(self.out / "metrics.jsonl", job)
 
-        def on_report(report, fitted_so_far):
-            self.progress.epoch(self.name, self.seed, report.epoch, report.loss, report.learning_rate)
-            entry = dataclasses.asdict(report)
+        def on_report(report, trained_so_far):
+            self.progress.epoch(self.name, report.epoch, report.loss, report.learning_rate)
+            entry = {"epoch": report.epoch, **report.metrics, "learning_rate": report.learning_rate}
             if self.experiment.evaluate.every_epochs:
-                entry["auroc"] = measures.auroc(self.split, fitted_so_far().score(test_images).scores_N)
-            metrics.add(entry)
+                is_anomaly, scores = _judged(self.split, trained_so_far().score(test_images).scores_N)
+                entry["auroc"] = None if _why_undefined(is_anomaly) else metrics.auroc(is_anomaly, scores)
+            log.add(entry)
 
         def on_step(epochs):
-            self.progress.step(self.name, self.seed, epochs)
+            self.progress.step(self.name, epochs)
 
-        fitted = self.method.fit(train_images, (self.seed, self.normal_class), on_report, checkpoints, on_step)
+        trained = self.learner.fit(
+            train_images, (self.seed, self.normal_class), on_report, checkpoints, on_step
+        )
         if processes.is_leader():
-            fitted.save(state)
+            trained.save(state)
             checkpoints.remove()
-        return fitted
+        return trained
 
     def _read(self, state: Path) -> tuple | None:
         try:
-            return self.method.read(state) if state.exists() else None
+            return self.learner.read(state) if state.exists() else None
         except DamagedError as error:
             self.progress.say(f"{error}; training again")
             return None
 
-    def _measured(self, fitted: FittedITAE, test_images: Images) -> dict:
-        """Scores the test images, writes what there is to look at, and returns the columns on it."""
-        # A run that goes on from its state has not compiled scoring yet.
-        fitted.score(test_images.select(np.arange(len(test_images))[:1]))
+    def _measured(self, result: Result, trained: Trained, test_images: Images) -> Result:
+        """Scores the test images, writes what a report shows, and returns the measures."""
+        # A resumed run has not compiled scoring yet.
+        trained.score(test_images.select(np.arange(len(test_images))[:1]))
         start = time.perf_counter()
-        scores = fitted.score(test_images)
+        scores = trained.score(test_images)
         seconds = time.perf_counter() - start
         readable = np.flatnonzero(~np.isnan(scores.scores_N))
         _write_scores(self.directory / "scores.csv", self.split, scores, readable)
         if len(readable):
             _write_illustrations(
-                self.directory / "illustrations.npz", self.split, test_images, readable, fitted
+                self.directory / "illustrations.npz", self.split, test_images, readable, trained
             )
-        return {
-            "num_train": fitted.num_train,
-            "num_test": len(readable),
-            "train_seconds": f"{fitted.train_seconds:.2f}",
-            "score_seconds": f"{seconds:.3f}",
-            **measures.columns(self.split, test_images, scores, fitted),
-        }
+        result = dataclasses.replace(
+            result,
+            num_train=trained.num_train,
+            num_test=len(readable),
+            train_seconds=trained.train_seconds,
+            score_seconds=seconds,
+        )
+        return _with_measures(result, self.split, test_images, scores, trained)
 
 
-def _check_split(split: data.OneClassSplit, name: str, experiment: Experiment) -> None:
+def _judged(split: OneClassSplit, scores_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(is anomaly, score) of the readable test images; of video normalised within each (Eq. 4)."""
+    readable = ~np.isnan(scores_N)
+    scores_R = scores_N[readable]
+    if split.video_ids:
+        scores_R = 1 - metrics.frame_normality(scores_R, np.asarray(split.video_ids)[readable])
+    return split.is_anomaly[readable], scores_R
+
+
+def _why_undefined(is_anomaly_N: np.ndarray) -> str:
+    """Why test images have no AUROC; empty if they have one."""
+    if is_anomaly_N.any() and not is_anomaly_N.all():
+        return ""
+    if not len(is_anomaly_N):
+        return "AUROC is not defined: no test image can be read"
+    kind = "anomalous" if is_anomaly_N.any() else "normal"
+    return f"AUROC is not defined: the {len(is_anomaly_N)} test images are all {kind}"
+
+
+def _with_measures(
+    result: Result, split: OneClassSplit, test_images: Images, scores: Scores, trained: Trained
+) -> Result:
+    is_anomaly, judged = _judged(split, scores.scores_N)
+    if why := _why_undefined(is_anomaly):
+        return dataclasses.replace(result, status="undefined", note=why)
+    further = {
+        name.removeprefix("score_"): metrics.auroc(*_judged(split, values_N))
+        for name, values_N in scores.columns.items()
+        if name.startswith("score_")
+    }
+    measures: dict[str, Any] = metrics.of_images(is_anomaly, judged)
+    readable = np.flatnonzero(~np.isnan(scores.scores_N))
+    masks = split.masks(readable)
+    if trained.learner.has_maps and any(mask is not None and mask.any() for mask in masks):
+        known = [i for i, mask in enumerate(masks) if mask is not None]
+        maps = trained.anomaly_maps(test_images.select(readable[known]))
+        measures |= metrics.of_pixels([masks[i] for i in known], list(maps))
+    memory = trained.memory_bytes()
+    return dataclasses.replace(
+        result,
+        auroc=metrics.auroc(is_anomaly, judged),
+        num_anomalous=int(is_anomaly.sum()),
+        score_memory_mib=None if memory is None else memory / 2**20,
+        further_aurocs=further,
+        **measures,
+    )
+
+
+def _check_split(split: OneClassSplit, name: str, experiment: Experiment) -> None:
     if len(split.train_images) < experiment.train.batch_size:
         raise RequestError(
             f"class {name!r} has {len(split.train_images)} training images, less than "
@@ -259,17 +309,19 @@ def _check_split(split: data.OneClassSplit, name: str, experiment: Experiment) -
         )
 
 
-def _write_scores(path: Path, split: data.OneClassSplit, scores, readable: np.ndarray) -> None:
+def _write_scores(path: Path, split: OneClassSplit, scores: Scores, readable: np.ndarray) -> None:
     rows = [
         {"id": split.test_ids[i], "label": split.test_labels[i], "score": repr(float(scores.scores_N[i]))}
-        | {key: repr(float(values[i])) for key, values in scores.details.items()}
+        | {key: repr(float(values[i])) for key, values in scores.columns.items()}
         for i in readable
     ]
-    files.write_csv(path, rows, ["id", "label", "score", *scores.details])
+    files.write_csv(path, rows, ["id", "label", "score", *scores.columns])
 
 
-def _write_illustrations(path: Path, split: data.OneClassSplit, test_images, readable, fitted) -> None:
-    """Two normal test images and the first one of each of some other labels, as the method sees them."""
+def _write_illustrations(
+    path: Path, split: OneClassSplit, test_images: Images, readable: np.ndarray, trained: Trained
+) -> None:
+    """Writes two normal test images and the first one of some other labels, as the method sees them."""
     labels = np.asarray(split.test_labels)[readable]
     normal = readable[labels == split.normal_label][:2]
     _, first = np.unique(labels, return_index=True)
@@ -285,13 +337,5 @@ def _write_illustrations(path: Path, split: data.OneClassSplit, test_images, rea
         originals=originals,
         has_mask=np.array([mask is not None for mask in masks]),
         masks=np.stack([np.zeros(originals.shape[1:3], bool) if mask is None else mask for mask in masks]),
-        **fitted.illustrate(originals),
+        **cast(Any, trained.illustrate(originals)),
     )
-
-
-def _paper_rows(experiment: Experiment, dataset: data.Dataset, path: Path | None) -> list[dict]:
-    if not experiment.paper_table or path is None:
-        return []
-    if not path.is_file():
-        raise RequestError(f"paper_table={experiment.paper_table!r}: there is no {path}")
-    return [row for row in paper.read(path) if paper.is_same_dataset(row["dataset"], dataset.name)]

@@ -1,40 +1,40 @@
-"""One training under way: batches in order, calls to the devices, reports and checkpoints.
+"""The training loop: batches in order, calls to the devices, reports and checkpoints.
 
-A checkpoint holds the whole state between two calls to the devices and the place in the data. The
-order of the images and all random draws follow from seeds, epoch and step, and steps are grouped
-into calls alike, so that a training which goes on from one takes the same steps, to the bit, as one
-that was never stopped.
+A checkpoint holds the whole state between two calls to the devices, and the place in the data. Seeds, epoch
+and step decide the order of the images and all random draws, and steps are grouped into the same calls, so
+that a resumed training takes the same steps, to the bit, as one that was never stopped.
 """
 
 import collections
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from itae_jax import parallel
-from itae_jax.config import TrainConfig
-from itae_jax.data.images import Images
+from itae_jax.data.images import Images, as_images
 from itae_jax.errors import DivergedError, RequestError, UntrainableError
-from itae_jax.training import processes
+from itae_jax.training import checkpoint, processes, signals
 from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.signals import Stop
 from itae_jax.training.step import TrainState, learning_rate_schedule
-
-if TYPE_CHECKING:
-    from itae_jax.training.trainer import Trainer
+from itae_jax.training.trainer import Metrics, Trainer
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """How training goes: after `epoch` passes, the mean loss since the last report."""
+    """The state of a training after `epoch` passes: mean metrics since the last report."""
 
     epoch: int
-    loss: float
+    metrics: dict[str, float]
     learning_rate: float
+
+    @property
+    def loss(self) -> float:
+        return self.metrics["loss"]
 
 
 class _Batch(NamedTuple):
@@ -48,10 +48,10 @@ class _Batch(NamedTuple):
 def epoch_batches(
     images: Images, batch_size: int, seeds: tuple[int, ...], epoch: int, used: int = 0
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The images in an order drawn from (seeds, epoch), in batches; the last partial one is dropped.
+    """Yields the images in an order drawn from (seeds, epoch), in batches; drops the last partial one.
 
     Yields how many images of the order are used up after each batch, and the batch, B x H x W x C uint8.
-    A later call with that number in `used` goes on with the batch after it.
+    A later call with that number as `used` resumes after that batch.
     """
     order = np.random.default_rng([*seeds, epoch]).permutation(len(images))
     place = np.argsort(order)
@@ -62,57 +62,77 @@ def epoch_batches(
             yield int(place[positions[-1]]) + 1, batch
 
 
-# What a checkpoint tells besides the state: the place in the data, and the losses not reported yet.
-_FACTS = {"epoch": int, "used": int, "loss_sum": float, "loss_count": int, "images": int}
-
-
-class Training:
-    """A training of a `Trainer`, from the start or the newest checkpoint to the end.
+def train(
+    trainer: Trainer,
+    images: np.ndarray | Images,
+    seeds: tuple[int, ...],
+    on_report: Callable[[Report, TrainState], None],
+    report_every: int = 0,
+    checkpoints: Checkpoints | None = None,
+    on_step: Callable[[float], None] = lambda epochs: None,
+) -> TrainState:
+    """Trains a network from the start, or from the newest checkpoint.
 
     Args:
-      trainer: whose compiled steps are taken.
-      config: the trainer's.
-      images: N x H x W x C uint8, at least a batch of them.
+      images: N x H x W x C uint8, the normal ones, in memory or read as they are needed.
       seeds: decide initialisation, order and all random draws.
-      checkpoints: where the state is kept, and gone on from; None: nowhere.
-      stop: of a signal, which is looked at after each call to the devices.
-      on_step: told after each call how many epochs are done, the last of them in part.
+      on_report: gets a Report and the state after every `report_every` epochs and at the end. The next
+        step uses up the state.
+      report_every: epochs; 0: as often as costs nothing.
+      checkpoints: where states are kept while training and at its end. On SIGINT or SIGTERM one more is
+        written, and KeyboardInterrupt raised.
+      on_step: gets the number of epochs done, a fraction included, after each call to the devices.
 
     Raises:
-      RequestError: the checkpoint was begun with other images.
+      RequestError: fewer images than a batch, or other images than the checkpoint's.
+      UntrainableError: fewer readable images than a batch.
+      DivergedError: the loss or a parameter is not finite.
     """
+    images, batch_size = as_images(images), trainer.config.batch_size
+    if len(images) < batch_size:
+        raise RequestError(
+            f"{len(images)} training images are less than train.batch_size={batch_size}; lower it"
+        )
+    with signals.deferred(checkpoints is not None) as stop:
+        loop = _Loop(trainer, images, seeds, checkpoints, stop, on_step)
+        try:
+            return loop.run(on_report, report_every)
+        finally:
+            if checkpoints is not None:
+                checkpoints.wait()
+
+
+# What a checkpoint holds besides the state: the place in the data, and the metrics not reported yet.
+_FACTS = {"epoch": int, "used": int, "sums": dict, "count": int, "images": int}
+
+
+class _Loop:
+    """One training; see `train`."""
 
     def __init__(
         self,
-        trainer: "Trainer",
-        config: TrainConfig,
+        trainer: Trainer,
         images: Images,
         seeds: tuple[int, ...],
         checkpoints: Checkpoints | None,
         stop: Stop,
         on_step: Callable[[float], None],
     ):
-        self._trainer, self._config, self._images, self._seeds = trainer, config, images, seeds
+        self._trainer, self._config, self._images, self._seeds = trainer, trainer.config, images, seeds
         self._checkpoints, self._stop, self._on_step = checkpoints, stop, on_step
-        self._steps_per_epoch = len(images) // config.batch_size
-        self._rates = learning_rate_schedule(config, self._steps_per_epoch)
+        self._steps_per_epoch = len(images) // self._config.batch_size
+        self._rates = learning_rate_schedule(self._config, self._steps_per_epoch)
         self._epoch, self._used = 1, 0
-        self._loss_sum, self._loss_count = 0.0, 0  # since the last report, added up step by step
-        self._losses: list[jax.Array] = []  # of the last calls, not waited for yet
-        self._step, self._state = 0, None
+        self._sums: dict[str, float] = {}  # of the metrics since the last report, added up step by step
+        self._count = 0
+        self._pending: list[Metrics] = []  # of the last calls, not waited for yet
+        self._step = 0
         self._saved = -1  # the step of the newest checkpoint
-        self._questions: collections.deque[jax.Array] = collections.deque()  # to all processes, see `_asked`
-        if checkpoints is not None:
-            self._restore()
-        if self._state is None:
-            self._state = trainer.initial_state(seeds)
+        self._answers: collections.deque[jax.Array] = collections.deque()  # of all processes, see `_asked`
+        self._state = self._restored() or trainer.initial_state(seeds)
 
     def run(self, on_report: Callable[[Report, TrainState], None], report_every: int) -> TrainState:
-        """Trains to the end; see `Trainer.train` for the arguments and what is raised.
-
-        Raises:
-          KeyboardInterrupt: a signal came; the state is saved.
-        """
+        """Trains to the end; see `train`."""
         per_call, epochs = self._trainer.steps_per_call, self._config.epochs
         report_every = report_every or math.ceil(per_call / self._steps_per_epoch)
         pending: list[_Batch] = []
@@ -129,7 +149,7 @@ class Training:
                 on_report(self._report(epoch), self._state)
                 self._epoch, self._used = epoch + 1, 0
         if self._checkpoints is not None:
-            self._save()
+            self._save(self._checkpoints)
             if jax.process_count() > 1 and parallel.is_any(self._stop.requested, self._trainer.devices):
                 raise KeyboardInterrupt
         return self._state
@@ -142,52 +162,54 @@ class Training:
     def _call(self, batches: list[_Batch]) -> None:
         rates = [self._rates(self._step + k) for k in range(len(batches))]
         images_KxBxHxWxC = np.stack([batch.images_BxHxWxC for batch in batches])
-        self._state, loss_K = self._trainer.run_steps(
+        self._state, metrics = self._trainer.run_steps(
             self._state, np.asarray(rates, self._trainer.dtype), images_KxBxHxWxC
         )
-        self._losses.append(loss_K)
+        self._pending.append(metrics)
         self._step += len(batches)
         self._epoch, self._used = batches[-1].epoch, batches[-1].used
         self._on_step(self._epoch - 1 + self._used / len(self._images))
         if self._checkpoints is None:
             return
-        is_to_stop, is_due = self._asked()
+        is_to_stop, is_due = self._asked(self._checkpoints)
         if is_to_stop or is_due:
-            self._save()
+            self._save(self._checkpoints)
         if is_to_stop:
             raise KeyboardInterrupt
 
-    def _asked(self) -> tuple[bool, bool]:
-        """(whether a signal came, whether a checkpoint is due).
+    def _asked(self, checkpoints: Checkpoints) -> tuple[bool, bool]:
+        """Returns (whether a signal came, whether a checkpoint is due).
 
-        Of several processes all learn the same after the same step: of a signal to any of them, and whether
-        one is due for the first, which writes it.
+        Of several processes all get the same answer after the same step: whether any of them got a signal,
+        and whether process 0, which writes, is due.
         """
-        mine = self._stop.requested, self._checkpoints.due()
+        mine = self._stop.requested, checkpoints.due()
         if jax.process_count() == 1:
             return mine
-        due_for_leader = mine[1] and processes.is_leader()
-        self._questions.append(parallel.any_of((mine[0], due_for_leader), self._trainer.devices))
-        if len(self._questions) < self._trainer.calls_in_flight:
+        due = mine[1] and processes.is_leader()
+        self._answers.append(parallel.any_of((mine[0], due), self._trainer.devices))
+        if len(self._answers) < self._trainer.calls_in_flight:
             return False, False
-        is_to_stop, is_due = np.asarray(self._questions.popleft()).tolist()
+        is_to_stop, is_due = np.asarray(self._answers.popleft()).tolist()
         return bool(is_to_stop), bool(is_due)
 
-    def _add_losses(self) -> None:
-        """Waits for the losses of all steps so far.
+    def _add_metrics(self) -> None:
+        """Waits for the metrics of all steps so far, and adds them up.
 
         Raises:
-          DivergedError: one is not finite.
+          DivergedError: a metric is not finite.
         """
-        losses, self._losses = self._losses, []
-        step = self._step - sum(map(len, losses))
-        for loss_K in losses:
-            for loss in np.asarray(loss_K).tolist():
+        calls, self._pending = self._pending, []
+        step = self._step - sum(len(metrics["loss"]) for metrics in calls)
+        for metrics in calls:
+            columns = {name: np.asarray(values_K).tolist() for name, values_K in metrics.items()}
+            for values in zip(*columns.values(), strict=True):
                 step += 1
-                if not math.isfinite(loss):
-                    raise self._diverged(f"the loss is {loss}", step)
-                self._loss_sum += loss
-                self._loss_count += 1
+                for name, value in zip(columns, values, strict=True):
+                    if not math.isfinite(value):
+                        raise self._diverged(f"the {name} is {value}", step)
+                    self._sums[name] = self._sums.get(name, 0.0) + value
+                self._count += 1
 
     def _diverged(self, what: str, step: int) -> DivergedError:
         kept = ""
@@ -203,46 +225,50 @@ class Training:
         )
 
     def _report(self, epoch: int) -> Report:
-        self._add_losses()
-        if not self._loss_count:
+        self._add_metrics()
+        if not self._count:
             raise UntrainableError(
                 f"of {len(self._images)} training images fewer than train.batch_size={self._config.batch_size} "
-                "can be read; mend them, or lower it"
+                "can be read; repair them, or lower it"
             )
-        if not self._trainer.is_finite((self._state.params, self._state.batch_stats)):
+        if not self._trainer.is_finite(self._state.method):
             raise self._diverged("the parameters are no longer finite", self._step)
-        report = Report(epoch, self._loss_sum / self._loss_count, self._rates(self._step - 1))
-        self._loss_sum, self._loss_count = 0.0, 0
-        return report
+        means = {name: value / self._count for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return Report(epoch, means, self._rates(self._step - 1))
 
-    def _save(self) -> None:
-        self._add_losses()
+    def _save(self, checkpoints: Checkpoints) -> None:
+        self._add_metrics()
         if self._step == self._saved or not processes.is_leader():
             return
         facts = {
             "epoch": self._epoch,
             "used": self._used,
-            "loss_sum": self._loss_sum,
-            "loss_count": self._loss_count,
+            "sums": dict(self._sums),  # a copy, because it is written while the training goes on
+            "count": self._count,
             "images": len(self._images),
         }
-        arrays = self._trainer.pack(self._state)
-        if all(np.isfinite(array).all() for array in jax.tree.leaves(arrays)):  # else the next loss is not
-            self._checkpoints.save(self._step, arrays, facts)
+        if self._trainer.is_finite(self._state.method):  # else the next loss is not
+            checkpoints.save(self._step, self._trainer.pack(self._state), facts)
             self._saved = self._step
 
-    def _restore(self) -> None:
-        shapes = jax.eval_shape(self._trainer.pack, self._trainer.state_shapes())
-        found = processes.arrays_from_leader(lambda: self._checkpoints.restore(shapes, _FACTS), shapes)
+    def _restored(self) -> TrainState | None:
+        checkpoints = self._checkpoints
+        if checkpoints is None:
+            return None
+        like = jax.eval_shape(self._trainer.pack, self._trainer.state_shapes())
+        found = processes.arrays_from_leader(lambda: checkpoints.restore(like, _FACTS))
         if found is None:
-            return
+            return None
         arrays, facts = found
         if facts["images"] != len(self._images):
             raise RequestError(
-                f"{self._checkpoints.directory}: was begun with {facts['images']} training images, now "
-                f"there are {len(self._images)}; bring back the data, or name another --out"
+                f"{checkpoints.directory}: holds a training of {facts['images']} images, now there are "
+                f"{len(self._images)}; restore the data, or name another --out"
             )
-        self._state, self._step = self._trainer.unpack(arrays), int(arrays.step)
-        self._saved = self._step
+        arrays = checkpoint.fill(like, arrays)
+        state = self._trainer.unpack(arrays)
+        self._step = self._saved = int(arrays["step"])
         self._epoch, self._used = facts["epoch"], facts["used"]
-        self._loss_sum, self._loss_count = facts["loss_sum"], facts["loss_count"]
+        self._sums, self._count = facts["sums"], facts["count"]
+        return state

@@ -1,0 +1,300 @@
+"""Publishes what was measured: collects finished runs in experiments/results/ and writes pages from there.
+
+  python experiments/scripts/publish.py DIR ...   adds finished runs, then writes the pages
+  python experiments/scripts/publish.py           writes docs/results.md, docs/speed.md and README.md's table
+  python experiments/scripts/publish.py --check   exits with 1 if they are not up to date
+
+The JSON files of `itae bench --json` and of the scripts here go into experiments/results/ by hand.
+"""
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from itae_jax import experiment, files
+from itae_jax.bench import reading
+from itae_jax.bench import report as bench_report
+from itae_jax.errors import RequestError
+from itae_jax.experiment import Experiment
+from itae_jax.report import columns, tables
+from itae_jax.runs import directory, read, results
+from itae_jax.runs.read import RunResults
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RESULTS, PAPER = ROOT / "experiments" / "results", ROOT / "experiments" / "paper"
+BEGIN, END = "<!-- results: begin, written by make results -->", "<!-- results: end -->"
+# Of these experiments README.md shows results.
+_IN_README = r"digits$|table[1236]_"
+_NOT_SHOWN = (
+    "name",
+    "variant",
+    "paper_table",
+    "data.name",
+    "data.root",
+    "method.transform",
+    "evaluate.every_epochs",
+)
+
+_RESULTS_NOTE = """\
+# Results
+
+Written by `make results` from [experiments/results/](../experiments/results), where each run directory has its
+config and a row for every class and seed, with further measures, device, data and commit.
+
+- *settings*: what differs from the experiment file. Smaller networks, fewer epochs and fewer images than the
+  paper's are the reduced runs that a CPU can do; they show that the code runs, not how good the method is.
+- *method*: the variant, the paper's name (ITAE; AE, the plain autoencoder) or the erasing transform. `a → b` is
+  trained by the loss a and scored by the error b. `fit` is `itae fit`.
+- *AUROC*: percent, the average over the normal classes that were run; ± is the SD over seeds. Below 50 the
+  anomalous images are restored better than the normal ones.
+- *paper*: the paper's average over the same classes; *of these classes* is the average of its cells. *derived*,
+  *quoted*, *restored* and *unverified* say how a number was read that is not plainly printed.
+- *difference*: AUROC minus the paper's, in points.
+"""
+
+_CPU_NOTE = """\
+Two virtual CPU devices slow each other more than PyTorch's two threads do: XLA passes more memory between
+operations, and batch statistics are exchanged twice for each of 18 layers. Tried without gain: patches or
+shifted products on all maps, the transforms one after the other, single-threaded convolutions, larger pages,
+Winograd's convolution, channels first, XLA's oneDNN, fast-math and YNN options, networks in one program."""
+
+
+def add(paths: Sequence[Path]) -> None:
+    """Adds finished runs to the published ones: all, or none if one is refused.
+
+    Rows join those of a run with the same config and data, and replace those of the same class and seed; a
+    failed training replaces none that was measured.
+
+    Raises:
+      RequestError: a run is damaged, or has rows without a commit or with uncommitted changes.
+    """
+    runs = [read.read(path) for given in paths for path in directory.expand(given)]
+    for run in runs:
+        for result in run.results:
+            where = f"{run.roots[0]}: class {result.normal_class}, seed {result.seed}"
+            if not re.fullmatch("[0-9a-f]+", result.commit):
+                raise RequestError(f"{where}: commit={result.commit!r}; commit all changes and run it again")
+            if result.auroc is not None:
+                read.check_files(run, result)
+    for run in runs:
+        _add(run)
+
+
+def _add(run: RunResults) -> None:
+    of_run = dataclasses.replace(run.experiment, data=dataclasses.replace(run.experiment.data, root=""))
+    place = RESULTS / of_run.name
+    there = {path: read.read(path) for path in _run_directories(place)}
+    path = next((path for path, other in there.items() if _is_same(other, of_run, run)), None)
+    kept = {result.job: result for result in there[path].results} if path else {}
+    if path is None:
+        path = place / str(max((int(path.name) for path in there), default=0) + 1)
+        path.mkdir(parents=True)
+        files.write_text(path / "config.json", experiment.to_json(of_run) + "\n")
+    for result in run.results:
+        if result.auroc is not None or result.job not in kept:
+            kept[result.job] = result
+    results.write(path / "results.csv", [kept[job] for job in sorted(kept)])
+    if of_run.evaluate.every_epochs:
+        for job in run.directories:
+            of_job = {"normal_class": job[0], "seed": job[1]}
+            log = directory.MetricsLog(path / "metrics.jsonl", of_job)
+            for entry in directory.read_metrics(run.roots[0] / "metrics.jsonl"):
+                if entry.items() >= of_job.items():
+                    log.add(entry)
+
+
+def _is_same(published: RunResults, of_run: Experiment, run: RunResults) -> bool:
+    old, new = published.results[0], run.results[0]
+    same_data = (old.data_source, old.coverage) == (new.data_source, new.coverage)
+    return same_data and not experiment.differences(published.experiment, of_run)
+
+
+def _run_directories(place: Path) -> list[Path]:
+    return sorted((path.parent for path in place.glob("*/results.csv")), key=lambda path: int(path.name))
+
+
+def summary() -> pd.DataFrame:
+    """The published averages over classes: a row for each run, or for each score of it that is compared."""
+    rows = []
+    for place in sorted(RESULTS.iterdir()):
+        for run in map(read.read, _run_directories(place)):
+            table = run.experiment.paper_table
+            run = dataclasses.replace(run, paper=read.read_paper(PAPER / f"{table}.csv") if table else [])
+            (of_run,) = columns.by_dataset([run])
+            for column in filter(lambda column: column.lines, of_run):
+                classes = [line for line in column.lines if line.key.is_class]
+                average = next(line for line in column.lines if line.key == tables.AVERAGE)
+                shown = classes[0] if len(classes) == 1 else average
+                row = {"experiment": run.experiment.name, "settings": ", ".join(_settings(run))}
+                row |= {
+                    "method": column.title,
+                    "classes": f"class {shown.key.name}" if shown in classes else len(classes),
+                }
+                row |= {"seeds": shown.seeds, "AUROC": shown.text, "paper": shown.paper_text()}
+                row |= {"difference": shown.difference_text, "epochs": run.experiment.train.epochs}
+                rows.append(row | {"count": len(classes)})
+    return pd.DataFrame(rows)
+
+
+def _settings(run: RunResults) -> Iterator[str]:
+    """What differs from the experiment file, by short names; the transform is shown as the method."""
+    usual, first = Experiment(method=type(run.experiment.method)()), run.results[0]
+    if run.experiment.name in experiment.shipped():
+        usual = experiment.load(experiment.find(run.experiment.name)).get(run.experiment.variant, usual)
+    if run.dataset != run.experiment.data.name:
+        yield run.dataset
+    if first.coverage != "complete":
+        yield {"partial": "a part of the data", "other": "other classes"}[first.coverage]
+    before = experiment.flatten(usual)
+    for name, value in experiment.decisive(run.experiment).items():
+        if value != before.get(name) and name not in _NOT_SHOWN:
+            yield f"{name.rpartition('.')[2]}={value}"
+
+
+def markdown(frame: pd.DataFrame, numbers: Sequence[str]) -> list[str]:
+    """The lines of a Markdown table, with the columns of numbers to the right."""
+    rules = ["--:" if name in numbers else "---" for name in frame.columns]
+    rows = [list(frame.columns), rules, *frame.astype(str).to_numpy().tolist()]
+    return [f"| {' | '.join(tables.in_markdown(cell) for cell in row)} |" for row in rows]
+
+
+def results_page() -> str:
+    """docs/results.md."""
+    kept = ["experiment", "settings", "method", "classes", "seeds", "AUROC", "paper", "difference"]
+    return "\n".join([_RESULTS_NOTE, *markdown(summary()[kept], kept[4:]), ""])
+
+
+def readme_table() -> list[str]:
+    """For README.md: the longest training of each experiment and method, on the most classes."""
+    frame = summary()
+    longest = frame[frame["experiment"].str.match(_IN_README)].sort_values(["epochs", "count"], ascending=False)
+    chosen = longest.drop_duplicates(["experiment", "method"]).sort_index()
+    kept = ["experiment", "settings", "method", "classes", "seeds", "AUROC", "paper"]
+    return markdown(chosen[kept], kept[4:])
+
+
+def speed_page() -> str:
+    """docs/speed.md."""
+    lines = ["# Speed", "", "Written by `make results` from the JSON files of `experiments/results/`.", ""]
+    for title, pattern, section in (
+        ("Training and scoring, beside PyTorch", "bench_method*.json", _bench),
+        ("Single layers on a CPU", "layers*.json", _layers),
+        ("How training grows", "scaling*.json", _scaling),
+        ("Reading image files", "bench_data*.json", _reading),
+    ):
+        for path in sorted(RESULTS.glob(pattern)):
+            measured = json.loads(path.read_text(encoding="utf-8"))
+            about = measured["environment"]
+            on = f"{about['device']}, jax {about['versions']['jax']}, commit {about['commit']}"
+            lines += [f"## {title}", "", f"{on}: {section(measured, found := [])}", "", *found, ""]
+    return "\n".join(lines)
+
+
+def _bench(measured: dict[str, Any], lines: list[str]) -> str:
+    frame = pd.DataFrame(measured["timings"]).set_index(["kind", "case"])
+    ours = frame[frame["contender"] == "itae_jax"]
+    torch = (
+        frame[frame["contender"].str.startswith("torch")].groupby(["kind", "case"])["images_per_second"].max()
+    )
+    columns = {
+        "images/s": ours["images_per_second"].map("{:.0f}".format),
+        "PyTorch's best": torch.groupby(level=[0, 1]).max().map("{:.0f}".format),
+        "time over PyTorch's": pd.Series(bench_report.ratios(measured)).map("{:.2f}".format),
+        "speed over a matrix product's": pd.Series(bench_report.shares(measured)).map("{:.0%}".format),
+        "MiB on each device": ours["memory_mib"].map("{:.0f}".format),
+    }
+    table = pd.DataFrame(columns).reindex(ours.index).fillna("")
+    lines += [*markdown(table.rename_axis(["kind", "case"]).reset_index(), list(columns)), "", _CPU_NOTE]
+    settings = measured["settings"]
+    return f"{settings['method']['name']}, {settings['dtype']}, {bench_report.batches(settings)}."
+
+
+def _layers(measured: dict[str, Any], lines: list[str]) -> str:
+    frame = pd.DataFrame(measured["layers"]).set_index("layer").map("{:.2f}".format).reset_index()
+    frame.columns = pd.Index(["layer", "XLA's, ms", "ours, ms"])
+    lines += markdown(frame, list(frame.columns[1:]))
+    images = measured["settings"]["images"]
+    return f"{images} images, float32, as XLA computes them and as `itae_jax/models/cpu_conv.py` does."
+
+
+def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
+    steps = pd.DataFrame(measured["steps"]).sort_values(["side", "width", "devices"])
+    table = steps[["side", "width", "devices"]].copy()
+    table["seconds a step"] = steps["seconds"].map("{:.3f}".format)
+    table["MiB on each device"] = steps["mib_a_device"].map("{:.0f}".format)
+    table["GFLOP an image"] = (steps["operations_an_image"] / 1e9).map("{:.3g}".format)
+    lines += [*markdown(table, list(table.columns)), ""]
+    memory = ", ".join(f"{row['resident_mib']:.0f} MiB after {row['files']} files" for row in measured["files"])
+    lines += [f"Resident memory of a process that reads image files once: {memory}.", ""]
+    apart = measured["differences"]["settings"]
+    lines += [
+        f"Relative difference of the losses of {apart['steps']} steps ({apart['data']}, rate "
+        f"{apart['learning_rate']:g}) on several devices and on one: in float32 roundings grow.",
+        "",
+    ]
+    frame = pd.DataFrame(measured["differences"]["rows"])
+    frame[["first", "largest"]] = frame[["first", "largest"]].map("{:.1g}".format)
+    frame.columns = pd.Index(["devices", "dtype", "first step", "largest"])
+    lines += markdown(frame, ["devices", "first step", "largest"])
+    return (
+        f"a training step of {measured['settings']['batch_size']} images. Devices beyond the "
+        f"{measured['environment']['cores']} cores are virtual and share them."
+    )
+
+
+def _reading(measured: dict[str, Any], lines: list[str]) -> str:
+    frame = pd.DataFrame(measured["passes"]).map("{:.0f}".format)
+    frame.columns = pd.Index(["pipeline, images/s", "bare decoding, images/s", "resident MiB"])
+    lines += [*markdown(frame, list(frame.columns)), ""]
+    lines += [f"The pipeline reads {reading.ratio(measured):.2f} times as fast as bare decoding."]
+    settings = measured["settings"]
+    side, threads = settings["image"][0], settings["threads"]
+    return f"{settings['count']} JPEG files of {side}x{side}, {threads} threads, a line for each pass."
+
+
+def pages() -> dict[Path, str]:
+    """The text of each page that is written."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    return {
+        ROOT / "README.md": before + "\n".join([BEGIN, *readme_table(), END]) + after,
+        ROOT / "docs" / "results.md": results_page(),
+        ROOT / "docs" / "speed.md": speed_page(),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("runs", nargs="*", type=Path, metavar="DIR", help="directories of finished runs")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if a page is out of date"
+    )
+    parsed = parser.parse_args(arguments)
+    try:
+        if not parsed.check:
+            add(parsed.runs)
+        written = pages()
+        outdated = [path for path in written if not path.exists() or path.read_text("utf-8") != written[path]]
+        for path in outdated:
+            if parsed.check:
+                print(f"publish: {path.relative_to(ROOT)} is out of date; run make results", file=sys.stderr)
+            else:
+                files.write_text(path, written[path])
+        return 1 if parsed.check and outdated else 0
+    except RequestError as error:
+        print(f"publish: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The files of a run directory.
+
+config.json          the experiment, and the environment that it ran in
+results.csv          a row for every finished (normal class, seed); see `results`
+metrics.jsonl        metrics while training, and the test AUROC where `evaluate.every_epochs` asks for it
+unreadable.csv       the images that cannot be read, where there are any
+paper.csv            the paper's numbers for this data set, where it has them
+class_<k>/seed_<s>/  scores.csv, illustrations.npz and state/; checkpoints/ while training
+
+An experiment of several variants has such a directory for each, OUT/<variant>/, and their order in
+OUT/variants.json.
+"""
+
+import contextlib
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from itae_jax import environment, experiment, files
+from itae_jax.errors import RequestError
+from itae_jax.experiment import Experiment
+
+_ORDER = "variants.json"
+_MOST_EPOCHS = 10**9
+
+
+def of_job(out: Path, normal_class: int, seed: int) -> Path:
+    """The directory of one training."""
+    return out / f"class_{normal_class}" / f"seed_{seed}"
+
+
+def check_same_experiment(out: Path, wanted: Experiment) -> None:
+    """Raises RequestError if `out` holds anything but results of this experiment."""
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"--out {out}: is a file; name a directory")
+    path = out / "config.json"
+    if not path.exists():
+        if (out / "results.csv").exists():
+            raise RequestError(f"--out {out}: has results.csv but no config.json; name another directory")
+        return
+    if _is_untouched(out):
+        return
+    different = experiment.differences(experiment.read_record(path), wanted)
+    if different:
+        raise RequestError(
+            f"--out {out}: holds results of another config ({'; '.join(different)}); "
+            "undo the change or name another directory"
+        )
+
+
+def _is_untouched(out: Path) -> bool:
+    """Whether no training has started here; the config may then change."""
+    return not (out / "results.csv").exists() and not any(out.glob("class_*"))
+
+
+@contextlib.contextmanager
+def opened(out: Path, wanted: Experiment) -> Iterator[None]:
+    """Makes and locks a run directory for this process, and writes its config.json.
+
+    Raises:
+      RequestError: the directory cannot be made, another run holds it, or it is of another experiment.
+    """
+    with files.writing(out, "--out"):
+        out.mkdir(parents=True, exist_ok=True)
+    with files.locked(out):
+        check_same_experiment(out, wanted)
+        if _is_untouched(out):
+            record = experiment.as_tree(wanted) | {"environment": environment.describe()}
+            with files.writing(out, "--out"):
+                files.write_text(out / "config.json", json.dumps(record, indent=2) + "\n")
+        yield
+
+
+def of_variants(out: Path, experiments: Iterable[str]) -> dict[str, Path]:
+    """The run directory of each variant; `out` itself for an experiment without variants.
+
+    Raises:
+      RequestError: `out` holds results of the other kind of experiment.
+    """
+    experiments = list(experiments)
+    if "" in experiments:
+        if (out / _ORDER).exists():
+            raise RequestError(f"--out {out}: holds an experiment of several variants; name another directory")
+        return {"": out}
+    if (out / "config.json").exists():
+        raise RequestError(f"--out {out}: holds an experiment without variants; name another directory")
+    return {variant: out / variant for variant in experiments}
+
+
+def add_variants(out: Path, experiments: Iterable[str]) -> None:
+    """Adds variants to the order that `out` keeps."""
+    experiments = list(experiments)
+    if "" in experiments or not out.is_dir():
+        return
+    order = list(dict.fromkeys([*_order(out), *experiments]))
+    if order != _order(out):
+        files.write_text(out / _ORDER, json.dumps(order) + "\n")
+
+
+def expand(directory: Path) -> list[Path]:
+    """The run directories with results inside an experiment of variants; else the directory itself."""
+    if (directory / "results.csv").exists():
+        return [directory]
+    there = sorted(path.parent.name for path in directory.glob("*/results.csv"))
+    order = [variant for variant in _order(directory) if variant in there]
+    return [directory / name for name in dict.fromkeys([*order, *there])] or [directory]
+
+
+def unfinished(directory: Path) -> list[str]:
+    """The variants of a directory without a finished training."""
+    return [variant for variant in _order(directory) if not (directory / variant / "results.csv").exists()]
+
+
+def _order(out: Path) -> list[str]:
+    path = out / _ORDER
+    if not path.exists():
+        return []
+    try:
+        order = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path}: is damaged ({error})") from None
+    if not isinstance(order, list) or not all(isinstance(name, str) for name in order):
+        raise RequestError(f"{path}: is damaged (expected a list of names)")
+    return order
+
+
+def read_unreadable(path: Path) -> dict[str, str]:
+    """The images that an unreadable.csv lists, and why; none where there is no file.
+
+    Raises:
+      RequestError: it is damaged.
+    """
+    try:
+        rows = files.read_csv(path) if path.exists() else []
+        return {row["image"]: row["reason"] for row in rows}
+    except (KeyError, csv.Error) as error:
+        raise RequestError(f"{path}: is damaged ({error}); remove it") from None
+
+
+def add_unreadable(path: Path, unreadable: dict[str, str]) -> None:
+    """Adds images to an unreadable.csv."""
+    known = read_unreadable(path)
+    if unreadable.keys() - known.keys():
+        reasons = sorted((known | unreadable).items())
+        files.write_csv(path, [{"image": name, "reason": why} for name, why in reasons])
+
+
+class MetricsLog:
+    """The lines of one training in metrics.jsonl.
+
+    Args:
+      job: which training it is; part of each of its lines.
+    """
+
+    def __init__(self, path: Path, job: dict):
+        self._path, self._job, self._is_started = path, job, False
+
+    def add(self, entry: dict) -> None:
+        """Adds a line; the first time removes what an interrupted run wrote of this epoch and later ones."""
+        if not self._is_started:
+            self._remove_from(entry["epoch"])
+            self._is_started = True
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**self._job, **entry}) + "\n")
+
+    def _remove_from(self, epoch: int) -> None:
+        kept = [
+            json.dumps(entry) + "\n"
+            for entry in read_metrics(self._path)
+            if {key: entry.get(key) for key in self._job} != self._job or entry["epoch"] < epoch
+        ]
+        files.write_text(self._path, "".join(kept))
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """The entries of metrics.jsonl; leaves out lines that a kill cut short, and foreign ones."""
+    entries = []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+            epoch = entry.get("epoch") if isinstance(entry, dict) else None
+            if type(epoch) is int and 0 < epoch < _MOST_EPOCHS:
+                entries.append(entry)
+    return entries

@@ -1,0 +1,292 @@
+"""A method on devices: trains, then scores any number of images, with one compiled program for all fits."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from itae_jax import methods, parallel
+from itae_jax.config import ComputeConfig, EvaluateConfig, MethodConfig, TrainConfig
+from itae_jax.data.images import Images, as_images, check_shape
+from itae_jax.errors import DivergedError, RequestError
+from itae_jax.evaluate.batches import over_batches, shared_evenly
+from itae_jax.methods.method import Calibration, Measured
+from itae_jax.models import parameter_dtype
+from itae_jax.training import checkpoint, loop
+from itae_jax.training.checkpoint import Checkpoints
+from itae_jax.training.loop import Report
+from itae_jax.training.trainer import Trainer
+from itae_jax.transforms import to_float
+
+_FACTS = {"num_train": int, "train_seconds": float, "mean_score": float}
+
+
+class Measurement(NamedTuple):
+    """What was measured of the images at `positions`, in the order of the images.
+
+    Attributes:
+      measured: arrays with B rows, see `Method.measure`.
+      maps_BxHxW: anomaly maps where they were asked for, else None.
+    """
+
+    positions: np.ndarray
+    measured: Measured
+    maps_BxHxW: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Anomaly scores of N images, higher = more anomalous, and the method's components by name."""
+
+    scores_N: np.ndarray
+    columns: dict[str, np.ndarray]
+
+
+class Learner:
+    """A method for images of one shape, compiled for the devices.
+
+    Raises:
+      RequestError: the method or the devices cannot do what the settings ask.
+    """
+
+    def __init__(
+        self,
+        config: MethodConfig,
+        train: TrainConfig,
+        evaluate: EvaluateConfig,
+        compute: ComputeConfig,
+        image_shape: tuple[int, int, int],
+    ):
+        if compute.dtype == "float64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+            raise RequestError("compute.dtype='float64': set the environment variable JAX_ENABLE_X64=1")
+        self.config, self.image_shape = config, image_shape
+        self._arguments = config, train, evaluate, compute, self.image_shape
+        self._evaluate = evaluate
+        self.method = methods.build(config, self.image_shape, compute.dtype)
+        self.trainer = Trainer(self.method, train, compute)
+        self._dtype = parameter_dtype(compute.dtype)
+        self.has_maps = hasattr(self.method, "anomaly_map")
+
+    def __reduce__(self):
+        return learner_for, self._arguments
+
+    @functools.cached_property
+    def _measure(self) -> Callable:
+        def measure(variables, images_uint8):
+            return self.method.measure(variables, to_float(images_uint8, self._dtype))
+
+        return parallel.split_batch(measure, self.trainer.devices, replicated_result=False)
+
+    @functools.cached_property
+    def _measure_and_map(self) -> Callable:
+        def measure(variables_and_calibration, images_uint8):
+            variables, calibration = variables_and_calibration
+            images = to_float(images_uint8, self._dtype)  # XLA computes what both need once
+            measured = self.method.measure(variables, images)
+            return measured, self.method.anomaly_map(variables, calibration, images)  # type: ignore[attr-defined]
+
+        return parallel.split_batch(measure, self.trainer.devices, replicated_result=False)
+
+    @functools.cached_property
+    def _examples(self) -> Callable:
+        return jax.jit(self.method.examples)  # type: ignore[attr-defined]
+
+    def fit(
+        self,
+        images: Images,
+        seeds: tuple[int, ...],
+        on_report: Callable[[Report, Callable[[], "Trained"]], None],
+        checkpoints: Checkpoints | None = None,
+        on_step: Callable[[float], None] = lambda epochs: None,
+    ) -> "Trained":
+        """Trains on normal images, from the newest checkpoint if there is one.
+
+        Args:
+          on_report: gets each report and a function that returns the method as trained so far.
+          on_step: gets the number of epochs done, more often.
+
+        Raises:
+          RequestError: images of another shape, or what `loop.train` raises.
+        """
+        check_shape(images, self.image_shape)
+
+        def report(values, state):
+            on_report(values, lambda: self._calibrated(state.method.variables, images))
+
+        start = time.perf_counter()
+        every = self._evaluate.every_epochs
+        state = loop.train(self.trainer, images, seeds, report, every, checkpoints, on_step)
+        trained = self._calibrated(state.method.variables, images)
+        seconds = time.perf_counter() - start if checkpoints is None else checkpoints.seconds()
+        return dataclasses.replace(trained, train_seconds=seconds)
+
+    def _calibrated(self, variables: Any, images: Images) -> "Trained":
+        measured = gather(self.measure(variables, images))
+        calibration = self.method.calibrate(measured)
+        if not all(np.isfinite(values).all() for values in (*measured.values(), *calibration.values())):
+            raise DivergedError("the measurements of the training images are not finite")
+        scores_N = np.asarray(self.method.score(measured, calibration))
+        return Trained(self, variables, calibration, len(scores_N), float(scores_N.mean(dtype=np.float64)))
+
+    def measure(
+        self, variables: Any, images: Images, calibration: Calibration | None = None
+    ) -> Iterator[Measurement]:
+        """Measures images a batch at a time, in their order; leaves unreadable ones out.
+
+        Args:
+          calibration: asks for anomaly maps too.
+
+        Raises:
+          RequestError: images of another shape.
+        """
+        check_shape(images, self.image_shape)
+        batch_size = self._batch_size(images.image_shape)
+        if calibration is None:
+            for positions, measured in over_batches(lambda x: self._measure(variables, x), images, batch_size):
+                yield Measurement(positions, measured, None)
+            return
+        whole = variables, {name: np.asarray(value, self._dtype) for name, value in calibration.items()}
+        batches = over_batches(lambda x: self._measure_and_map(whole, x), images, batch_size)
+        for positions, (measured, maps) in batches:
+            yield Measurement(positions, measured, np.asarray(maps, np.float32))
+
+    def _batch_size(self, image_shape: tuple[int, int, int]) -> int:
+        size = max(1, self._evaluate.batch_size * 32 * 32 // math.prod(image_shape[:2]))
+        return shared_evenly(size, len(self.trainer.devices))
+
+    def memory_bytes(self, variables: Any) -> int | None:
+        """The memory that scoring takes on each device by XLA's account; None if it is not known."""
+        batch = np.zeros((self._batch_size(self.image_shape), *self.image_shape), np.uint8)
+        return self._measure.memory_bytes(variables, batch)  # type: ignore[attr-defined]
+
+    def read(self, directory: Path) -> tuple[dict, dict]:
+        """The arrays and facts that `Trained.save` wrote; `trained` makes a `Trained` of them.
+
+        Raises:
+          DamagedError: a file is missing or changed.
+          RequestError: the arrays are of another network.
+        """
+        like = {"variables": self.trainer.state_shapes().method.variables}
+        return checkpoint.restore(directory, like, _FACTS, free="calibration")
+
+    def trained(self, arrays: dict, facts: dict) -> "Trained":
+        """The trained method of what `read` returns."""
+        like = self.trainer.state_shapes().method.variables
+        variables = parallel.replicate(checkpoint.fill(like, arrays["variables"]), self.trainer.devices)
+        return Trained(self, variables, arrays["calibration"], **{name: facts[name] for name in _FACTS})
+
+
+def gather(measurements: Iterator[Measurement]) -> Measured:
+    """All measurements as one, a row for each readable image."""
+    parts = [one.measured for one in measurements]
+    if not parts:
+        raise RequestError("none of the images can be read")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@functools.lru_cache(maxsize=8)
+def learner_for(
+    config: MethodConfig,
+    train: TrainConfig,
+    evaluate: EvaluateConfig,
+    compute: ComputeConfig,
+    image_shape: tuple[int, int, int],
+) -> Learner:
+    """Returns a cached Learner, so that fitting or loading again compiles nothing anew."""
+    return Learner(config, train, evaluate, compute, image_shape)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained method.
+
+    Attributes:
+      variables: what the network learned.
+      calibration: what scoring needs to know of the training images.
+      num_train: how many readable training images there were.
+      mean_score: their mean anomaly score.
+      train_seconds: the time of training, calibration included.
+    """
+
+    learner: Learner
+    variables: Any
+    calibration: Calibration
+    num_train: int
+    mean_score: float
+    train_seconds: float = 0.0
+
+    def measure(self, images: np.ndarray | Images, maps: bool = False) -> Iterator[Measurement]:
+        """Measures images a batch at a time, with anomaly maps if asked for and the method has them."""
+        calibration = self.calibration if maps and self.learner.has_maps else None
+        return self.learner.measure(self.variables, as_images(images), calibration)
+
+    def score_of(self, measured: Measured) -> Scores:
+        """The scores of what was measured."""
+        method = self.learner.method
+        return Scores(method.score(measured, self.calibration), method.columns(measured, self.calibration))
+
+    def score(self, images: np.ndarray | Images) -> Scores:
+        """The scores of N images; NaN for unreadable ones."""
+        images = as_images(images)
+        scores_N = np.full(len(images), np.nan)
+        columns = {name: np.full(len(images), np.nan) for name in self.learner.method.components}
+        for positions, measured, _ in self.measure(images):
+            found = self.score_of(measured)
+            scores_N[positions] = found.scores_N
+            for name, values in found.columns.items():
+                columns[name][positions] = values
+        return Scores(scores_N, columns)
+
+    def anomaly_maps(self, images: np.ndarray | Images) -> np.ndarray:
+        """N x H x W float32, 1 = the mean over the training images; NaN for unreadable images."""
+        images = as_images(images)
+        maps_NxHxW = np.full((len(images), *images.image_shape[:2]), np.nan, np.float32)
+        for positions, _, maps_BxHxW in self.measure(images, maps=True):
+            maps_NxHxW[positions] = maps_BxHxW
+        return maps_NxHxW
+
+    def illustrate(self, images_NxHxWxC: np.ndarray) -> dict[str, np.ndarray]:
+        """What a report shows of uint8 images: uint8 `inputs` and `outputs`, T x N x H x W x C, and `maps`.
+
+        Leaves out what the method does not have.
+        """
+        shown: dict[str, np.ndarray] = {}
+        if hasattr(self.learner.method, "examples"):
+            images = to_float(jnp.asarray(images_NxHxWxC))
+            inputs, outputs = self.learner._examples(self.variables, images)
+            shown |= {"inputs": _to_uint8(inputs), "outputs": _to_uint8(outputs)}
+        if self.learner.has_maps:
+            shown["maps"] = self.anomaly_maps(images_NxHxWxC)
+        return shown
+
+    def memory_bytes(self) -> int | None:
+        """See `Learner.memory_bytes`."""
+        return self.learner.memory_bytes(self.variables)
+
+    def save(self, directory: Path) -> None:
+        """Writes variables and calibration atomically."""
+        tree = {"variables": self.variables, "calibration": self.calibration}
+        checkpoint.save(directory, tree, {name: getattr(self, name) for name in _FACTS})
+
+
+def _to_uint8(images: jax.Array) -> np.ndarray:
+    return np.clip(np.rint((np.asarray(images) + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def fit_batch(train: TrainConfig, compute: ComputeConfig, num_images: int) -> tuple[TrainConfig, ComputeConfig]:
+    """The settings for so many training images: a batch has at most as many.
+
+    Uses fewer devices where all cannot share the batch evenly, unless their number is given.
+    """
+    size, devices = min(train.batch_size, num_images), compute.devices
+    available = len(jax.local_devices())
+    if not devices and size % available:
+        devices = math.gcd(size, available)
+    return dataclasses.replace(train, batch_size=size), dataclasses.replace(compute, devices=devices)
