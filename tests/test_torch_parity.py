@@ -10,13 +10,12 @@ from scipy.ndimage import gaussian_filter
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
-from itae_jax.bench.torch_unet import TorchUNet, state_dict
-from itae_jax.config import ComputeConfig, TrainConfig
+from conftest import make_learner, tiny
+
+from itae_jax import transforms
 from itae_jax.models import build
-from itae_jax.parallel import AXIS
-from itae_jax.training import step as train
-from itae_jax.training.trainer import Trainer
-from itae_jax.transforms import Transform
+from itae_jax.models.torch_unet import TorchUNet, state_dict
+from itae_jax.training.step import learning_rate_schedule
 
 WIDTH, SIDE, BATCH = 4, 32, 8
 
@@ -89,22 +88,21 @@ def test_twenty_sgd_steps_agree(rng):
     """Ours over two devices. In float64, because training at this rate doubles a rounding error at
     almost every step; in float32 the two part ways within ten, as PyTorch does from itself.
     """
-    config = TrainConfig(batch_size=BATCH, learning_rate=0.1, halve_every_epochs=10)
-    rates = train.learning_rate_schedule(config, steps_per_epoch=1)
+    transforms.register(transforms.Transform("turned_gray", 1, gray_and_turn, out_channels=lambda channels: 1))
+    settings = [f"method.width={WIDTH}", "method.transform=turned_gray", "train.halve_every_epochs=10"]
+    settings += ["train.learning_rate=0.1", "compute.devices=2", "compute.dtype=float64"]
     network = TorchUNet(WIDTH, 1, 3).double().train()
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
     halving = torch.optim.lr_scheduler.StepLR(optimiser, step_size=10, gamma=0.5)
 
     with jax.enable_x64(True):
-        model = build("unet", width=WIDTH, out_channels=3, dtype="float64", axis_name=AXIS)
-        compute = ComputeConfig(devices=2, dtype="float64")
-        turned_gray = Transform("turned_gray", 1, gray_and_turn, out_channels=lambda channels: 1)
-        trainer = Trainer(model, turned_gray, (SIDE, SIDE, 3), config, compute)
+        trainer = make_learner(tiny("itae", *settings), (SIDE, SIDE, 3)).trainer
+        rates = learning_rate_schedule(trainer.config, steps_per_epoch=1)
         state = trainer.initial_state((0,))
-        network.load_state_dict(state_dict(state.params, state.batch_stats))
+        network.load_state_dict(state_dict(**state.method.variables))
         for step in range(20):
             images = smooth_images(rng)
-            state, loss = trainer.run_steps(state, np.asarray([rates(step)], np.float64), images[None])
+            state, metrics = trainer.run_steps(state, np.asarray([rates(step)], np.float64), images[None])
 
             targets = to_torch(images / 127.5 - 1)
             optimiser.zero_grad()
@@ -113,11 +111,11 @@ def test_twenty_sgd_steps_agree(rng):
             expected.backward()
             optimiser.step()
             halving.step()
-            assert float(loss[0]) == pytest.approx(expected.item(), rel=1e-6), f"step {step}"
+            assert float(metrics["loss"][0]) == pytest.approx(expected.item(), rel=1e-6), f"step {step}"
 
     assert halving.get_last_lr()[0] == pytest.approx(0.1 / 4)
     assert float(rates(20)) == pytest.approx(0.1 / 4)
-    ours, theirs = state_dict(state.params, state.batch_stats), network.state_dict()
+    ours, theirs = state_dict(**state.method.variables), network.state_dict()
     for name in ours:
         if "num_batches" not in name:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-7, err_msg=name)
