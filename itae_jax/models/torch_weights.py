@@ -18,7 +18,7 @@ _BLOCKS = 9
 
 def _places() -> dict[str, tuple[str, ...]]:
     """Returns PyTorch's name of every array -> its path in the variables of a `UNet`."""
-    places = {}
+    places: dict[str, tuple[str, ...]] = {}
     for block in range(_BLOCKS):
         for half in range(2):
             module = f"DoubleConv_{block}"
