@@ -44,7 +44,7 @@ def start_two(devices, *arguments, second=()):
     return [start(devices, *together, 0), start(devices, *together, 1, *second)]
 
 
-def finish(*processes, seconds=120):
+def finish(*processes, seconds=240):
     """Returns (exit code, stdout, stderr) of each, without what Gloo prints when CPUs connect."""
     try:
         outputs = [process.communicate(timeout=seconds) for process in processes]
@@ -88,10 +88,13 @@ def test_run_gives_the_same_on_eight_devices_in_two_processes_and_on_one_device(
         assert float(results(out)[0]["auroc"]) == pytest.approx(float(results(one)[0]["auroc"]), abs=1e-3)
 
 
-def until(condition, *processes, seconds=60):
+def until(condition, *processes, seconds=240):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end and all(process.poll() is None for process in processes)
+        if time.monotonic() > end or any(process.poll() is not None for process in processes):
+            for process in processes:
+                process.kill()
+            raise AssertionError(finish(*processes))
         time.sleep(0.05)
 
 

@@ -1,5 +1,6 @@
 """Data sets of TFDS's catalogue: preparing takes TensorFlow, reading does not."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,8 @@ def without_tensorflow(script, **options):
 
 @pytest.fixture(scope="session")
 def tensorflow():
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed: pip install tensorflow-cpu av")
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow is not installed: pip install tensorflow-cpu av")
 
 
 def test_load_refuses_what_is_not_prepared_with_the_command(tmp_path):
