@@ -76,10 +76,11 @@ def test_images_of_another_type_or_shape_are_refused(trained, bars):
             use(bars[:, :, :12])
 
 
-def test_calibration_that_is_not_finite_is_a_failed_training(bars, monkeypatch):
+def test_measurements_that_are_not_finite_are_a_failed_training(bars, monkeypatch):
     learner = make_learner(tiny("itae", "train.epochs=1"))
-    monkeypatch.setattr(learner.method, "calibrate", lambda measured: {"l1": np.full(4, np.inf)})
-    with pytest.raises(DivergedError, match="not finite"):
+    measure = learner.method.measure
+    monkeypatch.setattr(learner.method, "measure", lambda *args: jax.tree.map(lambda x: x / 0, measure(*args)))
+    with pytest.raises(DivergedError, match=r"not finite; lower train\.learning_rate"):
         fit(learner, bars)
 
 
