@@ -1,7 +1,7 @@
 """The `itae` command: reads arguments, calls the package, prints.
 
-Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of the program or a failed training,
-130 interrupted. Where several processes train together, JAX ends a process with its own code if another is lost.
+Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of the program or a failed
+training, 130 interrupted. JAX ends a process with its own code if another one of the training is lost.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from itae_jax.arguments import build as build_parser
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
 from itae_jax.training import signals
 
-_PLACE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
-_PLACE_ERRORS += (errno.ENAMETOOLONG, errno.ELOOP)
+_PLACE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
+_PLACE_ERRORS |= {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def entry() -> NoReturn:

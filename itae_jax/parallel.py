@@ -71,14 +71,12 @@ def choose_devices(batch_size: int, requested: int = 0) -> list[jax.Device]:
       requested: how many; 0 for all, or in one process on CPUs the most that divide the batch.
 
     Raises:
-      RequestError: there are fewer devices, several processes would not use all of theirs, or the devices
+      RequestError: there are fewer devices, devices of several processes would stay unused, or the devices
         cannot share the batch evenly.
     """
     devices, has_several = jax.devices(), jax.process_count() > 1
     if has_several and requested not in (0, len(devices)):
-        raise RequestError(
-            f"compute.devices={requested}: the processes have {len(devices)} in all; leave it 0"
-        )
+        raise RequestError(f"compute.devices={requested}: the processes have {len(devices)} in all; leave it 0")
     if requested > len(devices):
         raise RequestError(f"compute.devices={requested}: this machine has {len(devices)}")
     count = requested or len(devices)

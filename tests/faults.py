@@ -127,7 +127,7 @@ def stop_at_random(
         if number != signal.SIGKILL:
             # A signal that comes before the command handles it ends Python in its own way.
             assert process.returncode == 130 or (not trains and process.returncode == -number), errors
-            assert process.returncode != 130 or "Traceback" not in errors and "interrupted" in errors, errors
+            assert process.returncode != 130 or ("Traceback" not in errors and "interrupted" in errors), errors
         sent += 1
     sweep.finish(out)
     return sent
@@ -248,7 +248,7 @@ def check(kills: int, seed: int, directory: Path, say=print) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="number of SIGKILLs; a quarter as many other signals")
+    parser.add_argument("--kills", type=int, default=20, help="SIGKILLs; a quarter as many others")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
     parser.add_argument("--json", type=Path, help="file to write the counts to")
     arguments = parser.parse_args()

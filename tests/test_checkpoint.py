@@ -32,7 +32,7 @@ DAMAGE = {
     "missing": lambda data: None,
     "cut short": lambda data: data[:-1],
     "emptied": lambda data: b"",
-    "flipped": lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 4]) + data[len(data) // 2 + 1 :],
+    "flipped": lambda data: data[:20] + bytes([data[20] ^ 4]) + data[21:],
     "pickled": lambda data: pickle.dumps(Poison()),
 }
 
@@ -64,9 +64,10 @@ def test_restore_takes_any_arrays_under_the_free_key(tmp_path, rng):
     assert checkpoint.restore(tmp_path / "state", LIKE, {}, free="free")[0]["free"] == {}
 
 
-def test_fill_gives_arrays_another_structure(tmp_path):
+def test_fill_gives_arrays_another_structure():
     like = {"pair": (1, 2), "one": [3]}
-    assert checkpoint.fill(like, {"one": {"0": 30}, "pair": {"0": 10, "1": 20}}) == {"pair": (10, 20), "one": [30]}
+    tree = {"one": {"0": 30}, "pair": {"0": 10, "1": 20}}
+    assert checkpoint.fill(like, tree) == {"pair": (10, 20), "one": [30]}
 
 
 @pytest.mark.parametrize("how", DAMAGE)

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from itae_jax import experiment, methods
-from itae_jax.config import MethodConfig, Section, setting
+from itae_jax.config import MethodConfig
 from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
 
@@ -68,16 +68,14 @@ def test_setting_says_what_it_means(method, name, field):
     make(method, name, field.default)
 
 
-def test_limit_that_is_excluded_is_refused_with_infinity():
-    @dataclasses.dataclass(frozen=True)
-    class Rates(Section):
-        PREFIX = "rates."
-        rate: float = setting(1.0, "a rate", above=0)
-
-    assert Rates(0.1).rate == 0.1
-    for value in (0, -1.0, math.inf, math.nan):
-        with pytest.raises(RequestError, match=r"rates\.rate=.*above 0"):
-            Rates(value)
+@pytest.mark.parametrize("method", methods.names())
+def test_zero_in_train_stands_for_the_methods_default_but_not_on_the_command_line(method):
+    default = make(method, "name", "x")
+    for name, value in default.method.TRAIN.items():
+        assert make(method, f"train.{name}", 0).train == default.train
+        assert getattr(default.train, name) == value
+        with pytest.raises(RequestError, match=rf"train\.{name}=0: expected a number above 0"):
+            experiment.override(default, [f"train.{name}=0"])
 
 
 @pytest.mark.parametrize("method", methods.names())

@@ -103,12 +103,6 @@ def test_another_method_takes_its_own_defaults_of_training():
     assert experiment.override(new, ["method.name=vae"]) == new
 
 
-def test_zero_stands_for_the_methods_default():
-    assert Experiment(train=TrainConfig(epochs=0)) == Experiment()
-    assert Experiment().train.epochs == ITAEConfig.TRAIN["epochs"]
-    assert Experiment(method=VAEConfig()).train.epochs == VAEConfig.TRAIN["epochs"]
-
-
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [

@@ -28,7 +28,7 @@ def test_as_exception_raises_keyboard_interrupt_and_restores_the_handlers(number
 @BOTH
 def test_as_exception_ends_the_process_during_an_import(number, tmp_path):
     (tmp_path / "slow_to_import.py").write_text(
-        f"import signal\ntry:\n    signal.raise_signal({int(number)})\nexcept BaseException:\n    raise ImportError\n"
+        f"import signal\ntry: signal.raise_signal({int(number)})\nexcept BaseException: raise ImportError\n"
     )
     code, _, errors = run(
         f"import sys; sys.path.append({str(tmp_path)!r})\n"

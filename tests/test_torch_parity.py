@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
 from itae_jax.bench.torch_unet import TorchUNet, state_dict
-from itae_jax.config import ComputeConfig, ModelConfig, TrainConfig
+from itae_jax.config import ComputeConfig, TrainConfig
 from itae_jax.models import build
 from itae_jax.parallel import AXIS
 from itae_jax.training import step as train
@@ -33,7 +33,7 @@ def copied(variables):
 
 @pytest.fixture(scope="module")
 def model():
-    return build(ModelConfig(width=WIDTH), 3, "float32")
+    return build("unet", width=WIDTH, out_channels=3)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def fresh(model):
 
 @pytest.fixture(scope="module")
 def variables(fresh):
-    """Weights as PyTorch would draw them, statistics and scales as after some training."""
+    """Weights as PyTorch draws them, statistics as after some training."""
     rng = np.random.default_rng(1)
     stats = jax.tree.map(lambda x: np.float32(rng.uniform(0.5, 1.5, x.shape)), fresh["batch_stats"])
     return {"params": fresh["params"], "batch_stats": stats}
@@ -54,14 +54,14 @@ def inputs(rng):
     return rng.uniform(-1, 1, (BATCH, SIDE, SIDE, 1)).astype(np.float32)
 
 
-def test_outputs_agree_in_evaluation_mode(model, variables, inputs):
+def test_unet_agrees_in_evaluation(model, variables, inputs):
     network = copied(variables).eval()
     with torch.inference_mode():
         expected = network(to_torch(inputs)).permute(0, 2, 3, 1)
     np.testing.assert_allclose(jax.jit(model.apply)(variables, inputs), expected, atol=1e-4)
 
 
-def test_outputs_and_running_statistics_agree_in_training_mode(model, variables, inputs):
+def test_unet_and_its_running_statistics_agree_in_training(model, variables, inputs):
     network = copied(variables).train()
     with torch.no_grad():
         expected = network(to_torch(inputs)).permute(0, 2, 3, 1)
@@ -76,7 +76,7 @@ def test_outputs_and_running_statistics_agree_in_training_mode(model, variables,
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_initialisation_has_pytorchs_distribution(fresh):
+def test_unet_is_initialised_by_pytorchs_distribution(fresh):
     for name, layer in fresh["params"]["DoubleConv_4"].items():
         if name.startswith("Conv"):
             bound = 1 / np.sqrt(9 * layer["kernel"].shape[2])
@@ -96,7 +96,7 @@ def test_twenty_sgd_steps_agree(rng):
     halving = torch.optim.lr_scheduler.StepLR(optimiser, step_size=10, gamma=0.5)
 
     with jax.enable_x64(True):
-        model = build(ModelConfig(width=WIDTH), 3, "float64", AXIS)
+        model = build("unet", width=WIDTH, out_channels=3, dtype="float64", axis_name=AXIS)
         compute = ComputeConfig(devices=2, dtype="float64")
         turned_gray = Transform("turned_gray", 1, gray_and_turn, out_channels=lambda channels: 1)
         trainer = Trainer(model, turned_gray, (SIDE, SIDE, 3), config, compute)

@@ -159,7 +159,7 @@ def test_vae_takes_the_steps_of_pytorchs_adam(rng, shape):
 
 
 SETTINGS = ["method.name=vae", "method.channels=2", "method.latent=4", "compute.devices=1"]
-SETTINGS += ["data.limit_train=16", "train.batch_size=8", "data.limit_test=60", "train.epochs=150"]
+SETTINGS += ["data.limit_train=16", "train.batch_size=8", "data.limit_test=60", "train.epochs=60"]
 
 
 def command(out, *settings):

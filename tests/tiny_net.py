@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from itae_jax.models.layers import BatchNorm, Conv
+from itae_jax.models.layers import BatchNorm, Conv, parameter_dtype
 from itae_jax.parallel import AXIS
 
 
@@ -18,7 +18,7 @@ class TinyNet(nn.Module):
     @nn.compact
     def __call__(self, x, *, train=False):
         x = nn.relu(BatchNorm(self.axis, dtype=self.dtype)(Conv(self.width, dtype=self.dtype)(x), train=train))
-        return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x))
+        return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x).astype(parameter_dtype(self.dtype)))
 
 
 def build(name, *, width, out_channels, output="tanh", dtype="float32", axis_name=None):

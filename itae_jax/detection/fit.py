@@ -15,6 +15,7 @@ import numpy as np
 
 from itae_jax import experiment, files
 from itae_jax.data import LazyImages, folders
+from itae_jax.data.images import lazy
 from itae_jax.data.reader import Look, Reader
 from itae_jax.detection import model as models
 from itae_jax.detection import training_files
@@ -76,15 +77,8 @@ def fit(
         raise RequestError(f"--out {out}: is a mount point; name a directory in it")
 
     unreadable: dict[str, str] = {}
-    images = LazyImages(
-        Reader(data.image_size, data.channels, data.fit, data.max_side).read,
-        tuple(paths),
-        shape,
-        unreadable,
-        data.on_corrupt,
-        data.workers,
-        data.memory_gib * 2**30,
-    )
+    reader = Reader(data.image_size, data.channels, data.fit, data.max_side)
+    images = lazy(data, reader.read, paths, shape, unreadable)
     for line in _introduction(source, len(paths), looks, len(held_out), choices, asked):
         progress.say(line)
     work = out.with_name(out.name + ".partial")

@@ -68,7 +68,7 @@ def _check_options(
     if coordinator is None and num_processes is None and process_id is None:
         return is_distributed
     if is_distributed:
-        raise RequestError("--distributed: replaces --coordinator, --num-processes and --process-id; drop these")
+        raise RequestError("--distributed: replaces --coordinator, --num-processes and --process-id; drop them")
     if coordinator is None or num_processes is None or process_id is None:
         raise RequestError("--coordinator, --num-processes and --process-id: give all three, or --distributed")
     address = re.fullmatch(r"(?:[^:\[\]\s]+|\[[^\[\]\s]+\]):([0-9]+)", coordinator)
@@ -79,8 +79,8 @@ def _check_options(
         )
     if not 0 <= process_id < num_processes:
         raise RequestError(
-            f"--process-id {process_id} --num-processes {num_processes}: expected at least 1 process, and an id "
-            "from 0 up to one less than their number"
+            f"--process-id {process_id} --num-processes {num_processes}: expected at least 1 process and an "
+            "id from 0 up to one less than their number"
         )
     return True
 
