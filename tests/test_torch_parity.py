@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
 from itae_jax.bench.torch_unet import TorchUNet, state_dict
+
 from itae_jax.config import ComputeConfig, TrainConfig
 from itae_jax.models import build
 from itae_jax.parallel import AXIS
