@@ -46,7 +46,7 @@ _NOT_SHOWN = (
 _RESULTS_NOTE = """\
 # Results
 
-Written by `make results` from [experiments/results/](../experiments/results), where each run directory has its
+Written by `make results` from `experiments/results/`, where each run directory has its
 config and a row for every class and seed, with further measures, device, data and commit.
 
 - *settings*: what differs from the experiment file. Smaller networks, fewer epochs and fewer images than the
