@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-faults lint format results tables-small clean
+.PHONY: demo test test-faults lint format docs results tables-small clean
 
 demo: $(INSTALLED)   ## train and score the ten digits, write runs/digits/report.html
 	$(BIN)/itae run experiments/digits.py --out runs/digits
@@ -20,6 +20,10 @@ lint: $(INSTALLED)   ## what CI checks besides the tests
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED)   ## the documents and the API reference, into site/
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	$(BIN)/mkdocs build --strict
 
 results: $(INSTALLED)   ## docs/results.md and the table in README.md, from experiments/results/
 	$(BIN)/python experiments/publish.py

@@ -1,7 +1,7 @@
 """The `itae` command: reads arguments, calls the package, prints.
 
-Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of the program,
-130 interrupted; 134 where XLA ends one of several processes because another was lost.
+Exit codes: 0 done, 2 the request was wrong (one line on stderr), 1 a fault of the program or a failed
+training, 130 interrupted. JAX ends a process with its own code if another one of the training is lost.
 """
 
 import argparse
@@ -11,51 +11,45 @@ import io
 import os
 import shlex
 import sys
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
 from itae_jax.arguments import build as build_parser
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
-from itae_jax.training import signals as interrupt
-from itae_jax.training import watch
+from itae_jax.training import signals
 
-_INTERRUPTED = 130
-_OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
-_OF_THE_PLACE += (errno.ENAMETOOLONG, errno.ELOOP)
+_PLACE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
+_PLACE_ERRORS |= {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def entry() -> NoReturn:
-    """Runs the command of this process, and ends it.
+    """Runs the command of this process, and ends the process.
 
-    An interrupted one leaves at once: Python's own end would meet threads of XLA that still compute, and crash.
+    After a failure or an interrupt, exits with os._exit: normal shutdown can crash while XLA threads run, and
+    would wait for other processes that train together with this one.
     """
-    code = main()
-    if code == _INTERRUPTED:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    if code == 0:
+        sys.exit()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    try:
-        code = _main(arguments)
-    except BaseException as error:
-        watch.fail(error)  # left to Python it would wait for the others now, as they for it
-        raise
-    watch.leave(code)
-    return code
-
-
-def _main(arguments: list[str] | None) -> int:
     parsed = argparse.Namespace(command="")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # names and signs that the terminal does not have
+            stream.reconfigure(errors="replace")  # characters that the terminal does not have
     try:
-        with interrupt.as_exception():
+        with signals.as_exception():
             parsed = build_parser().parse_args(arguments)
             return _COMMANDS[parsed.call](parsed)
     except RequestError as error:
@@ -65,23 +59,19 @@ def _main(arguments: list[str] | None) -> int:
         print(f"itae: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        resumable = parsed.command in ("run", "fit")
-        saved = "; all that was done is saved, the same command goes on" if resumable else ""
+        saved = "; everything is saved, the same command resumes" if parsed.command in ("run", "fit") else ""
         print(f"itae: interrupted{saved}", file=sys.stderr)
-        return _INTERRUPTED
+        return signals.INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     except OSError as error:
-        if error.errno not in (*DISK_ERRORS, *_OF_THE_PLACE):
+        if error.errno not in (*DISK_ERRORS, *_PLACE_ERRORS):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        rest = (
-            "make room, then give the same command again"
-            if error.errno in DISK_ERRORS
-            else "name another place"
-        )
-        print(f"itae: {where}{error.strerror}; {rest}", file=sys.stderr)
+        is_full = error.errno in DISK_ERRORS
+        remedy = "make room, then give the same command again" if is_full else "name another place"
+        print(f"itae: {where}{error.strerror}; {remedy}", file=sys.stderr)
         return 2
 
 
@@ -265,7 +255,33 @@ def _export(arguments) -> int:
 
 
 def _bench(arguments) -> int:
-    raise NotImplementedError  # replaced when bench merges
+    from itae_jax import parallel
+
+    of_data, of_method = ("count",), ("scored_at_once", "set", "plot")
+    for name in of_method if arguments.what == "data" else of_data:
+        if getattr(arguments, name):
+            raise RequestError(f"--{name.replace('_', '-')}: is not an option of itae bench {arguments.what}")
+    parallel.prepare_backends()
+    parallel.keep_programs()
+    from itae_jax.bench import reading, report, timing
+
+    def say(line):
+        print(line, flush=True)
+
+    report.check_files(arguments.json, arguments.plot)
+    if arguments.what == "data":
+        result = reading.measure(arguments.count or 2000, arguments.rounds, say)
+        print(reading.table(result))
+    else:
+        result = timing.measure(
+            arguments.set, rounds=arguments.rounds, scored_at_once=arguments.scored_at_once or 32, say=say
+        )
+        print(report.table(result))
+    if arguments.json:
+        report.write(result, arguments.json)
+    if arguments.plot:
+        report.plot(result, arguments.plot)
+    return 0
 
 
 def _data_list(arguments) -> int:

@@ -1,15 +1,16 @@
-"""Many devices as one, of one process or of several: the only file that names pmap and jax.distributed.
+"""Many devices as one, in one process or several: the only module that names pmap and jax.distributed.
 
-A function written for a slice of a batch is mapped over the devices. Inside it `mean` averages over
-all slices and `example_indices` tells each image its place in the whole batch, so that random
-draws, and with them the result, do not depend on how many devices share the work.
+A function of a slice of a batch is mapped over the devices. Inside it, `mean` averages over all slices and
+`example_indices` gives each image's place in the whole batch, so that random draws, and with them the
+result, do not depend on the number of devices.
 
-Processes take the same steps on the same batches, each on its own devices' slices of them.
+Several processes take the same steps on the same batches, each on the slices of its own devices.
 """
 
 import functools
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,86 +22,74 @@ from itae_jax import environment
 from itae_jax.errors import RequestError
 
 AXIS = "devices"
-# How long processes wait for each other at the start and at the end, and until a silent one counts as lost.
-SECONDS_TO_JOIN = 120
-_SECONDS_TO_PART = 600
-_SECONDS_OF_SILENCE = 20
+SECONDS_TO_JOIN = 120  # until all processes must have joined
+SECONDS_TO_PART = 600  # that the first process to finish waits for the last
+SECONDS_OF_SILENCE = 20  # until a process that sends nothing counts as lost
 
 
 def prepare_backends() -> None:
-    """What every command wants of JAX's backends; has to come before JAX computes anything."""
+    """Configures JAX backends; call before the first JAX computation."""
     use_cpu_cores()
-    leave_memory_to_others()
+    # Take GPU memory as needed: several trainings may share one GPU.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def use_cpu_cores() -> None:
-    """Makes one virtual CPU device a core; has to come before JAX computes anything.
+    """Makes each core a virtual CPU device; call before the first JAX computation.
 
-    Most of XLA's CPU convolutions use one core each, however many there are. A count already given
-    in XLA_FLAGS is left alone.
+    Most of XLA's CPU convolutions use only one core. A device count in XLA_FLAGS takes precedence.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", environment.cpu_cores())
 
 
 def keep_programs() -> None:
-    """Keeps what is compiled for an accelerator on disk, for the next process.
+    """Caches compiled accelerator programs on disk for later processes.
 
-    A directory already given in JAX_COMPILATION_CACHE_DIR is left alone. For the CPU nothing is kept
-    unasked: its programs may not run on the next machine that shares the directory.
+    JAX_COMPILATION_CACHE_DIR takes precedence. CPU programs are not cached, because they may not run on
+    another machine that shares the directory; nor those of several processes, because only one of them
+    writes the cache and the others would wait for it.
     """
-    alone = jax.process_count() == 1  # of several one alone writes there, and the others would wait for it
-    if alone and not jax.config.jax_compilation_cache_dir and jax.default_backend() != "cpu":
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "itae_jax"))
-
-
-def leave_memory_to_others() -> None:
-    """Takes a GPU's memory as it is needed, not most of it at once: several trainings may share one.
-
-    Has to come before JAX computes anything.
-    """
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    cache = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    if jax.process_count() == 1 and not cache and jax.default_backend() != "cpu":
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "itae_jax"))
 
 
 def use_deterministic_operations() -> None:
-    """Leaves XLA's GPU backend only operations that give the same bits every time.
+    """Restricts XLA's GPU backend to operations that give the same bits every time.
 
-    Has to come before JAX computes anything.
+    Call before the first JAX computation.
     """
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
 
 
 def choose_devices(batch_size: int, requested: int = 0) -> list[jax.Device]:
-    """The devices that share a batch: of all processes, or else the local ones.
+    """Returns the devices that share a batch: those of all processes, or the local ones.
 
-    With `requested` 0 all of them; on the CPU backend of one process the most whose number divides
-    the batch.
+    Args:
+      requested: how many; 0 for all, or in one process on CPUs the most that divide the batch.
 
     Raises:
-      RequestError: more devices requested than there are, fewer than all of several processes, or a
-        batch that they cannot share evenly.
+      RequestError: there are fewer devices, devices of several processes would stay unused, or the devices
+        cannot share the batch evenly.
     """
-    devices = jax.devices()
-    if jax.process_count() > 1:
-        if requested not in (0, len(devices)):
-            raise RequestError(
-                f"compute.devices={requested}: the processes have {len(devices)} in all; leave it 0"
-            )
-        requested = len(devices)
+    devices, has_several = jax.devices(), jax.process_count() > 1
+    if has_several and requested not in (0, len(devices)):
+        raise RequestError(f"compute.devices={requested}: the processes have {len(devices)} in all; leave it 0")
     if requested > len(devices):
         raise RequestError(f"compute.devices={requested}: this machine has {len(devices)}")
     count = requested or len(devices)
-    if batch_size % count and not requested and devices[0].platform == "cpu":
+    if batch_size % count and not requested and not has_several and devices[0].platform == "cpu":
         count = max(n for n in range(1, count + 1) if batch_size % n == 0)
     if batch_size % count:
-        remedy = "change it" if jax.process_count() > 1 else "change it, or set compute.devices"
+        remedy = "change it" if has_several else "change it, or set compute.devices"
         raise RequestError(f"train.batch_size={batch_size} is not divisible by the {count} devices; {remedy}")
     return devices[:count]
 
 
-def replicate(tree, devices: Sequence[jax.Device]):
-    """The tree with every leaf on every local device, as `split_batch` functions hand it back."""
+def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """Returns the tree with every leaf on every local device."""
     return jax.device_put(tree, _sharding(tuple(devices), PartitionSpec()))
 
 
@@ -113,98 +102,101 @@ def _local(devices: Sequence[jax.Device]) -> list[jax.Device]:
     return [device for device in devices if device.process_index == jax.process_index()]
 
 
-def split_batch(
-    function: Callable,
-    devices: Sequence[jax.Device],
-    *,
-    replicated_result: bool,
-    whole: int = 1,
-    donate: bool = False,
-) -> Callable:
-    """Maps `function(*whole arguments, batch)` over devices: the batch in equal slices.
+class split_batch:  # in lower case, like functools.partial, because it is used as a function
+    """Maps `function(*whole arguments, batch)` over devices, which share the batch in equal slices.
+
+    Calling it with the same arguments returns the result on the local devices. Every process passes the
+    whole batch, a NumPy array; `axis` is the batch's axis of images.
 
     Args:
-      function: (whole arguments..., slice of the batch) -> result. May call `mean` and
-        `example_indices`.
-      devices: who shares the batch.
-      replicated_result: True if the result is the same on every device and comes back once; False
-        if it is a row for every image, and the rows come back in the batch's order.
-      whole: how many arguments before the batch every device gets whole.
-      donate: whether the memory of the first of them may be reused for the result.
-
-    Returns:
-      (whole arguments..., batch, axis=0) -> result, on the local devices; every process hands in the
-      whole batch, a NumPy array whose axis of images is `axis`. Its attribute `memory_bytes` takes
-      the same and tells what the program takes on each device.
+      function: (whole arguments..., slice of the batch) -> result; may call `mean` and `example_indices`.
+      devices: the devices that share the batch.
+      replicated_result: True if the result is the same on every device, which returns it once; False if it
+        has a row for each image, which returns the rows in the batch's order.
+      whole: the number of arguments before the batch; every device gets them whole.
+      donate: whether the result may reuse the memory of the first argument.
     """
-    devices = tuple(devices)
-    own = [place for place, device in enumerate(devices) if device.process_index == jax.process_index()]
-    gathered = not replicated_result and len(own) < len(devices)
 
-    def all_rows(*arguments):
-        return lax.all_gather(function(*arguments), AXIS)
+    def __init__(
+        self,
+        function: Callable,
+        devices: Sequence[jax.Device],
+        *,
+        replicated_result: bool,
+        whole: int = 1,
+        donate: bool = False,
+    ):
+        self._devices, self._is_replicated = tuple(devices), replicated_result
+        own = [i for i, device in enumerate(devices) if device.process_index == jax.process_index()]
+        self._own = slice(own[0], own[-1] + 1)
+        self._is_gathered = not replicated_result and len(own) < len(devices)
 
-    mapped = jax.pmap(
-        all_rows if gathered else function,
-        axis_name=AXIS,
-        in_axes=(*[None] * whole, 0),
-        out_axes=None if replicated_result or gathered else 0,
-        devices=devices,
-        donate_argnums=(0,) if donate else (),
-    )
+        def all_rows(*arguments):
+            return lax.all_gather(function(*arguments), AXIS)
 
-    def on_devices(arguments, axis):
-        *shared, batch = arguments
-        shape = batch.shape
-        slices = batch.reshape(*shape[:axis], len(devices), -1, *shape[axis + 1 :])
-        slices = np.moveaxis(slices, axis, 0)[own[0] : own[-1] + 1]
-        # Said, not left to the call: `jax.transfer_guard` shows that nothing else is copied.
-        shared[1:] = replicate(shared[1:], devices)
-        return *shared, jax.device_put(slices, _sharding(devices, PartitionSpec(AXIS)))
+        self._mapped = jax.pmap(
+            all_rows if self._is_gathered else function,
+            axis_name=AXIS,
+            in_axes=(*[None] * whole, 0),
+            out_axes=None if replicated_result or self._is_gathered else 0,
+            devices=self._devices,
+            donate_argnums=(0,) if donate else (),
+        )
 
-    def call(*arguments, axis: int = 0):
-        result = mapped(*on_devices(arguments, axis))
-        if gathered and devices[0].platform == "cpu":
-            jax.block_until_ready(result)  # exchanges that queue can wait for each other's threads
-        if replicated_result:
+    def __call__(self, *arguments: Any, axis: int = 0) -> Any:
+        result = self._mapped(*self._on_devices(arguments, axis))
+        if self._is_gathered and self._devices[0].platform == "cpu":
+            jax.block_until_ready(result)  # queued exchanges can wait for each other's threads
+        if self._is_replicated:
             return result
         return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), result)
 
-    def memory_bytes(*arguments, axis: int = 0) -> int | None:
-        sizes = mapped.lower(*on_devices(arguments, axis)).compile().memory_analysis()
+    def memory_bytes(self, *arguments: Any, axis: int = 0) -> int | None:
+        """Returns the memory that a call takes on each device by XLA's account; None if unknown."""
+        sizes = self._mapped.lower(*self._on_devices(arguments, axis)).compile().memory_analysis()
         if sizes is None:
             return None
-        shared = sizes.alias_size_in_bytes  # donated: an argument and a result in one
+        shared = sizes.alias_size_in_bytes  # a donated argument is also a result
         return sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes - shared
 
-    call.memory_bytes = memory_bytes
-    return call
+    def _on_devices(self, arguments: tuple, axis: int) -> tuple:
+        *shared, batch = arguments
+        shape = batch.shape
+        slices = batch.reshape(*shape[:axis], len(self._devices), -1, *shape[axis + 1 :])
+        slices = np.moveaxis(slices, axis, 0)[self._own]
+        # Copied here and not by the call, so that `jax.transfer_guard` can forbid all other copies.
+        shared[1:] = replicate(shared[1:], self._devices)
+        return *shared, jax.device_put(slices, _sharding(self._devices, PartitionSpec(AXIS)))
 
 
-def mean(tree):
-    """The average over all devices, of all leaves in one exchange; inside a mapped function only.
+def mean(tree: Any) -> Any:
+    """Averages all leaves over all devices in one exchange; for use inside a mapped function.
 
-    One exchange is fast, and safe on the CPU backend, where each that waits holds a thread of a pool
-    as small as the number of devices: of many at once the last would wait for ever.
+    One exchange is fast. It is also safe: on the CPU backend each waiting exchange holds a thread of a pool
+    that has one per device, so several could wait forever.
     """
     flat, restore = ravel_pytree(tree)
     return restore(lax.pmean(flat, AXIS))
 
 
 def example_indices(slice_size: int) -> jax.Array:
-    """The places of this device's images in the whole batch; inside a mapped function only."""
+    """Returns the places of this device's images in the whole batch; for use inside a mapped function."""
     return lax.axis_index(AXIS) * slice_size + jax.numpy.arange(slice_size, dtype="int32")
 
 
 def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Joins the other processes, who have met before (`meeting`): JAX does not tell well that one is missing.
+    """Joins the other processes; call before the first JAX computation.
 
-    All None: found out from Slurm, a TPU pod or another cluster that JAX knows.
+    If one of them does not come, JAX ends this process (see docs/scaling.md).
+
+    Args:
+      coordinator, num_processes, process_id: HOST:PORT of process 0, the number of processes and the id of
+        this one; all None if JAX can find them from Slurm, a TPU pod or another cluster.
 
     Raises:
-      RequestError: the others cannot be found.
+      RequestError: JAX knows no cluster here.
     """
-    jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM for itself
+    jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
     try:
         jax.distributed.initialize(
             coordinator,
@@ -212,29 +204,25 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
             process_id,
             cluster_detection_method=None if coordinator is None else "deactivate",
             initialization_timeout=SECONDS_TO_JOIN,
-            heartbeat_timeout_seconds=_SECONDS_OF_SILENCE,
-            shutdown_timeout_seconds=_SECONDS_TO_PART,
+            heartbeat_timeout_seconds=SECONDS_OF_SILENCE,
+            shutdown_timeout_seconds=SECONDS_TO_PART,
         )
-    except (ValueError, RuntimeError) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        if coordinator is None and isinstance(error, ValueError):
-            raise RequestError(
-                f"--distributed: JAX finds no Slurm, TPU pod or other cluster that it knows here ({why}); give "
-                "--coordinator, --num-processes and --process-id instead"
-            ) from None
-        where = f"--coordinator {coordinator}" if coordinator else "--distributed"
-        raise RequestError(f"{where}: JAX cannot join the processes ({why})") from None
+    except ValueError as error:
+        raise RequestError(
+            f"--distributed: JAX finds no Slurm, TPU pod or other cluster here ({error}); give --coordinator, "
+            "--num-processes and --process-id instead"
+        ) from None
 
 
 def part_processes() -> None:
-    """Waits until all processes come to their end; from then on the end of one is no loss to the others."""
+    """Waits until all processes have finished; afterwards each may end without stopping the others."""
     jax.distributed.shutdown()
 
 
 def any_of(flags: Sequence[bool], devices: Sequence[jax.Device]) -> jax.Array:
-    """For each flag whether it is set in any process, as 0 or 1.
+    """Returns 1 for each flag that is set in any process, else 0.
 
-    Every process has to call this; none waits before it reads the answer.
+    Every process must call this; only reading the answer waits for the others.
     """
     devices = tuple(devices)
     rows = np.tile(np.array(flags, np.int32), (len(_local(devices)), 1))
@@ -242,7 +230,7 @@ def any_of(flags: Sequence[bool], devices: Sequence[jax.Device]) -> jax.Array:
 
 
 def is_any(flag: bool, devices: Sequence[jax.Device]) -> bool:
-    """Whether the flag is set in any process; waits for all of them."""
+    """Returns whether the flag is set in any process; waits for all of them."""
     return flag if jax.process_count() == 1 else bool(np.asarray(any_of([flag], devices)).any())
 
 

@@ -1,18 +1,21 @@
-"""Four virtual CPU devices, strict dtype and rank promotion; has to come before JAX computes."""
+"""Four virtual CPU devices, strict dtype and rank promotion, and what several tests share."""
 
 import atexit
 import contextlib
+import csv
+import functools
 import os
 import tempfile
 from pathlib import Path
 
+# All of this has to come before the first JAX computation.
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Unoptimised code compiles three times faster, and the tests compile more than they compute.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 
-# What several tests and the processes that they start compile alike is compiled once.
+# Tests, and the processes that they start, compile each program once.
 _cache = tempfile.TemporaryDirectory()
-atexit.register(_cache.cleanup)  # left to itself it warns
+atexit.register(_cache.cleanup)  # else it warns
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
@@ -24,15 +27,58 @@ import tiny_net
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from itae_jax import models, transforms
-from itae_jax.config import ComputeConfig, TrainConfig
-from itae_jax.methods import itae as method
+from itae_jax import experiment, methods, models
+from itae_jax.training.learner import Learner, learner_for
 from itae_jax.training.trainer import Trainer
+
+TINY_SETTINGS = {
+    "itae": ["method.transform=rotate", "method.width=4"],
+    "vae": ["method.channels=4", "method.latent=8"],
+}
+"""Settings that make a method small; a method without an entry is tested at its defaults."""
+
+
+def tiny(method="itae", *assignments):
+    """The experiment of a tiny method on batches of 8."""
+    settings = [f"method.name={method}", *TINY_SETTINGS.get(method, []), "train.batch_size=8"]
+    return experiment.override(experiment.Experiment(), [*settings, "evaluate.batch_size=8", *assignments])
+
+
+def make_learner(one, image_shape=(16, 16, 1)):
+    """The learner of an experiment."""
+    return Learner(one.method, one.train, one.evaluate, one.compute, image_shape)
+
+
+def rows_of(path):
+    """The rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(directory):
+    """The content of every file below a directory."""
+    return {path: path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+
+
+def one_line(capsys):
+    """The one line that a command printed to stderr."""
+    error = capsys.readouterr().err
+    assert error.startswith("itae: ") and error.count("\n") == 1, error
+    return error
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def bars():
+    """40 images of upright bars, brighter at the top, so that their orientation can be seen."""
+    images = np.zeros((40, 16, 16, 1), np.uint8)
+    for image, column in zip(images, np.random.default_rng(0).integers(2, 12, 40), strict=True):
+        image[:, column : column + 3, 0] = np.linspace(255, 80, 16)[:, None]
+    return images
 
 
 @pytest.fixture(scope="session")
@@ -45,52 +91,93 @@ def scripts():
 
 @contextlib.contextmanager
 def training_tiny_networks():
-    """Within it every experiment trains a TinyNet, and what is kept of others is forgotten."""
+    """Makes ITAE train a TinyNet; forgets cached learners before and after."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "build", tiny_net.build)
-        method._kept.cache_clear()
+        learner_for.cache_clear()
         yield
-    method._kept.cache_clear()
+    learner_for.cache_clear()
 
 
 @pytest.fixture(scope="module")
 def tiny_network():
-    """Makes every experiment train a TinyNet, for tests of what surrounds the training."""
+    """Makes ITAE train a TinyNet, for tests of what surrounds the network."""
     with training_tiny_networks():
         yield
 
 
 @pytest.fixture(scope="session")
 def make_trainer():
-    """(transform name, image shape, devices, steps per call, dtype, train fields) -> Trainer of a TinyNet."""
+    """(method, image shape, assignments) -> Trainer on one device, of ITAE with a TinyNet."""
 
-    def make(transform="rotate", shape=(16, 16, 1), *, devices=1, steps_per_call=0, dtype="float32", **fields):
-        model = tiny_net.TinyNet(shape[-1], dtype)
-        compute = ComputeConfig(dtype=dtype, devices=devices, steps_per_call=steps_per_call)
-        return Trainer(model, transforms.get(transform), shape, TrainConfig(batch_size=8, **fields), compute)
+    def make(method="itae", *assignments, shape=(16, 16, 1)):
+        one = tiny(method, "compute.devices=1", *assignments)
+        with training_tiny_networks():
+            return Trainer(methods.build(one.method, shape, one.compute.dtype), one.train, one.compute)
 
     return make
 
 
-# What `itae fit` is given in tests: few channels, small images, one pass.
-SMALL_FIT = ["--epochs", "1", "--size", "16"]
-SMALL_FIT += ["--set", "model.width=2", "train.batch_size=8", "train.augment=none", "evaluate.batch_size=8"]
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must end with code 2 and one line on stderr; returns the line."""
+
+    def run(*command):
+        from itae_jax import cli
+
+        capsys.readouterr()
+        assert cli.main([*map(str, command)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("itae: ") and error.count("\n") == 1, error
+        return error
+
+    return run
+
+
+def save_images(folder, count, seed=0, size=(20, 20), suffix=".png"):
+    """Writes grey images of noise, dark on the left, (width, height) pixels."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        pixels = rng.integers(100, 256, (size[1], size[0]), np.uint8)
+        pixels[:, : size[0] // 2] //= 4
+        Image.fromarray(pixels).save(folder / f"{number:03d}{suffix}")
+    return folder
+
+
+# Options of `itae fit` in tests, by method: small images, one pass, few channels.
+_SMALL = ["--epochs", "1", "--size", "16", "--set", "train.batch_size=8", "train.augment=none"]
+_SMALL += ["evaluate.batch_size=8"]
+SMALL_FITS = {
+    "itae": [*_SMALL, "method.width=2"],
+    "vae": [*_SMALL, "method.name=vae", "method.channels=2", "method.latent=2"],
+}
+SMALL_FIT = SMALL_FITS["itae"]
 
 
 @pytest.fixture(scope="session")
-def small_model(tmp_path_factory):
-    """What `itae fit` made of 20 grey images of noise: a TinyNet, so its users need `tiny_network`, too.
+def small_model_of(tmp_path_factory):
+    """Name of a method -> a model that `itae fit` made of the 20 images beside it; tests must not change it.
 
-    Tests look at it and leave it as it is.
+    ITAE's is a TinyNet, so tests need `tiny_network`, too.
     """
-    from PIL import Image
-
     from itae_jax import cli
 
-    root, rng = tmp_path_factory.mktemp("fit"), np.random.default_rng(0)
-    (root / "good").mkdir()
-    for number in range(20):
-        Image.fromarray(rng.integers(0, 256, (20, 20), np.uint8)).save(root / "good" / f"{number}.png")
-    with training_tiny_networks():
-        assert cli.main(["fit", str(root / "good"), "--out", str(root / "model"), *SMALL_FIT]) == 0
-    return root / "model"
+    root = tmp_path_factory.mktemp("fit")
+    images = save_images(root / "good", 20)
+
+    @functools.cache
+    def make(method):
+        with training_tiny_networks():
+            assert cli.main(["fit", str(images), "--out", str(root / method), *SMALL_FITS[method]]) == 0
+        return root / method
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_model(small_model_of):
+    """The ITAE model of `small_model_of`."""
+    return small_model_of("itae")

@@ -1,13 +1,13 @@
-"""`itae` with the least network, on virtual CPU devices: DEVICES and then the arguments of `itae`.
+"""`itae` with a tiny network on virtual CPU devices: DEVICES, then the arguments of `itae`.
 
-Run by test_processes.py, several at a time, and by test_faults.py.
+test_processes.py and test_faults.py run it.
 """
 
 import os
 import sys
 
 os.environ["XLA_FLAGS"] = (
-    f"--xla_force_host_platform_device_count={sys.argv[1]} --xla_backend_optimization_level=0"
+    f"--xla_force_host_platform_device_count={sys.argv.pop(1)} --xla_backend_optimization_level=0"
 )
 os.environ["JAX_PLATFORMS"], os.environ["JAX_ENABLE_X64"] = "cpu", "1"
 
@@ -16,5 +16,6 @@ import tiny_net
 from itae_jax import cli, models, parallel
 
 models.build = tiny_net.build
-parallel._SECONDS_OF_SILENCE = 5  # no need to be patient
-sys.exit(cli.main(sys.argv[2:]))
+parallel.SECONDS_OF_SILENCE = 5
+parallel.SECONDS_TO_JOIN = 20
+cli.entry()

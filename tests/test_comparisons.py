@@ -1,39 +1,52 @@
 """What the pictures show is what they were given."""
 
+import json
+
 import numpy as np
 import pytest
+from test_read import whole, write_run
+from test_report import make_run
 
-from itae_jax.report import comparisons
-from itae_jax.report.comparisons import Bars, Curve
-from itae_jax.report.efficiency import Efficiency
+from itae_jax.report import columns, comparisons, figures, run_page
 
-NAN = float("nan")
+PLAIN = "method.transform=identity"
 
 
-def drawn(figure):
+def drawn(picture):
+    figure, caption = picture
     figure.canvas.draw()
-    return figure.axes
+    return figure, caption
 
 
 def test_bars_have_the_heights_of_the_numbers_and_marks_at_the_papers():
-    methods = [Bars("ITAE", [90, 80], [NAN, NAN], [91, NAN]), Bars("AE", [60, NAN], [1, NAN], [59, 58])]
-    (ax,) = drawn(comparisons.bars_by_class(["cat", "dog"], methods))
-    heights = [[bar.get_height() for bar in group] for group in ax.containers if hasattr(group, "patches")]
-    np.testing.assert_array_equal(heights, [[90, 80], [60, NAN]])
-    marks = [line.get_xydata().tolist() for line in ax.lines if line.get_marker() == "D"]
-    assert [[height for _, height in of_method] for of_method in marks] == [[91], [59, 58]]
-    centres = [
-        [bar.get_x() + bar.get_width() / 2 for bar in group] for group in ax.containers if len(group) == 2
+    runs = [
+        make_run(((3, 0, 0.9), (5, 0, 0.8)), table="table1"),
+        make_run(((3, 0, 0.6), (3, 1, 0.7)), PLAIN, table="table1"),
     ]
-    assert marks[0][0][0] == pytest.approx(centres[0][0])
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog"]
+    figure, caption = drawn(comparisons.bars_by_class(columns.by_dataset(runs)[0]))
+    (ax,) = figure.axes
+    bars = [[bar.get_height() for bar in group] for group in ax.containers if hasattr(group, "patches")]
+    assert bars == [[pytest.approx(90), pytest.approx(80)], [pytest.approx(65)]]
+    marks = [line.get_xydata()[0] for line in ax.lines if line.get_marker() == "D"]
+    assert [height for _, height in marks] == [77.4, 84.5, 62.3]  # no averages: they differ in their classes
+    first = ax.containers[0][0]
+    assert marks[0][0] == pytest.approx(first.get_x() + first.get_width() / 2)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["class 3", "class 5"]
+    (segment,) = ax.collections[0].get_segments()
+    np.testing.assert_allclose(segment[:, 1], [65 - np.std([60, 70], ddof=1), 65 + np.std([60, 70], ddof=1)])
+    assert "diamonds" in caption and "whiskers" in caption
+
+
+def test_bars_show_averages_that_compare_and_nothing_that_a_table_says():
+    runs = [make_run(((0, 0, 0.9), (1, 0, 0.8)), *settings) for settings in ([], [PLAIN])]
+    figure, caption = drawn(comparisons.bars_by_class(columns.by_dataset(runs)[0]))
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["class 0", "class 1", "average"]
+    assert "diamonds" not in caption and "whiskers" not in caption
+    assert comparisons.bars_by_class(columns.by_dataset([make_run()])[0]) is None
 
 
 def test_a_method_has_one_colour_wherever_its_column_stands():
-    first, second = (
-        comparisons.colours(["AE (reduced)", "AE+S", "ITAE, 5 epochs"]),
-        comparisons.colours(["ITAE"]),
-    )
+    first, second = comparisons.colours(["AE (reduced)", "AE+S", "ITAE, 5 epochs"]), comparisons.colours(["ITAE"])
     assert first[2] == second[0]
     assert comparisons.colours(["AE+G", "AE"])[1] == first[0]
     many = comparisons.colours(["ITAE", "ITAE (float32)", "x", "AE", "", "AE+G", "AE+R"])
@@ -41,61 +54,69 @@ def test_a_method_has_one_colour_wherever_its_column_stands():
 
 
 @pytest.mark.parametrize("count", [1, 3, 14])
-def test_legends_lie_within_their_picture(count):
-    titles = [f"ITAE (an_experiment_of_a_long_name_{number})" for number in range(count)]
-    bars = [Bars(title, [90], [NAN], [91]) for title in titles]
-    curves = [Curve(title, np.array([5, 10]), np.array([[80.0, 90.0]])) for title in titles]
-    for figure in (comparisons.bars_by_class(["cat"], bars), comparisons.curves_over_epochs([("7", curves)])):
-        drawn(figure)
-        (legend,) = figure.legends
-        box = legend.get_window_extent()
-        assert box.x0 >= 0
-        assert box.x1 <= figure.bbox.width
+def test_legends_lie_within_their_picture(tmp_path, count):
+    for number in range(count):
+        variant = f"an_experiment_of_a_long_name_{number}"
+        directory = write_run(tmp_path / variant, [whole(1, variant=variant)], f"variant={variant}")
+        entry = {"normal_class": 1, "seed": 0, "epoch": 5, "auroc": 0.8}
+        (directory / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
+    (of_dataset,) = columns.by_dataset(run_page.read(sorted(tmp_path.iterdir())))
+    pictures = {kind: figure for kind, figure, _ in comparisons.draw_all(of_dataset)}
+    for figure in [pictures["curves"], *([pictures["bars"]] if count > 1 else [])]:
+        figure.canvas.draw()
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width
 
 
-def test_curves_are_means_over_seeds_in_bands_of_one_sd():
-    curve = Curve("ITAE", np.array([5, 10]), np.array([[80.0, 90.0], [84.0, 90.0]]))
-    single = Curve("AE", np.array([5, 10]), np.array([[50.0, 60.0]]))
-    first, second, *_ = drawn(comparisons.curves_over_epochs([("7", [curve, single]), ("8", [None, single])]))
-    np.testing.assert_allclose([line.get_ydata() for line in first.lines], [[82, 90], [50, 60]])
+def test_curves_are_means_over_seeds_in_bands_of_one_sd(tmp_path):
+    aurocs = {(0, 0): [0.80, 0.90], (0, 1): [0.84, 0.90], (1, 0): [0.5]}
+    directory = write_run(tmp_path / "a", [whole(*job) for job in aurocs], "evaluate.every_epochs=5")
+    lines = [
+        json.dumps({"normal_class": job[0], "seed": job[1], "epoch": 5 * (index + 1), "auroc": value})
+        for job, values in aurocs.items()
+        for index, value in enumerate(values)
+    ]
+    (directory / "metrics.jsonl").write_text("\n".join(lines))
+    plain = write_run(tmp_path / "b", [whole()], "evaluate.every_epochs=5", PLAIN)
+    (plain / "metrics.jsonl").write_text(lines[0].replace("0.8", "0.5"))
+    (of_dataset,) = columns.by_dataset(run_page.read([directory, plain]))
+    figure, caption = drawn(comparisons.curves_over_epochs(of_dataset))
+    first, second, *_ = figure.axes
+    assert [line.get_xydata().tolist() for line in first.lines] == [
+        [[5, pytest.approx(82)], [10, pytest.approx(90)]],
+        [[5, pytest.approx(50)]],
+    ]
     (band,) = first.collections
-    sd = np.std([80, 84], ddof=1)
     heights = band.get_paths()[0].vertices[:, 1]
-    assert heights.min() == pytest.approx(82 - sd)
+    assert heights.min() == pytest.approx(82 - np.std([80, 84], ddof=1))
     assert heights.max() == pytest.approx(90)
-    assert len(second.lines) == 1
+    assert len(second.lines) == 1 and "bands" in caption
 
 
 def test_bubbles_lie_at_speed_and_auroc_and_grow_with_memory():
-    methods = [Efficiency("ITAE", 200, 86, 400), Efficiency("paper: ITAE", 270, 86.6, 800, is_paper=True)]
-    (ax,) = drawn(comparisons.bubbles(methods))
-    assert [tuple(points.get_offsets()[0]) for points in ax.collections] == [(200, 86), (270, 86.6)]
-    small, large = (points.get_sizes()[0] for points in ax.collections)
-    assert large == 2 * small
+    run = make_run(((0, 0, 0.86),), table="figure3", score_memory_mib=713 / 2 / 1.048576)
+    figure, _ = drawn(comparisons.bubbles(columns.by_dataset([run])[0]))
+    places = [tuple(points.get_offsets()[0]) for points in figure.axes[0].collections]
+    assert places == [(300, pytest.approx(86)), (35, 86), (270, 86.6)]
+    sizes = [points.get_sizes()[0] for points in figure.axes[0].collections]
+    assert sizes[2] == pytest.approx(2 * sizes[0])
 
 
-def test_error_maps_outline_the_defect_where_there_is_a_mask(rng):
-    originals = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
+def test_error_maps_are_bright_where_the_error_is_and_outline_the_defect(rng):
     masks = np.zeros((2, 16, 16), bool)
-    masks[1, 4:8, 4:8] = True
-    maps = rng.random((2, 16, 16))
-    methods = [("AE", maps), ("ITAE", maps * 2)]
-    figure = comparisons.error_maps(originals, masks, ["good", "dent"], np.array([False, True]), methods)
-    axes = drawn(figure)
-    assert [ax.get_title() for ax in axes[:3]] == ["image", "AE", "ITAE"]
-    assert [len(ax.collections) for ax in axes] == [0, 0, 0, 1, 1, 1]
-    np.testing.assert_array_equal(axes[4].images[-1].get_array(), maps[1])
-
-
-def test_outlines_of_defects_at_the_edge_are_closed_and_show_all_of_the_image():
-    masks = np.zeros((1, 16, 12), bool)
-    masks[0, :5] = True
-    methods = [("ITAE", np.ones((1, 16, 12)))]
-    figure = comparisons.error_maps(
-        np.zeros((1, 16, 12, 1), np.uint8), masks, ["dent"], np.array([True]), methods
-    )
-    for ax in drawn(figure):
-        ((outline,),) = (path.to_polygons(closed_only=False) for path in ax.collections[0].get_paths())
-        np.testing.assert_array_equal(outline[0], outline[-1])
-        np.testing.assert_allclose([*outline.min(0), *outline.max(0)], [-0.5, -0.5, 11.5, 4.5])
-        assert (*ax.get_xlim(), *ax.get_ylim()) == (-0.5, 11.5, 15.5, -0.5)
+    masks[1, 4:8, :4] = True  # at the edge
+    saved = {"originals": rng.integers(0, 256, (2, 16, 16, 1), np.uint8), "masks": masks}
+    saved |= {"labels": np.array(["good", "dent"]), "is_anomaly": np.array([False, True])}
+    maps = np.where(masks, 9.0, 0.5)
+    figure, _ = drawn((figures.error_maps(saved, [("AE", np.full_like(maps, 0.5)), ("ITAE", maps)]), ""))
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["image", "AE", "ITAE"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["good", "dent"]
+    rows = np.array_split(ax.images[0].get_array().astype(int), 2)
+    good, (image, _, seen) = (np.array_split(row, 3, axis=1) for row in rows)
+    assert all(np.ptp(part, axis=-1).max() == 0 for part in good)  # normal everywhere, and no mask
+    pixel = seen.shape[0] // 16
+    inside = seen[5 * pixel : 7 * pixel, pixel : 3 * pixel]
+    assert (inside[..., 0] > inside[..., 2] + 50).all()
+    is_line = image[..., 2] - image[..., 0] > 200
+    assert is_line[:, : 6 * pixel].sum() == is_line.sum() > 30

@@ -1,68 +1,95 @@
-"""Configs: defaults, overrides, JSON, and what is refused."""
+"""Laws of every setting of every method: types, limits, choices, and texts."""
 
 import dataclasses
-import json
+import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from itae_jax import config
-from itae_jax.config import DataConfig, Experiment, TrainConfig
+from itae_jax import experiment, methods
+from itae_jax.config import MethodConfig
 from itae_jax.errors import RequestError
+from itae_jax.experiment import Experiment
 
-
-def test_json_round_trip():
-    experiment = Experiment(name="x", seed=3, train=TrainConfig(epochs=7, learning_rate=0.05))
-    assert config.from_json(config.to_json(experiment)) == experiment
-
-
-@given(st.integers(1, 10**6), st.floats(1e-6, 1e6), st.sampled_from(["l1", "l2"]))
-def test_overrides_are_read_by_the_fields_type(epochs, rate, loss):
-    changed = config.override(
-        Experiment(),
-        [f"train.epochs={epochs}", f"train.learning_rate={rate!r}", f"train.loss={loss}", "name=5"],
-    )
-    assert changed.train == TrainConfig(epochs=epochs, learning_rate=rate, loss=loss)
-    assert changed.name == "5"
-    assert dataclasses.replace(changed, name="experiment", train=TrainConfig()) == Experiment()
-
-
-def test_the_last_of_two_overrides_holds():
-    assert config.override(Experiment(), ["seed=1", "seed=2"]).seed == 2
-
-
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: TrainConfig(epochs="3"),
-        lambda: TrainConfig(epochs=True),
-        lambda: DataConfig(name=None),
-        lambda: {"epochs": 3},
-    ],
+FIELDS = [
+    (method, name, field)
+    for method in methods.names()
+    for name, field in experiment.fields_of(methods.config_class(method)).items()
+    if method == "itae" or name.startswith("method.")
+]
+every_field = pytest.mark.parametrize(
+    ("method", "name", "field"), FIELDS, ids=[f"{method}-{name}" for method, name, _ in FIELDS]
 )
-def test_a_field_of_the_wrong_type_is_refused(build):
-    section = build()
-    field = "data" if isinstance(section, DataConfig) else "train"
-    with pytest.raises(RequestError, match=f"{field}.*expected"):
-        Experiment(**{field: section})
+WRONG_TYPES = {int: ["3", 1.5, None, [], True], float: ["fast", None, [], True], str: [3, None, [], True]}
+WRONG_TEXTS = {int: ["3.5", "", "many", "inf"], float: ["fast", "", "1,5"]}
 
 
-def test_differences_name_field_old_and_new_but_not_what_leaves_results_comparable():
-    old = Experiment()
-    new = config.override(old, ["model.width=8", "seed=4", "compute.devices=2"])
-    assert config.differences(old, new) == ["model.width: 64 -> 8"]
-    assert config.differences(old, old) == []
+def make(method, name, value):
+    return experiment.from_flat({"method.name": method, name: value})
 
 
-def test_whole_numbers_in_json_serve_for_numbers():
-    tree = json.loads(config.to_json(Experiment()))
-    tree["train"]["learning_rate"] = 1
-    assert config.from_json(json.dumps(tree)).train.learning_rate == 1.0
+@every_field
+def test_setting_refuses_other_types_and_texts_by_name(method, name, field):
+    for value in WRONG_TYPES[field.type]:
+        with pytest.raises(RequestError, match=rf"^{name}=.*expected"):
+            make(method, name, value)
+    for text in WRONG_TEXTS.get(field.type, []):
+        with pytest.raises(RequestError, match=rf"{name}=.*expected"):
+            experiment.override(Experiment(), [f"method.name={method}", f"{name}={text}"])
 
 
-def test_numbers_beyond_floats_are_refused():
-    tree = json.loads(config.to_json(Experiment()))
-    tree["train"]["learning_rate"] = 10**400
-    with pytest.raises(RequestError, match=r"train\.learning_rate: is too large a number"):
-        config.from_json(json.dumps(tree))
+@every_field
+def test_setting_takes_its_limits_and_refuses_what_lies_beyond(method, name, field):
+    limits = field.metadata
+    refused = [math.nan] if field.type is float else []
+    if limits["least"] is not None:
+        make(method, name, field.type(limits["least"]))
+        refused += [field.type(limits["least"] - 1)]
+    if limits["most"] is not None and name != "runs":  # whose limit the seeds share
+        make(method, name, field.type(limits["most"]))
+        refused += [field.type(limits["most"] + 1), 10**400]
+    for value in refused:
+        with pytest.raises(RequestError, match=rf"^{name}[=:]"):
+            make(method, name, value)
+
+
+@every_field
+def test_setting_takes_its_choices_and_names_them_otherwise(method, name, field):
+    choices = field.metadata["choices"]
+    for choice in choices:
+        make(method, name, choice)
+    if choices:
+        with pytest.raises(RequestError, match=rf"^{name}=.*choose from .*{choices[-1]}"):
+            make(method, name, field.type(999))
+
+
+@every_field
+def test_setting_says_what_it_means(method, name, field):
+    assert field.metadata["about"]
+    make(method, name, field.default)
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_zero_in_train_stands_for_the_methods_default_but_not_on_the_command_line(method):
+    default = make(method, "name", "x")
+    for name, value in default.method.TRAIN.items():
+        assert make(method, f"train.{name}", 0).train == default.train
+        assert getattr(default.train, name) == value
+        with pytest.raises(RequestError, match=rf"train\.{name}=0: expected a number above 0"):
+            experiment.override(default, [f"train.{name}=0"])
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_method_config_gives_every_answer_the_package_asks_for(method):
+    config = methods.config_class(method)()
+    assert isinstance(config, MethodConfig) and config.NAME == method and config.title
+    fields = {field.name for field in dataclasses.fields(config)}
+    assert config.TRAIN.keys() >= {"epochs", "batch_size", "learning_rate", "halve_every_epochs"}
+    assert all(own.keys() <= fields for own in config.BENCH)
+    assert {name.removeprefix("method.") for name, *_ in config.suggest(3, False)} <= fields
+    assert [len(config.example_titles(count)) for count in (1, 4)] == [1, 4]
+    assert config.foreign_code == ""
+
+
+def test_unknown_method_is_refused_with_the_names_of_all():
+    with pytest.raises(RequestError, match=r"method\.name='melt': choose from .*itae.*vae"):
+        experiment.override(Experiment(), ["method.name=melt"])

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from itae_jax import ITAEDetector, RequestError
-from itae_jax.detection import model as trained
+from itae_jax.detection.threshold import threshold
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -40,7 +40,7 @@ def detector(images):
     return ITAEDetector(**SMALL).fit(images)
 
 
-def test_signs_are_scikit_learns_and_the_papers(detector, images):
+def test_detector_has_scikit_learns_signs(detector, images):
     scores = detector.anomaly_scores(images)
     np.testing.assert_array_equal(detector.score_samples(images), -scores)
     decision = detector.decision_function(images)
@@ -49,8 +49,8 @@ def test_signs_are_scikit_learns_and_the_papers(detector, images):
     assert set(detector.predict(images)) == {-1, 1}
 
 
-def test_the_threshold_comes_from_the_images_held_out_and_follows_contamination(detector, images):
-    detector = clone(detector).fit(images)
+def test_detector_takes_its_threshold_from_images_without_a_part_in_training(images):
+    detector = ITAEDetector(**SMALL).fit(images)
     normal = detector.model_.normal
     held_out = [int(name) for name in normal.ids]
     assert len(held_out) == 12
@@ -58,19 +58,13 @@ def test_the_threshold_comes_from_the_images_held_out_and_follows_contamination(
     for share, expected in ((0.5, 5), (0.25, 2), (0.16, 1), (0.05, 0)):
         detector.set_params(contamination=share)
         assert (normal.scores_N > -detector.offset_).sum() == expected
-
-
-def test_the_held_out_images_have_no_part_in_training(images):
-    detector = ITAEDetector(**SMALL).fit(images)
-    held_out = [int(name) for name in detector.model_.normal.ids]
     changed = images.copy()
     changed[held_out] = 255 - changed[held_out]
-    np.testing.assert_array_equal(
-        detector.anomaly_scores(images), ITAEDetector(**SMALL).fit(changed).anomaly_scores(images)
-    )
+    other = ITAEDetector(**SMALL).fit(changed)
+    np.testing.assert_array_equal(detector.anomaly_scores(images), other.anomaly_scores(images))
 
 
-def test_the_score_of_an_image_is_its_own(detector, images, rng):
+def test_detector_scores_each_image_by_itself(detector, images, rng):
     together = detector.anomaly_scores(images)
     order = rng.permutation(len(images))
     np.testing.assert_array_equal(detector.anomaly_scores(images[order]), together[order])
@@ -78,40 +72,41 @@ def test_the_score_of_an_image_is_its_own(detector, images, rng):
     np.testing.assert_array_equal(alone, together[:5])
 
 
-def test_maps_have_the_size_of_the_images_and_the_scores_as_their_means():
+def test_detector_maps_have_the_scores_as_means():
     images = np.uint8(load_digits().images[:20] * 15)  # of 8x8: enlarged inside
     detector = ITAEDetector(**SMALL).fit(images)
-    maps = detector.error_maps(images)
+    maps = detector.anomaly_maps(images)
     assert maps.shape == (20, 8, 8)
     np.testing.assert_allclose(maps.mean((1, 2)), detector.anomaly_scores(images), rtol=1e-5)
 
 
-def test_grey_images_need_no_channel_axis_and_rows_no_image_axes(detector, images):
-    np.testing.assert_array_equal(detector.anomaly_scores(images[..., None]), detector.anomaly_scores(images))
-    rows = clone(detector).set_params(image_shape=(16, 16)).fit(images.reshape(60, -1))
-    np.testing.assert_array_equal(rows.anomaly_scores(images.reshape(60, -1)), detector.anomaly_scores(images))
+def test_detector_takes_images_without_channels_and_rows_alike(detector, images):
+    scores, rows = detector.anomaly_scores(images), images.reshape(60, -1)
+    np.testing.assert_array_equal(detector.anomaly_scores(images[..., None]), scores)
+    of_rows = clone(detector).set_params(image_shape=(16, 16)).fit(rows)
+    np.testing.assert_array_equal(of_rows.anomaly_scores(rows), scores)
 
 
-def test_rows_of_other_numbers_span_black_to_white(images):
+def test_detector_stretches_rows_of_other_numbers_from_black_to_white(images):
     rows = images.reshape(60, -1)
-    stretched = (rows.astype(float) - rows.min()) / (rows.max() - rows.min()) * 255
-    of_floats = ITAEDetector(image_shape=(16, 16), **SMALL).fit(stretched / 255 * 7 - 3)
+    shares = (rows.astype(float) - rows.min()) / (rows.max() - rows.min())
+    of_floats = ITAEDetector(image_shape=(16, 16), **SMALL).fit(shares * 7 - 3)
     assert of_floats.pixel_range_ == pytest.approx((-3, 4))
-    expected = ITAEDetector(**SMALL).fit(np.uint8(np.rint(stretched)).reshape(images.shape))
-    np.testing.assert_array_equal(
-        of_floats.anomaly_scores(stretched / 255 * 7 - 3),
-        expected.anomaly_scores(np.uint8(np.rint(stretched)).reshape(images.shape)),
-    )
+    pixels = np.uint8(np.rint(255 * shares)).reshape(images.shape)
+    expected = ITAEDetector(**SMALL).fit(pixels).anomaly_scores(pixels)
+    np.testing.assert_array_equal(of_floats.anomaly_scores(shares * 7 - 3), expected)
 
 
-def test_fewer_images_than_a_batch_make_up_one(images):
+def test_detector_makes_one_batch_of_fewer_images(images):
     detector = ITAEDetector(**{**SMALL, "batch_size": 32}).fit(images[:10])
     assert detector.model_.experiment.train.batch_size == 8
     assert np.isfinite(detector.anomaly_scores(images)).all()
 
 
-def test_it_can_be_cloned_searched_over_and_put_in_a_pipeline(detector, images):
+def test_detector_can_be_cloned_searched_over_and_put_in_a_pipeline(detector, images):
     assert clone(detector).get_params() == detector.get_params()
+    assert not hasattr(detector, "transform")  # else it would be taken for a transformer
+    assert "transform='rotate'" in repr(detector)
     pipeline = make_pipeline(FunctionTransformer(lambda images: images[:, ::-1]), clone(detector)).fit(images)
     flipped = clone(detector).fit(images[:, ::-1])
     np.testing.assert_array_equal(pipeline.predict(images), flipped.predict(images[:, ::-1]))
@@ -124,23 +119,16 @@ def test_it_can_be_cloned_searched_over_and_put_in_a_pipeline(detector, images):
     assert search.best_estimator_.model_.experiment.train.epochs == search.best_params_["epochs"]
 
 
-def test_the_parameter_transform_does_not_make_it_a_transformer(detector):
-    assert not hasattr(detector, "transform")
-    assert detector.get_params()["transform"] == "rotate"
-    assert "transform='rotate'" in repr(detector)
-
-
-def test_saved_and_loaded_it_gives_the_same_bits(detector, images, tmp_path):
+def test_detector_gives_the_same_bits_saved_and_pickled(detector, images, tmp_path):
     detector.save(tmp_path / "model")
-    loaded = ITAEDetector.load(tmp_path / "model")
-    np.testing.assert_array_equal(loaded.anomaly_scores(images), detector.anomaly_scores(images))
-    np.testing.assert_array_equal(loaded.error_maps(images), detector.error_maps(images))
-    assert loaded.offset_ == detector.offset_
-    assert loaded.get_params() == detector.get_params()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    for copy in (ITAEDetector.load(tmp_path / "model"), pickle.loads(pickle.dumps(detector))):
+        np.testing.assert_array_equal(copy.decision_function(images), detector.decision_function(images))
+        np.testing.assert_array_equal(copy.anomaly_maps(images), detector.anomaly_maps(images))
+        assert copy.get_params() == detector.get_params()
 
 
-def test_saved_and_loaded_it_takes_rows(tmp_path):
+def test_detector_saved_and_loaded_takes_rows(tmp_path):
     rows = np.random.default_rng(0).normal(size=(20, 10))
     detector = ITAEDetector(image_shape="square", **SMALL).fit(rows)
     detector.set_params(contamination=0.3).save(tmp_path / "model")
@@ -151,12 +139,7 @@ def test_saved_and_loaded_it_takes_rows(tmp_path):
         loaded.predict(rows[:, :9])
 
 
-def test_pickled_it_gives_the_same_bits(detector, images):
-    copy = pickle.loads(pickle.dumps(detector))
-    np.testing.assert_array_equal(copy.decision_function(images), detector.decision_function(images))
-
-
-def test_saving_overwrites_nothing(detector, tmp_path):
+def test_detector_overwrites_nothing(detector, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RequestError, match="is not empty"):
         detector.save(tmp_path)
@@ -201,26 +184,44 @@ def remove_a_part_of_the_state(directory):
         (lambda directory: (directory / "config.json").unlink(), "no trained model there"),
         (cut("config.json", 100), "config.json: "),
         (cut("config.json", 0), "config.json: "),
-        (edit("format", 99), "its format is 99"),
-        (edit("experiment.model.width", "wide"), "expected a whole number"),
-        (edit("experiment.train.pace", 3), "there is no field"),
+        (edit("format", 1), "its format is 1"),
+        (edit("experiment.method.width", "wide"), "expected a whole number"),
+        (edit("experiment.train.pace", 3), "train.pace"),
+        (edit("experiment.method.name", "os"), "method.name='os'"),
         (edit("image_shape", [16, 16]), "config.json: "),
         (edit("image_shape", [16, 16, 2]), "1 or 3 channels"),
         (edit("details", []), "expected a JSON object"),
         (edit("details.detector", {"contamination": "much"}), "details are damaged"),
-        (edit("experiment.model.width", 4), "of another network"),
+        (edit("experiment.method.width", 4), "of another network"),
         (cut("normal_scores.csv", 150), "normal_scores.csv: is damaged"),
         (cut("normal_scores.csv", 0), "normal_scores.csv: is damaged"),
         (lambda directory: shutil.rmtree(directory / "state"), "is damaged"),
         (remove_a_part_of_the_state, "is damaged"),
     ],
 )
-def test_a_damaged_model_is_told_in_one_line(saved, tmp_path, spoil, message):
+def test_load_refuses_a_damaged_model_in_one_line(saved, tmp_path, spoil, message):
     shutil.copytree(saved, tmp_path / "model")
     spoil(tmp_path / "model")
     with pytest.raises(RequestError, match=message) as error:
         ITAEDetector.load(tmp_path / "model")
     assert "\n" not in str(error.value)
+
+
+def test_load_runs_the_users_code_only_if_it_is_trusted(saved, tmp_path, monkeypatch):
+    shutil.copytree(saved, tmp_path / "model")
+    edit("experiment.method.transform", "poison:TRANSFORM")(tmp_path / "model")
+    (tmp_path / "poison.py").write_text(
+        "from pathlib import Path\nfrom itae_jax import transforms\n"
+        "Path(__file__).with_name('ran').touch()\nTRANSFORM = transforms.get('rotate')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for trust in ("", "other:TRANSFORM"):
+        with pytest.raises(RequestError, match="--trust poison:TRANSFORM"):
+            ITAEDetector.load(tmp_path / "model", trust)
+    assert not (tmp_path / "ran").exists()
+    loaded = ITAEDetector.load(tmp_path / "model", "poison:TRANSFORM")
+    assert (tmp_path / "ran").exists()
+    assert loaded.get_params()["transform"] == "poison:TRANSFORM"
 
 
 GREY = np.zeros((20, 16, 16), np.uint8)
@@ -241,7 +242,7 @@ GREY = np.zeros((20, 16, 16), np.uint8)
         ([["a", "b"]], "N x H x W"),
     ],
 )
-def test_images_of_the_wrong_kind_are_refused(bad, message):
+def test_fit_refuses_images_of_the_wrong_kind(bad, message):
     with pytest.raises(RequestError, match=message):
         ITAEDetector(**SMALL).fit(bad)
 
@@ -255,35 +256,35 @@ def test_images_of_the_wrong_kind_are_refused(bad, message):
         ({"holdout": 0.99}, "at least 2 images"),
         ({"random_state": -1}, "random_state=-1"),
         ({"transform": "melt"}, "'melt' is not a transform"),
-        ({"width": 2.5}, "expected a whole number"),
-        ({"settings": {"train.los": "l1"}}, "did you mean train.loss"),
+        ({"width": 2.5}, "method.width=2.5"),
+        ({"settings": {"method.los": "l1"}}, "method.loss"),
         ({"image_shape": (4, 4)}, "rows of 16"),
         ({"image_shape": "round"}, "'round'"),
         ({"image_shape": (3, 1, 2)}, "C being 1 or 3"),
     ],
 )
-def test_parameters_that_make_no_sense_are_refused(parameters, message):
+def test_fit_refuses_parameters_that_make_no_sense(parameters, message):
     rows = "image_shape" in parameters
     with pytest.raises(RequestError, match=message):
         ITAEDetector(**SMALL | parameters).fit(np.zeros((20, 6)) if rows else GREY)
 
 
-def test_images_of_another_shape_than_the_fitted_ones_are_refused(detector):
+def test_detector_refuses_images_of_another_shape(detector):
     with pytest.raises(RequestError, match="fitted on images of 16x16x1"):
         detector.predict(np.zeros((2, 20, 20), np.uint8))
 
 
-@pytest.mark.parametrize("name", ["predict", "anomaly_scores", "error_maps", "save"])
-def test_nothing_is_scored_before_fitting(name, images, tmp_path):
+@pytest.mark.parametrize("name", ["predict", "anomaly_scores", "anomaly_maps", "save"])
+def test_detector_does_nothing_before_fitting(name, images, tmp_path):
     with pytest.raises(NotFittedError):
         getattr(ITAEDetector(), name)(tmp_path / "model" if name == "save" else images)
 
 
 @pytest.mark.parametrize("count", [1, 4, 19, 20, 99, 152])
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.5, 0.9])
-def test_the_rate_of_false_alarms_is_kept_on_new_normal_images(rng, count, rate):
+def test_threshold_keeps_the_false_positive_rate_on_new_normal_images(rng, count, rate):
     scores = rng.normal(size=(4000, count + 1))
-    thresholds = np.array([trained.threshold(row[:-1], rate) for row in scores])
+    thresholds = np.array([threshold(row[:-1], rate) for row in scores])
     share = (scores[:, -1] > thresholds).mean()
     stated = max(rate, 1 / (count + 1))
     assert share < stated + 4 * np.sqrt(stated / 4000)

@@ -1,62 +1,259 @@
-"""What the documents tell a reader to type, and where they send him, is there."""
+"""The documents: what they tell a reader to type works, and where they point exists."""
 
+import csv
+import inspect
+import io
+import os
+import pydoc
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from itae_jax import arguments
-from itae_jax.runs import variants
+import itae_jax
+from itae_jax import arguments, cli, data, experiment, methods, transforms
+from itae_jax.experiment import Experiment
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXPERIMENTS = sorted((ROOT / "experiments").glob("[dft][ia][gb]*.py"))
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+EXPERIMENTS = [ROOT / "experiments" / f"{name}.py" for name in experiment.shipped()]
+SMALL = ["--set", "train.epochs=1", "train.batch_size=8", "compute.devices=1"]
+FORBIDDEN = (
+    *(r"\btold\b", r"\bbegun\b", "What is left to say", "Whole or not at all", "of theirs", "in words"),
+)
 
 
-def commands(page):
-    """The commands of code blocks and docstrings as words, without comments and where the program lies."""
-    text = page.read_text(encoding="utf-8")
-    blocks = r'^"""(.*?)"""' if page.suffix == ".py" else r"^```\n(.*?)^```"
-    for block in re.findall(blocks, text, re.DOTALL | re.MULTILINE):
-        for line in block.replace("\\\n", " ").splitlines():
-            line = line.strip().removeprefix(".venv/bin/")
-            if line.startswith(("itae ", "make ", "python ")):
-                yield shlex.split(line, comments=True)
+def text_of(page):
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page, language=""):
+    """The code blocks of a page, or the docstring of an experiment."""
+    if page.suffix == ".py":
+        return re.findall(r'\A"""(.*?)"""', text_of(page), re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(page), re.DOTALL | re.MULTILINE)
+    return [block for of, block in found if of == language]
+
+
+def command_lines(page):
+    for block in blocks(page):
+        for line in block.splitlines():
+            if found := re.search(
+                r"(?:^|[|\"]|\s)((?:itae|make|python|pip) [^\"|]*(?:\"[^\"]*\"[^\"|]*)*)", line
+            ):
+                yield shlex.split(found[1], comments=True)
+
+
+def inline_code(page):
+    prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"`([^`]+)`", prose)
+
+
+def python_file(page, name):
+    """The first Python block after the page names the file that it belongs to."""
+    after = text_of(page).partition(f"{name}`")[2]
+    return re.search(r"^```python\n(.*?)^```$", after, re.DOTALL | re.MULTILINE)[1]
 
 
 @pytest.mark.parametrize("page", [*PAGES, *EXPERIMENTS], ids=lambda page: page.name)
-def test_commands_can_be_given_as_they_stand(page):
-    for program, *words in commands(page):
+def test_documents_give_commands_that_parse(page):
+    targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    extras = set(re.findall(r'"(\w+)": \[', text_of(ROOT / "setup.py")))
+    for program, *words in command_lines(page):
         if program == "make":
-            targets = [word for word in words if "=" not in word]
-            assert targets and TARGETS.issuperset(targets), words
+            assert {word for word in words if "=" not in word} <= targets, words
         elif program == "python":
             assert (ROOT / words[0]).is_file(), words
-        elif program == "itae":
+        elif program == "pip":
+            assert set(re.findall(r"\[(\w+)\]", " ".join(words))) <= extras, words
+        else:
             asked = arguments.build().parse_args(words)
-            if asked.call == "run" and asked.experiment.parts[0] == "experiments":
-                experiments = variants.load(ROOT / asked.experiment, asked.set, asked.variants)
-                assert experiments, words
+            own = any("centre" in word or ":" in word for word in words)  # of the examples that extend
+            if asked.call == "run" and not own:
+                assert experiment.load(experiment.find(asked.experiment), asked.set, asked.variants), words
 
 
-def test_commands_are_found_where_they_stand():
-    found = {page.name: list(commands(page)) for page in [*PAGES, *EXPERIMENTS]}
-    assert {"README.md", "paper.md", "quickstart.md", "table4_transforms.py"} <= found.keys()
-    for name in ("README.md", "paper.md", "quickstart.md", *(path.name for path in EXPERIMENTS)):
-        assert found[name] or name == "digits_transforms.py", name
+def test_documents_and_experiments_have_commands():
+    for page in (ROOT / "README.md", *(DOCS / name for name in ("own_images.md", "paper.md", "extending.md"))):
+        assert list(command_lines(page)), page
+    assert all(list(command_lines(page)) for page in EXPERIMENTS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files_and_headings(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+def test_documents_name_options_and_settings_that_exist(page, capsys):
+    helps = ""
+    for command in ("run", "report", "fit", "score", "export", "bench", "data prepare", "data list"):
+        with pytest.raises(SystemExit):
+            arguments.build().parse_args([*command.split(), "--help"])
+        helps += capsys.readouterr().out
+    fields = {name for method in methods.names() for name in experiment.fields_of(methods.config_class(method))}
+    for code in inline_code(page):
+        options = re.findall(r"(?<![\w-])--[a-z][a-z-]+", code) if code.startswith(("itae ", "--")) else []
+        for option in options:
+            assert re.search(rf"{option}\b", helps), option
+        for setting in re.findall(r"(?:data|method|train|evaluate|compute)\.(?!py\b)[a-z_]+\b(?!\()", code):
+            assert setting in fields | {"method.name"}, setting
+        for assignment in re.findall(r"--set ([a-z_.]+=[\w.+]+)$", code):
+            assert experiment.override(Experiment(), [assignment]), assignment
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_documents_link_to_files_and_headings_that_exist(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
         if "://" in target:
             continue
         file, _, heading = target.partition("#")
         path = (page.parent / file) if file else page
         assert path.exists(), target
+        assert page.parent != DOCS or path.resolve().is_relative_to(DOCS), f"{target} is not part of the site"
         if heading:
-            titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            titles = re.findall(r"^#+ (.*)$", text_of(path), re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
             assert heading in anchors, target
+
+
+def test_api_page_names_what_exists_and_all_public_names():
+    named = re.findall(r"^::: (\S+)$", text_of(DOCS / "api.md"), re.MULTILINE)
+    found = {name: pydoc.locate(name) for name in named}
+    assert None not in found.values(), found
+    public = {name: getattr(itae_jax, name) for name in itae_jax.__all__}
+    assert not [
+        name for name, value in public.items() if not inspect.ismodule(value) and value not in found.values()
+    ]
+
+
+def test_documents_show_every_picture():
+    shown = {
+        Path(target).name for page in PAGES for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text_of(page))
+    }
+    assert {path.name for path in (DOCS / "images").iterdir()} == shown
+
+
+def test_documents_keep_to_their_length():
+    words = {page: len(text_of(page).split()) for page in PAGES}
+    assert words[ROOT / "README.md"] <= 900
+    assert sum(words.values()) <= 9_000
+    assert len(text_of(DOCS / "results.md").splitlines()) <= 120
+
+
+def test_package_and_documents_use_plain_english():
+    sources = [path for folder in ("itae_jax", "experiments") for path in (ROOT / folder).rglob("*.py")]
+    templates = list((ROOT / "itae_jax").rglob("*.html"))
+    found = [
+        (path.relative_to(ROOT).as_posix(), phrase)
+        for path in (*PAGES, *sources, *templates, ROOT / "Makefile")
+        for phrase in FORBIDDEN
+        if re.search(phrase, text_of(path))
+    ]
+    assert not found
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current directory, from which Python imports."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def run(words, *more):
+    assert cli.main([*words, *more]) == 0, words
+
+
+def results(out):
+    with (out / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_own_images_page_runs_from_fit_to_report(here, tiny_network, monkeypatch):
+    rng = np.random.default_rng(0)
+    for folder, count in (("good", 20), ("new", 3)):
+        (here / "photos" / folder).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 256, (20, 24), np.uint8)
+            Image.fromarray(pixels).save(here / "photos" / folder / f"{number}.png")
+    small = [*SMALL, "data.image_size=16", "method.width=2"]
+    for block in blocks(DOCS / "own_images.md"):
+        for line in block.splitlines():
+            feed, _, command = line.rpartition("|")
+            if feed:
+                paths = subprocess.run(feed, shell=True, capture_output=True, check=True).stdout
+                monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(paths)))
+            _, *words = shlex.split(command, comments=True)
+            if "by_mask" in words:  # a second fit, which takes long
+                continue
+            run(words, *(small if words[0] == "fit" else []))
+    made = ("model/report.html", "scores.csv", "scores.html", "heatmaps/0.png.png")
+    assert all((here / path).is_file() for path in made)
+    text = text_of(DOCS / "own_images.md")
+    header = (here / "scores.csv").read_text().splitlines()[0].split(",")
+    assert all(f"`{column}`" in text for column in header if not re.fullmatch(r"error_[1-9]", column))
+    assert all(f"`{path.name}" in text for path in (here / "model").iterdir() if path.name != "report.html")
+
+
+def test_own_images_page_has_python_that_runs(here, tiny_network):
+    (code,) = blocks(DOCS / "own_images.md", "python")
+    small = code.replace("width=16, epochs=50", "width=2, epochs=1, batch_size=8")
+    assert small != code
+    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16), np.uint8)
+    names = {"images": images, "new": images[:3]}
+    exec(small, names)
+    assert names["detector"].anomaly_maps(names["new"]).shape == (3, 16, 16)
+
+
+def test_readme_compares_methods_in_one_report(here, tiny_network):
+    small = {"runs/itae": ["method.width=2"], "runs/vae": ["method.channels=2", "method.latent=4"]}
+    for words in (
+        words[1:] for words in command_lines(ROOT / "README.md") if words[1:2] in (["run"], ["report"])
+    ):
+        if words[0] == "run":
+            run(words, "--classes", "6", *SMALL, "data.limit_test=20", *small[words[words.index("--out") + 1]])
+        elif words[1].startswith("runs/"):
+            run(words)
+    assert results(here / "runs/itae")[0]["method"] != results(here / "runs/vae")[0]["method"]
+    assert (here / "runs/itae/report.html").is_file()
+
+
+def test_extending_page_has_a_transform_that_passes_the_checks(here):
+    page = DOCS / "extending.md"
+    (here / "halves.py").write_text(python_file(page, "halves.py"))
+    (check,) = (words for words in command_lines(page) if words[1:3] == ["transforms", "check"])
+    run(check[1:])
+    composed = [name for words in command_lines(page) for name in words if name.startswith("method.transform=")]
+    assert [transforms.get(name.partition("=")[2]).count for name in composed] == [2, 8]
+    sys.modules.pop("halves")
+
+
+def test_extending_page_has_a_method_and_a_data_set_that_run(here, monkeypatch):
+    page = DOCS / "extending.md"
+    for package, name in ((methods, "centre"), (data, "arrays")):
+        folder = here / package.__name__.rpartition(".")[2]
+        folder.mkdir()
+        (folder / f"{name}.py").write_text(python_file(page, f"{name}.py"))
+        monkeypatch.setattr(package, "__path__", [*package.__path__, os.fspath(folder)])
+    methods.names.cache_clear()
+    monkeypatch.setitem(data.CATALOGUE, "arrays", pydoc.locate("itae_jax.data.arrays").SPEC)
+    rng, labels = np.random.default_rng(0), np.repeat([0, 1], 10)
+    bright = np.where(labels == 1, 200, 0)[:, None, None, None]
+    images = {
+        f"{part}_images": np.uint8(rng.integers(0, 50, (20, 8, 8, 1)) + bright) for part in ("train", "test")
+    }
+    np.savez(here / "images.npz", **images, train_labels=labels, test_labels=labels)
+    try:
+        (command,) = (words for words in command_lines(page) if "data.root=images.npz" in words)
+        (own,) = (words for words in command_lines(page) if "method.power=1.5" in words)
+        settings = [word for word in own if word.startswith("method.")]
+        run([*command[1:], "--set", *settings, "data.image_size=0", "train.epochs=5", "train.batch_size=8"])
+        assert [row["auroc"] for row in results(here / "runs/arrays")] == ["1.000000"] * 2
+        assert (here / "runs/arrays/report.html").is_file()
+        assert cli.main(["run", "digits", "--set", "data.name=arrays", "data.root=none.npz", "--out", "x"]) == 2
+    finally:
+        methods.names.cache_clear()
+        for name in ("itae_jax.methods.centre", "itae_jax.data.arrays"):
+            sys.modules.pop(name, None)

@@ -1,4 +1,4 @@
-"""A short form of `make test-faults`: a sweep that is killed, stopped and spoilt loses nothing."""
+"""A short form of `make test-faults`: a sweep that is killed, stopped or damaged loses nothing."""
 
 import random
 import shutil
@@ -25,20 +25,20 @@ def expected(sweep):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_sweep_stopped_while_it_trains_ends_as_if_undisturbed(sweep, expected, number):
+def test_a_sweep_stopped_during_training_ends_as_if_undisturbed(sweep, expected, number):
     out = sweep.directory / number.name
     assert faults.stop_at_random(sweep, out, number, 1, random.Random(0), while_training=1.0) == 1
     assert faults.contents(out) == expected
 
 
-def test_a_damaged_checkpoint_is_passed_over(sweep, expected):
+def test_a_sweep_whose_checkpoint_is_damaged_ends_as_if_undisturbed(sweep, expected):
     out = sweep.directory / "flipped"
     faults.spoil_newest_checkpoint(sweep, out, "flipped")
     assert faults.contents(out) == expected
 
 
 @pytest.mark.parametrize("name", ["results.csv", "metrics.jsonl", "class_6/seed_0/scores.csv"])
-def test_the_comparison_sees_a_lost_line(sweep, expected, tmp_path, name):
+def test_contents_shows_a_lost_line(sweep, expected, tmp_path, name):
     shutil.copytree(sweep.directory / "undisturbed", tmp_path / "copy")
     path = tmp_path / "copy" / name
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))

@@ -1,80 +1,92 @@
-"""Signals are put off until they can do no harm."""
+"""Signals stop a process when it can do no harm, and how a process ends."""
 
 import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
-from itae_jax.training import signals as interrupt
+from itae_jax.training import signals
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 
+def run(program):
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
 @BOTH
-def test_a_signal_is_an_exception_and_the_old_handlers_come_back(number):
+def test_as_exception_raises_keyboard_interrupt_and_restores_the_handlers(number):
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), interrupt.as_exception():
+    with pytest.raises(KeyboardInterrupt), signals.as_exception():
         signal.raise_signal(number)
     assert signal.getsignal(number) is before
 
 
 @BOTH
-def test_the_first_signal_asks_and_the_second_ends(number):
-    with pytest.raises(KeyboardInterrupt), interrupt.deferred() as stop:
-        assert not stop.requested
-        signal.raise_signal(number)
-        assert stop.requested
-        assert signal.getsignal(number) is signal.SIG_DFL
-    script = (
-        "import os, signal, time\n"
-        "from itae_jax import interrupt\n"
-        "with interrupt.deferred():\n"
-        f"    for _ in range(2): os.kill(os.getpid(), {int(number)})\n"
-        "    time.sleep(20)"
+def test_as_exception_ends_the_process_during_an_import(number, tmp_path):
+    (tmp_path / "slow_to_import.py").write_text(
+        f"import signal\ntry: signal.raise_signal({int(number)})\nexcept BaseException: raise ImportError\n"
     )
-    assert subprocess.run([sys.executable, "-c", script]).returncode == -number
+    code, _, errors = run(
+        f"import sys; sys.path.append({str(tmp_path)!r})\n"
+        "from itae_jax.training import signals\n"
+        "with signals.as_exception():\n"
+        "    import slow_to_import"
+    )
+    assert (code, errors.splitlines()) == (130, ["itae: interrupted"])
 
 
 @BOTH
-def test_an_import_under_way_is_finished_first(number, tmp_path, monkeypatch):
-    """numpy, for one, makes an ImportError of a KeyboardInterrupt."""
-    (tmp_path / "slow_to_import.py").write_text(
-        "import signal, time\n"
-        f"signal.raise_signal({int(number)})\n"
-        "time.sleep(0.2)\n"  # the signal comes again, and is put off again
-        "done = True\n"
+def test_deferred_requests_a_stop_first_and_ends_the_process_on_the_second_signal(number):
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), signals.deferred() as outer:
+        with signals.deferred() as inner:
+            assert not signals.requested()
+            signal.raise_signal(number)
+            assert inner.requested and signals.requested()
+        assert outer is inner  # and nothing is raised before its end
+    assert not signals.requested()
+    assert signal.getsignal(number) is before
+    code, _, _ = run(
+        "import signal\n"
+        "from itae_jax.training import signals\n"
+        "with signals.deferred():\n"
+        f"    for _ in range(2): signal.raise_signal({int(number)})"
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(KeyboardInterrupt), interrupt.as_exception():
-        import slow_to_import
-
-        assert slow_to_import.done
-        time.sleep(5)
-    assert sys.modules.pop("slow_to_import").done
+    assert code == -number
 
 
-def test_in_another_thread_nothing_changes():
+@pytest.mark.parametrize("is_other_thread", [True, False])
+def test_deferred_changes_nothing_in_another_thread_or_if_not_wanted(is_other_thread):
     before, seen = signal.getsignal(signal.SIGINT), []
 
     def work():
-        with interrupt.as_exception(), interrupt.deferred() as stop:
+        with signals.deferred(wanted=is_other_thread) as stop:
             seen.append((signal.getsignal(signal.SIGINT), stop.requested))
 
     thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
+    thread.start() if is_other_thread else work()
+    if is_other_thread:
+        thread.join()
     assert seen == [(before, False)]
 
 
-@pytest.mark.parametrize(("code", "printed"), [(130, ["said"]), (2, ["said", "finalised"])])
-def test_an_interrupted_process_leaves_without_pythons_own_end(code, printed):
-    """In which threads of XLA that still compute would crash."""
-    program = (
-        "import atexit; from itae_jax import cli; atexit.register(print, 'finalised'); print('said'); "
-        f"cli.main = lambda: {code}; cli.entry()"
+@pytest.mark.parametrize(
+    ("main", "code", "printed", "error"),
+    [
+        ("lambda: 0", 0, ["printed", "finalised"], ""),
+        ("lambda: 2", 2, ["printed"], ""),
+        ("lambda: 130", 130, ["printed"], ""),
+        ("lambda: 1 // 0", 1, ["printed"], "ZeroDivisionError"),
+    ],
+)
+def test_entry_skips_normal_shutdown_unless_the_command_succeeded(main, code, printed, error):
+    found, output, errors = run(
+        "import atexit; from itae_jax import cli; atexit.register(print, 'finalised'); print('printed'); "
+        f"cli.main = {main}; cli.entry()"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.returncode, done.stdout.split()) == (code, printed), done.stderr
+    assert (found, output.split()) == (code, printed)
+    assert error in errors and bool(error) == bool(errors)

@@ -29,8 +29,8 @@ def test_conv3x3_is_zero_padded_cross_correlation(height, width, channels, seed)
 
 
 @jax.jit
-def products_and_what_gradients_make_of_them(x, kernel, y):
-    """<conv(x, k), y> is linear in x and in k, so each gradient gives it back: pairs that are equal."""
+def inner_products(x, kernel, y):
+    """Returns pairs that are equal: <conv(x, k), y> is linear in x and in k, so each gradient gives it back."""
 
     def product(x, k):
         return jnp.vdot(conv3x3(x, k), y)
@@ -47,19 +47,38 @@ def products_and_what_gradients_make_of_them(x, kernel, y):
 
 @settings(max_examples=16, deadline=None)
 @given(height=SIDES, width=SIDES, channels=st.sampled_from([3, 8, 40]), features=st.sampled_from([2, 8, 40]))
-def test_gradients_of_conv3x3_are_its_transpose(height, width, channels, features):
+def test_conv3x3_has_its_transpose_as_gradient(height, width, channels, features):
     rng = np.random.default_rng(0)
     arrays = (
         jnp.asarray(rng.normal(size=shape), jnp.float32)
         for shape in ((2, height, width, channels), (3, 3, channels, features), (2, height, width, features))
     )
-    for expected, actual in products_and_what_gradients_make_of_them(*arrays):
+    for expected, actual in inner_products(*arrays):
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "features"), [(4, 8, 8), (16, 1, 8), (16, 8, 3), (8, 40, 40), (8, 40, 3), (8, 3, 40)]
+)
+def test_conv3x3_in_bfloat16_is_finite_and_close_to_float32(side, channels, features, rng):
+    shapes = (2, side, side, channels), (3, 3, channels, features), (2, side, side, features)
+    x, kernel, gradient = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
+
+    @jax.jit
+    def all_of(x, kernel, gradient):
+        result, backward = jax.vjp(conv3x3, x, kernel)
+        return result, *backward(gradient)
+
+    halves = all_of(*(array.astype("bfloat16") for array in (x, kernel, gradient)))
+    for half, full in zip(halves, all_of(x, kernel, gradient), strict=True):
+        assert half.dtype == jnp.bfloat16
+        difference = np.asarray(half, np.float32) - full
+        assert np.linalg.norm(difference) < 0.02 * np.linalg.norm(full)  # fails for NaN, too
 
 
 @settings(max_examples=12, deadline=None)
 @given(height=st.integers(2, 7), width=st.integers(2, 7), levels=st.sampled_from([2, 1000]))
-def test_halving_takes_maxima_and_gives_gradients_to_the_first_of_them(height, width, levels):
+def test_halve_takes_maxima_and_gives_gradients_to_the_first_of_them(height, width, levels):
     rng = np.random.default_rng(0)
     image = rng.integers(0, levels, (2, height, width, 3)).astype(np.float32)  # few levels: many ties
     windows = [
@@ -83,7 +102,7 @@ def test_halving_takes_maxima_and_gives_gradients_to_the_first_of_them(height, w
 
 @settings(max_examples=12, deadline=None)
 @given(height=SIDES, width=SIDES)
-def test_double_bilinear_interpolates_with_the_corners_kept(height, width):
+def test_double_bilinear_interpolates_and_keeps_the_corners(height, width):
     image = np.random.default_rng(0).normal(size=(height, width))
 
     def stretched(line):

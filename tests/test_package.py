@@ -1,4 +1,4 @@
-"""What the whole package promises of its own source."""
+"""What the whole package promises of its own source and of its import."""
 
 import re
 import subprocess
@@ -14,21 +14,55 @@ def naming(pattern):
     return {path.name for path in SOURCES if re.search(pattern, path.read_text())}
 
 
-def test_public_names_exist_and_have_docstrings():
+def test_package_has_its_public_names_with_docstrings():
+    public = {"ITAEDetector", "UNet", "anomaly_scores", "auroc", "frame_normality", "restoration_errors"}
+    assert public <= set(itae_jax.__all__) <= set(dir(itae_jax))
     for name in itae_jax.__all__:
         assert getattr(itae_jax, name).__doc__, name
+    assert itae_jax.models.UNet is itae_jax.UNet
+    assert itae_jax.transforms.get("gray+rotate").count == 4
+    assert itae_jax.evaluate.auroc is itae_jax.auroc
+    assert not hasattr(itae_jax, "nothing_of_this_name")
 
 
-def test_one_file_knows_the_devices_one_the_checkpoints_and_few_pytorch():
+def test_package_names_the_cause_of_an_attribute_error_in_a_lazy_import():
+    """Python itself says no more than "cannot import name"."""
+    script = """
+import sys
+from importlib.machinery import ModuleSpec
+
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        return ModuleSpec(name, self) if name == "itae_jax.detection.detector" else None
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        raise AttributeError("module 'jax' has no attribute 'gone'")
+
+sys.meta_path.insert(0, Broken())
+from itae_jax import ITAEDetector
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: ") and "itae_jax.detection.detector" in last
+    assert "module 'jax' has no attribute 'gone'" in last
+
+
+def test_package_is_imported_without_jax():
+    script = "import sys, itae_jax.cli; sys.exit(bool({'jax', 'numpy', 'PIL'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_package_names_pmap_orbax_and_pytorch_in_one_file_each():
     assert naming(r"\bjax\.pmap\b|jax\.distributed") == {"parallel.py"}
     assert naming("orbax.checkpoint as") == {"checkpoint.py"}
-    assert naming("import torch") == {"contenders.py", "torch_unet.py"}
+    assert naming(r"import torch\b") == {"cases.py", "torch_unet.py"}
 
 
-def test_the_package_imports_nothing_from_experiments_and_unpickles_nothing():
+def test_package_imports_nothing_from_experiments_and_unpickles_nothing():
     assert naming(r"(import|from) experiments|import pickle|allow_pickle=True") == set()
 
 
 def test_the_tables_in_the_documentation_are_those_of_the_measured_results():
-    publish = Path(__file__).parent.parent / "experiments" / "publish.py"
+    publish = Path(__file__).parent.parent / "experiments" / "scripts" / "publish.py"
     subprocess.run([sys.executable, publish, "--check"], check=True)

@@ -10,14 +10,15 @@ from itae_jax.errors import RequestError
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_a_batch_split_over_devices_comes_back_in_order(count, rng):
+def test_split_batch_returns_rows_in_the_order_of_the_batch(count, rng):
     batch = rng.normal(size=(8, 3)).astype(np.float32)
     double = parallel.split_batch(lambda factor, x: x * factor, jax.devices()[:count], replicated_result=False)
     np.testing.assert_array_equal(double(jnp.float32(2), batch), batch * 2)
+    assert double.memory_bytes(jnp.float32(2), batch) > 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_mean_and_places_are_those_of_the_whole_batch(count, rng):
+def test_mean_and_example_indices_are_those_of_the_whole_batch(count, rng):
     batch = rng.normal(size=(2, 8)).astype(np.float32)
 
     def function(weight, x):
@@ -29,17 +30,22 @@ def test_mean_and_places_are_those_of_the_whole_batch(count, rng):
     assert float(mapped(jnp.float32(3), batch, axis=1)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(("batch", "chosen"), [(32, 4), (6, 3), (7, 1), (2, 2)])
-def test_cpu_devices_fall_back_to_a_divisor_of_the_batch(batch, chosen):
-    assert len(parallel.choose_devices(batch)) == chosen
+@pytest.mark.parametrize(
+    ("batch", "requested", "chosen"), [(32, 0, 4), (6, 0, 3), (7, 0, 1), (2, 0, 2), (9, 3, 3)]
+)
+def test_choose_devices_takes_the_most_that_divide_the_batch(batch, requested, chosen):
+    assert len(parallel.choose_devices(batch, requested)) == chosen
 
 
-def test_requested_devices_must_divide_the_batch():
-    assert len(parallel.choose_devices(9, 3)) == 3
-    with pytest.raises(RequestError, match=r"train\.batch_size=9 is not divisible by the 2 devices"):
-        parallel.choose_devices(9, 2)
+@pytest.mark.parametrize(
+    ("batch", "requested", "named"),
+    [(9, 2, r"train\.batch_size=9 .* 2 devices"), (10, 5, r"compute\.devices=5.* 4")],
+)
+def test_choose_devices_names_what_does_not_fit(batch, requested, named):
+    with pytest.raises(RequestError, match=named):
+        parallel.choose_devices(batch, requested)
 
 
-def test_more_devices_than_there_are_is_refused():
-    with pytest.raises(RequestError, match=r"compute\.devices=5: this machine has 4"):
-        parallel.choose_devices(10, 5)
+def test_any_of_is_the_maximum_over_the_devices():
+    assert parallel.any_of([True, False], jax.devices()).tolist() == [1, 0]
+    assert parallel.is_any(True, jax.devices()) and not parallel.is_any(False, jax.devices())

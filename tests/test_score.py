@@ -1,139 +1,134 @@
 """`itae score`: rows, heat maps, bad files, order, and what it refuses."""
 
-import csv
 import io
 import os
 import shutil
 
 import numpy as np
 import pytest
+from conftest import SMALL_FITS, save_images
 from PIL import Image
 
-from itae_jax import ITAEDetector, cli
-from itae_jax.data import reader as decode
-from itae_jax.detection import model as trained
+from itae_jax import ITAEDetector, RequestError, cli, files
+from itae_jax.data.reader import Reader
+from itae_jax.detection import model as models
 from itae_jax.detection import score
+from itae_jax.methods import vae
+from itae_jax.training.learner import learner_for
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
-COLUMNS = ["path", "score", "is_anomaly", "error_0", "error_1", "error_2", "error_3", "reason"]
-
-
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
-
-
-def save_image(path, rng, size=(20, 20), low=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rng.integers(low, 256, (size[1], size[0]), np.uint8)).save(path)
-
-
-@pytest.fixture
-def model(small_model):
-    return small_model
+NAMES = ["black.png", "z.png", "a/1.png", "a/2.jpg", "b/1.jpg", "b/1.png"]
+NAMES += ["b/broken.png", "b/comma, 'quote\" and\nline.png"]
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Seven images of several sizes in folders, one of them black, and one that cannot be read."""
+    """Images of several sizes in folders, one of them black, and one that cannot be read."""
     root, rng = tmp_path_factory.mktemp("new"), np.random.default_rng(1)
-    for name, size in (
-        ("a/1.png", (20, 20)),
-        ("a/2.jpg", (40, 24)),
-        ("b/1.png", (17, 31)),
-        ("z.png", (16, 16)),
-    ):
-        save_image(root / name, rng, size)
-    save_image(root / "b" / "comma, 'quote\" and\nline.png", rng)
-    save_image(root / "b" / "1.jpg", rng)
-    Image.new("L", (20, 20)).save(root / "black.png")
+    sizes = {"a/2.jpg": (24, 40), "b/1.png": (31, 17), "z.png": (16, 16)}
+    for name in NAMES:
+        (root / name).parent.mkdir(exist_ok=True)
+        pixels = rng.integers(0, 256 * (name != "black.png") + 1, sizes.get(name, (20, 20))) // 2
+        Image.fromarray(np.uint8(pixels)).save(root / name)
     (root / "b" / "broken.png").write_bytes((root / "b" / "1.png").read_bytes()[:60])
     return root
 
 
-def run(model, images, out, *more):
-    return cli.main(["score", str(model), str(images), "--out", str(out), *more])
+def run(model, source, out, *more):
+    return cli.main(["score", str(model), str(source), "--out", str(out), *more])
 
 
-def test_a_row_for_every_image_in_the_order_of_their_names(model, images, tmp_path, capsys):
-    assert run(model, images, tmp_path / "scores.csv") == 0
+@pytest.mark.parametrize("method", SMALL_FITS)
+def test_score_writes_a_row_for_every_image_in_the_order_of_names(
+    small_model_of, images, tmp_path, capsys, method
+):
+    model, out = small_model_of(method), tmp_path / "scores.csv"
+    assert run(model, images, out) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
-    rows = rows_of(tmp_path / "scores.csv")
-    assert list(rows[0]) == COLUMNS
-    names = ["black.png", "z.png", "a/1.png", "a/2.jpg"]
-    names += ["b/1.jpg", "b/1.png", "b/broken.png", "b/comma, 'quote\" and\nline.png"]
-    assert [row["path"] for row in rows] == [str(images / name) for name in names]
-    bad = rows[names.index("b/broken.png")]
-    assert bad["reason"]
-    assert not any(bad[column] for column in COLUMNS[1:-1])
-    loaded = trained.load(model)
-    for row in rows:
-        if row is not bad:
-            errors = np.array([float(row[f"error_{i}"]) for i in range(4)])
-            expected = (errors / loaded.fitted.normal_errors_T).mean()
-            assert float(row["score"]) == pytest.approx(expected, rel=1e-6)
-            assert row["reason"] == ""
-            assert row["is_anomaly"] == str(int(float(row["score"]) > loaded.normal.threshold(0.05)))
+    loaded = models.load(model)
+    components = loaded.trained.learner.method.components
+    rows = files.read_csv(out)
+    assert list(rows[0]) == ["path", "score", "is_anomaly", *components, "reason"]
+    assert [row["path"] for row in rows] == [str(images / name) for name in NAMES]
+    bad = rows.pop(NAMES.index("b/broken.png"))
+    assert bad.pop("path") and bad.pop("reason") and not any(bad.values())
+    pixels = np.stack([Reader(16, 1, loaded.reader.fit).read(images / row["path"]) for row in rows])
+    expected = loaded.trained.score(pixels)
+    np.testing.assert_allclose([float(row["score"]) for row in rows], expected.scores_N, rtol=1e-6)
+    for name in components:
+        np.testing.assert_allclose([float(row[name]) for row in rows], expected.columns[name], rtol=1e-5)
+    above = expected.scores_N > loaded.normal.threshold(0.05)
+    assert [row["is_anomaly"] for row in rows] == [str(int(one)) for one in above]
+    assert not any(row["reason"] for row in rows)
     said = capsys.readouterr().out
     assert "1 images cannot be read" in said
-    assert f"next: itae report {tmp_path / 'scores.csv'} --model {model}" in said
+    assert f"itae report {out} --model {model}" in said
 
 
-def test_the_threshold_follows_the_rate_and_the_scores_do_not(model, images, tmp_path, capsys):
+def test_score_gives_the_detectors_scores(small_model, images, tmp_path):
+    """Eq. 3 by NumPy, from the errors in the file and the normaliser in the model."""
+    assert run(small_model, images, tmp_path / "scores.csv") == 0
+    rows = [row for row in files.read_csv(tmp_path / "scores.csv") if row["score"]]
+    scores = [float(row["score"]) for row in rows]
+    errors_NxT = np.array([[float(row[f"error_{index}"]) for index in range(4)] for row in rows])
+    normal_T = models.load(small_model).trained.calibration["l1"]
+    np.testing.assert_allclose(scores, (errors_NxT / normal_T).mean(1), rtol=1e-6)
+    pixels = np.stack([Reader(16, 1, "crop").read(images / row["path"]) for row in rows])
+    np.testing.assert_allclose(scores, ITAEDetector.load(small_model).anomaly_scores(pixels), rtol=1e-6)
+
+
+def test_score_applies_the_false_positive_rate_to_the_same_scores(small_model, tmp_path, capsys):
     counts, scores = [], []
-    for rate in ("0.2", "0.5", "0.95"):
-        assert run(model, images, tmp_path / "scores.csv", "--false-alarms", rate) == 0
-        rows = [row for row in rows_of(tmp_path / "scores.csv") if row["score"]]
+    for rate in ("0.001", "0.5", "0.95"):
+        out = tmp_path / "scores.csv"
+        assert run(small_model, small_model.parent / "good", out, "--false-positive-rate", rate) == 0
+        rows = files.read_csv(out)
         counts.append(sum(int(row["is_anomaly"]) for row in rows))
         scores.append([row["score"] for row in rows])
     assert counts == sorted(counts) and counts[0] < counts[2]
     assert scores[0] == scores[1] == scores[2]
-    capsys.readouterr()
-    assert run(model, images, tmp_path / "scores.csv", "--false-alarms", "0.001") == 0
-    assert "at most 20.0 % of normal images" in capsys.readouterr().out  # all that 4 held-out images can tell
+    said = capsys.readouterr().out
+    assert "at most 20.0 %" in said and "999 calibration images" in said  # there are 4
 
 
-def test_an_image_scores_alike_alone_among_others_and_with_heat_maps(model, images, tmp_path):
+@pytest.mark.parametrize("method", SMALL_FITS)
+def test_score_of_an_image_is_its_own(small_model_of, images, tmp_path, monkeypatch, method):
+    model, maps = small_model_of(method), tmp_path / "maps"
     assert run(model, images, tmp_path / "all.csv") == 0
-    assert run(model, images, tmp_path / "maps.csv", "--heatmaps", str(tmp_path / "maps")) == 0
-    together = {row["path"]: row for row in rows_of(tmp_path / "all.csv")}
-    for row in rows_of(tmp_path / "maps.csv"):
+    with monkeypatch.context() as patch:
+        patch.setattr(score, "_AT_A_TIME", 3)
+        assert run(model, images, tmp_path / "chunks.csv") == 0
+    assert (tmp_path / "chunks.csv").read_bytes() == (tmp_path / "all.csv").read_bytes()
+    assert run(model, images, tmp_path / "maps.csv", "--heatmaps", str(maps)) == 0
+    together = {row["path"]: row for row in files.read_csv(tmp_path / "all.csv")}
+    for row in files.read_csv(tmp_path / "maps.csv"):
+        drawn = (maps / row["path"]).relative_to(images).as_posix() + ".png"
+        assert (maps / drawn).exists() == bool(row["score"])
         if row["score"]:
             assert float(row["score"]) == pytest.approx(float(together[row["path"]]["score"]), rel=1e-6)
+            with Image.open(maps / drawn) as heatmap, Image.open(row["path"]) as image:
+                assert (heatmap.size, heatmap.mode) == (image.size, "RGB")
     for name in ("z.png", "a/2.jpg"):
         assert run(model, images / name, tmp_path / "one.csv") == 0
-        assert rows_of(tmp_path / "one.csv") == [together[str(images / name)]]
+        assert files.read_csv(tmp_path / "one.csv") == [together[str(images / name)]]
 
 
-def test_chunks_make_no_difference(model, images, tmp_path, monkeypatch):
-    assert run(model, images, tmp_path / "whole.csv") == 0
-    monkeypatch.setattr(score, "_AT_A_TIME", 3)
-    assert run(model, images, tmp_path / "chunks.csv") == 0
-    assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "chunks.csv").read_bytes()
+def test_score_without_anomaly_maps_refuses_heat_maps_alone(images, tmp_path, monkeypatch, refused):
+    save_images(tmp_path / "good", 20)
+    monkeypatch.delattr(vae.VAE, "anomaly_map")
+    learner_for.cache_clear()
+    model, out = tmp_path / "model", tmp_path / "scores.csv"
+    assert cli.main(["fit", str(tmp_path / "good"), "--out", str(model), *SMALL_FITS["vae"]]) == 0
+    assert {row["peak"] for row in files.read_csv(model / "normal_scores.csv")} == {"0.0"}
+    assert "--heatmaps" in refused("score", model, images, "--out", out, "--heatmaps", tmp_path / "maps")
+    assert run(model, images, out) == 0
+    learner_for.cache_clear()
 
 
-def test_the_detector_gives_the_same_scores(model, images, tmp_path):
-    assert run(model, images, tmp_path / "scores.csv") == 0
-    rows = [row for row in rows_of(tmp_path / "scores.csv") if row["score"]]
-    reader = decode.Reader(size=16, channels=1, fit=trained.load(model).reader.fit)
-    pixels = np.stack([reader.read(images / row["path"]) for row in rows])
-    expected = ITAEDetector.load(model).anomaly_scores(pixels)
-    np.testing.assert_allclose([float(row["score"]) for row in rows], expected, rtol=1e-6)
-
-
-def test_heat_maps_have_the_images_size_and_names(model, images, tmp_path):
-    assert run(model, images, tmp_path / "scores.csv", "--heatmaps", str(tmp_path / "maps")) == 0
-    maps = {path.relative_to(tmp_path / "maps").as_posix() for path in (tmp_path / "maps").rglob("*.png")}
-    assert maps == {
-        f"{path.relative_to(images).as_posix()}.png"
-        for path in images.rglob("*")
-        if path.is_file() and path.name != "broken.png"
-    }
-    for name in maps:
-        with Image.open(tmp_path / "maps" / name) as drawn, Image.open(images / name[:-4]) as image:
-            assert drawn.size == image.size
-            assert drawn.mode == "RGB"
+def test_detector_refuses_a_model_of_another_method(small_model_of):
+    with pytest.raises(RequestError, match=r"method\.name=vae"):
+        ITAEDetector.load(small_model_of("vae"))
 
 
 class Stdin:
@@ -141,76 +136,61 @@ class Stdin:
         self.buffer = io.BytesIO(data)
 
 
-def test_paths_come_from_standard_input(model, images, tmp_path, monkeypatch):
+def test_score_takes_paths_from_standard_input(small_model, images, tmp_path, monkeypatch):
     monkeypatch.chdir(images)
     lines = [os.fsencode(images / "z.png"), b"a/1.png", b"", b"../" + images.name.encode() + b"/black.png"]
     lines += [b"nowhere.png", b"a", b"odd\xff.png"]
     monkeypatch.setattr("sys.stdin", Stdin(b"\n".join(lines)))
     maps = tmp_path / "maps"
-    assert run(model, "-", tmp_path / "scores.csv", "--heatmaps", str(maps)) == 0
-    rows = rows_of(tmp_path / "scores.csv")
+    assert run(small_model, "-", tmp_path / "scores.csv", "--heatmaps", str(maps)) == 0
+    rows = files.read_csv(tmp_path / "scores.csv")
     assert [os.fsencode(row["path"]) for row in rows] == [line for line in lines if line]
     assert [bool(row["reason"]) for row in rows] == [False, False, False, True, True, True]
-    assert rows[3]["reason"] == "no such file"
-    drawn = sorted(path for path in maps.rglob("*.png"))
     absolute = maps / images.relative_to("/")
-    assert drawn == sorted([maps / "a/1.png.png", absolute / "z.png.png", absolute / "black.png.png"])
+    expected = [maps / "a/1.png.png", absolute / "z.png.png", absolute / "black.png.png"]
+    assert sorted(maps.rglob("*.png")) == sorted(expected)
 
 
-def test_a_detector_saved_from_python_scores_files_too(images, tmp_path):
-    rng = np.random.default_rng(0)
-    parameters = {"width": 2, "epochs": 1, "batch_size": 8, "settings": {"evaluate.batch_size": 8}}
-    grey = ITAEDetector(transform="rotate", **parameters).fit(rng.integers(0, 256, (12, 16, 16), np.uint8))
-    grey.save(tmp_path / "square")
-    assert run(tmp_path / "square", images, tmp_path / "scores.csv") == 0
-    assert sum(bool(row["score"]) for row in rows_of(tmp_path / "scores.csv")) == 7
-    wide = ITAEDetector(transform="identity", **parameters).fit(rng.integers(0, 256, (12, 31, 17), np.uint8))
+SMALL = {"width": 2, "epochs": 1, "batch_size": 8, "settings": {"evaluate.batch_size": 8}}
+
+
+def test_score_takes_a_detector_unless_it_is_of_rows(images, tmp_path, rng, refused):
+    out = tmp_path / "scores.csv"
+    wide = ITAEDetector("identity", **SMALL).fit(rng.integers(0, 256, (12, 31, 17), np.uint8))
     wide.save(tmp_path / "wide")
-    assert run(tmp_path / "wide", images, tmp_path / "scores.csv") == 0
-    rows = rows_of(tmp_path / "scores.csv")
+    assert run(tmp_path / "wide", images, out) == 0
+    rows = files.read_csv(out)
     assert [row["path"] for row in rows if row["score"]] == [str(images / "b/1.png")]
-    assert rows[0]["reason"] == "is 20x20, the model takes 31x17"
-
-
-def one_line(capsys):
-    error = capsys.readouterr().err
-    assert error.startswith("itae: ")
-    assert error.count("\n") == 1, error
-    return error
+    assert "20x20" in rows[0]["reason"] and "31x17" in rows[0]["reason"]
+    rows = ITAEDetector("rotate", image_shape=(16, 16), **SMALL).fit(rng.normal(size=(12, 256)))
+    rows.save(tmp_path / "rows")
+    assert "fitted on rows" in refused("score", tmp_path / "rows", images, "--out", out)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "nowhere"}, "no trained model there"),
+        ({"model": "nowhere"}, "nowhere: no trained model"),
         ({"source": "nowhere"}, "nowhere: no such folder or file"),
-        ({"source": "empty"}, "no images in it"),
+        ({"source": "empty"}, "empty: no images"),
         ({"source": "-"}, "no path on standard input"),
-        ({"out": "empty"}, "name a file in a directory that is there"),
-        ({"out": "nowhere/scores.csv"}, "name a file in a directory that is there"),
-        ({"out": "file/scores.csv"}, "name a file in a directory that is there"),
-        ({"more": ["--false-alarms", "0"]}, "between 0 and 1"),
-        ({"more": ["--false-alarms", "nan"]}, "between 0 and 1"),
+        ({"out": "empty"}, "empty: name a file"),
+        ({"out": "nowhere/scores.csv"}, "nowhere/scores.csv: name a file"),
+        ({"out": "file/scores.csv"}, "file/scores.csv: name a file"),
+        ({"out": "file"}, "file: exists"),
+        ({"more": ["--false-positive-rate", "0"]}, "between 0 and 1"),
+        ({"more": ["--false-positive-rate", "nan"]}, "between 0 and 1"),
         ({"more": ["--heatmaps", "new/maps"]}, "outside it"),
         ({"more": ["--heatmaps", "file"]}, "file"),
     ],
 )
-def test_a_wrong_request_gets_one_line(model, images, tmp_path, monkeypatch, capsys, change, message):
+def test_score_refuses_a_wrong_request(small_model, images, tmp_path, monkeypatch, refused, change, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", Stdin(b"\n"))
     shutil.copytree(images, tmp_path / "new")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
-    arguments = {"model": model, "source": "new", "out": "scores.csv", "more": []} | change
-    assert run(arguments["model"], arguments["source"], arguments["out"], *arguments["more"]) == 2
-    assert message in one_line(capsys)
+    given = {"model": small_model, "source": "new", "out": "scores.csv", "more": []} | change
+    assert message in refused("score", given["model"], given["source"], "--out", given["out"], *given["more"])
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_model_of_rows_is_refused(images, tmp_path, capsys):
-    rows = np.random.default_rng(0).normal(size=(12, 256))
-    detector = ITAEDetector(transform="rotate", width=2, epochs=1, batch_size=8, image_shape=(16, 16))
-    detector.set_params(settings={"evaluate.batch_size": 8}).fit(rows).save(tmp_path / "model")
-    assert run(tmp_path / "model", images, tmp_path / "scores.csv") == 2
-    assert "fitted on rows" in one_line(capsys)

@@ -1,11 +1,10 @@
-"""The network of Table 10: size, shapes, types."""
+"""The networks: size, shapes, types."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from itae_jax.config import ModelConfig
 from itae_jax.models import ResNetUNet, UNet, build
 
 
@@ -14,12 +13,12 @@ def parameters(model, shape):
 
 
 def apply(model, variables, inputs, **options):
-    """`model.apply`, compiled as a whole; one operation after the other takes three times as long."""
+    """Compiles `model.apply` as a whole, which takes a third of the time of its single operations."""
     return jax.jit(lambda variables, inputs: model.apply(variables, inputs, **options))(variables, inputs)
 
 
 def some_variables(model, inputs):
-    """Variables for which the output depends on the input; to draw proper ones compiles for long."""
+    """Draws variables for which the output depends on the input; `init` takes long to compile."""
     rng = np.random.default_rng(1)
     shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
     draw = {"params": lambda x: rng.uniform(-0.5, 0.5, x.shape), "batch_stats": lambda x: np.ones(x.shape)}
@@ -29,7 +28,7 @@ def some_variables(model, inputs):
     }
 
 
-def test_the_papers_network_has_the_widths_of_table_10():
+def test_unet_has_the_widths_of_table_10():
     params = parameters(UNet(width=64, out_channels=3), (1, 32, 32, 1))
     blocks = [params[f"DoubleConv_{i}"]["Conv_1"]["kernel"].shape[-1] for i in range(9)]
     assert blocks == [64, 128, 256, 512, 512, 256, 128, 64, 64]
@@ -38,7 +37,7 @@ def test_the_papers_network_has_the_widths_of_table_10():
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (28, 28), (17, 45), (31, 16)])
-def test_any_size_from_16_up_is_restored_at_its_own_size(shape, rng):
+def test_unet_restores_any_size_from_16_up(shape, rng):
     model = UNet(width=2, out_channels=3)
     inputs = jnp.asarray(rng.uniform(-1, 1, (2, *shape, 1)), jnp.float32)
     outputs = apply(model, some_variables(model, inputs), inputs)
@@ -46,12 +45,12 @@ def test_any_size_from_16_up_is_restored_at_its_own_size(shape, rng):
     assert jnp.abs(outputs).max() < 1
 
 
-def test_smaller_images_are_refused():
-    with pytest.raises(ValueError, match=r"15x20 are too small.*16 pixels"):
+def test_unet_refuses_smaller_images():
+    with pytest.raises(ValueError, match=r"15x20.*16 pixels"):
         parameters(UNet(width=2), (1, 15, 20, 1))
 
 
-def test_linear_output_is_tanh_undone(rng):
+def test_unet_with_linear_output_leaves_out_the_tanh(rng):
     inputs = jnp.asarray(rng.uniform(-1, 1, (2, 16, 16, 1)), jnp.float32)
     tanh, linear = UNet(width=2), UNet(width=2, output="linear")
     variables = some_variables(tanh, inputs)
@@ -60,9 +59,9 @@ def test_linear_output_is_tanh_undone(rng):
     )
 
 
-def test_bfloat16_keeps_parameters_and_output_in_float32_and_stays_close(rng):
+def test_unet_in_bfloat16_keeps_float32_parameters_and_output_and_stays_close(rng):
     inputs = jnp.asarray(rng.uniform(-1, 1, (4, 16, 16, 1)), jnp.float32)
-    full, half = (build(ModelConfig(width=8), 1, dtype) for dtype in ("float32", "bfloat16"))
+    full, half = (build("unet", width=8, out_channels=1, dtype=dtype) for dtype in ("float32", "bfloat16"))
     variables = some_variables(half, inputs)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     exact, rounded = apply(full, variables, inputs), apply(half, variables, inputs)
@@ -71,7 +70,7 @@ def test_bfloat16_keeps_parameters_and_output_in_float32_and_stays_close(rng):
     assert 0 < difference < 0.05
 
 
-def test_batch_statistics_move_in_training_mode_alone(rng):
+def test_unet_updates_batch_statistics_in_training_alone(rng):
     inputs = jnp.asarray(rng.uniform(-1, 1, (4, 16, 16, 1)), jnp.float32)
     model = UNet(width=2)
     variables = some_variables(model, inputs)
@@ -86,7 +85,7 @@ def test_batch_statistics_move_in_training_mode_alone(rng):
     assert not any(moved(evaluated))
 
 
-def test_the_network_for_video_has_the_encoder_of_resnet_34():
+def test_resnet_unet_has_the_encoder_of_resnet_34():
     params = parameters(ResNetUNet(width=64), (1, 64, 64, 3))
     kernels = [
         layer["kernel"].shape
@@ -100,9 +99,9 @@ def test_the_network_for_video_has_the_encoder_of_resnet_34():
     assert sum(np.prod(shape) for shape in kernels) == torchvision_resnet34_convolutions
 
 
-def test_the_network_for_video_restores_any_size_from_32_up(rng):
+def test_resnet_unet_restores_any_size_from_32_up(rng):
     model = ResNetUNet(width=2)
     inputs = jnp.asarray(rng.uniform(-1, 1, (2, 33, 50, 1)), jnp.float32)
     assert apply(model, some_variables(model, inputs), inputs).shape == (2, 33, 50, 3)
-    with pytest.raises(ValueError, match=r"31x40 are too small for ResNetUNet"):
+    with pytest.raises(ValueError, match=r"31x40.*ResNetUNet.*32 pixels"):
         parameters(model, (1, 31, 40, 1))

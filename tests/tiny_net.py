@@ -1,14 +1,14 @@
-"""The network of tests that are about what surrounds it."""
+"""A network of two convolutions, which compiles in a second."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from itae_jax.models.layers import BatchNorm, Conv
+from itae_jax.models.layers import BatchNorm, Conv, parameter_dtype
 from itae_jax.parallel import AXIS
 
 
 class TinyNet(nn.Module):
-    """The least network that training knows nothing about: it compiles in a second."""
+    """Stands in for the U-Net."""
 
     out_channels: int
     dtype: str
@@ -18,7 +18,7 @@ class TinyNet(nn.Module):
     @nn.compact
     def __call__(self, x, *, train=False):
         x = nn.relu(BatchNorm(self.axis, dtype=self.dtype)(Conv(self.width, dtype=self.dtype)(x), train=train))
-        return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x))
+        return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x).astype(parameter_dtype(self.dtype)))
 
 
 def build(name, *, width, out_channels, output="tanh", dtype="float32", axis_name=None):

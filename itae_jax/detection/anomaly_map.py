@@ -1,42 +1,38 @@
-"""Heat maps: where in an image the error is high, drawn over the image at its own size."""
+"""Heat maps: an anomaly map drawn over the image that it belongs to."""
 
 import numpy as np
 
-# Blurred by this share of a side, so that a single pixel's noise does not show as a defect.
-_BLUR = 1 / 64
-# What a map costs in visibility of the image: colours never cover more than this.
-_OPACITY = 0.65
+_BLUR = 1 / 64  # of the longer side, so that the noise of single pixels does not show
+_OPACITY = 0.65  # of the strongest colour, so that the image stays visible
 
 
 def smooth(map_HxW: np.ndarray) -> np.ndarray:
-    """The map blurred by a Gaussian of 1/64 of its longer side."""
+    """Blurs a map by a Gaussian of 1/64 of its longer side."""
     from scipy.ndimage import gaussian_filter
 
     return gaussian_filter(map_HxW, _BLUR * max(map_HxW.shape), mode="nearest")
 
 
-def outline(picture_HxWx3: np.ndarray, mask_HxW: np.ndarray) -> np.ndarray:
-    """The picture with a line around the mask, which may have another size."""
+def outline(picture_HxWx3: np.ndarray, mask_HxW: np.ndarray, colour: str) -> np.ndarray:
+    """Draws a line around a mask, which may have another size than the picture."""
     from PIL import Image, ImageColor
     from scipy import ndimage
 
-    from itae_jax.report.figures import OUTLINE
-
     height, width, _ = picture_HxWx3.shape
     shares = Image.fromarray(np.float32(mask_HxW)).resize((width, height), Image.Resampling.BOX)
-    inside = np.asarray(shares) > 0  # the smallest defect has a line, too
+    inside = np.asarray(shares) > 0  # even the smallest defect gets a line
     around = ndimage.binary_dilation(inside, iterations=max(1, round(max(height, width) / 160)))
-    return np.where((around & ~inside)[..., None], np.uint8(ImageColor.getrgb(OUTLINE)), picture_HxWx3)
+    line = np.array(ImageColor.getrgb(colour), np.uint8)
+    return np.where((around & ~inside)[..., None], line, picture_HxWx3)
 
 
 def overlay(image_HxWxC: np.ndarray, map_HxW: np.ndarray, full: float) -> np.ndarray:
-    """The image in grey with the map over it.
+    """Draws an anomaly map over the image in grey.
 
     Args:
       image_HxWxC: uint8.
-      map_HxW: errors relative to those of normal images, of the image's size; NaN where there are none.
-      full: the value that is drawn in the strongest colour. At 1, the mean of normal images, and
-        below it nothing is drawn.
+      map_HxW: 1 = the mean of normal images, of the image's size; NaN where the model does not see it.
+      full: the value of the strongest colour. Nothing is drawn at 1 and below.
 
     Returns:
       H x W x 3 uint8.
@@ -45,10 +41,10 @@ def overlay(image_HxWxC: np.ndarray, map_HxW: np.ndarray, full: float) -> np.nda
     from PIL import Image
 
     strength_HxW = np.clip((map_HxW - 1) / max(full - 1, 1e-6), 0, 1)
-    index_HxW = np.uint8(np.rint(255 * np.nan_to_num(strength_HxW, nan=0.0)))
+    index_HxW = np.rint(255 * np.nan_to_num(strength_HxW, nan=0.0)).astype(np.uint8)
     shades = np.linspace(0, 1, 256)
-    palette = np.uint8(255 * matplotlib.colormaps["inferno"](0.25 + 0.6 * shades)[:, :3])
-    opacity = np.uint8(255 * _OPACITY * shades)
+    palette = (255 * matplotlib.colormaps["inferno"](0.25 + 0.6 * shades)[:, :3]).astype(np.uint8)
+    opacity = (255 * _OPACITY * shades).astype(np.uint8)
     image = Image.fromarray(image_HxWxC[..., 0] if image_HxWxC.shape[2] == 1 else image_HxWxC)
     grey = image.convert("L").convert("RGB")
     colour, mask = Image.fromarray(palette[index_HxW]), Image.fromarray(opacity[index_HxW])

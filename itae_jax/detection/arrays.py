@@ -1,4 +1,4 @@
-"""What a detector is given, arrays of images or rows of numbers, as uint8 images."""
+"""Turns what a detector gets, arrays of images or rows of numbers, into uint8 images."""
 
 import math
 from numbers import Integral
@@ -9,16 +9,16 @@ from itae_jax.errors import RequestError
 
 
 def as_pictures(array) -> np.ndarray:
-    """N x H x W or N x H x W x C uint8, as N x H x W x C with 1 or 3 channels.
+    """Returns N x H x W or N x H x W x C uint8 images as N x H x W x C with 1 or 3 channels.
 
     Raises:
-      RequestError: it is anything else; nothing is converted on a guess.
+      RequestError: the array is anything else; nothing is converted by guessing.
     """
     array = np.asarray(array)
     if array.ndim not in (3, 4):
         raise RequestError(
             f"an array of shape {array.shape}: expected N x H x W or N x H x W x C images; "
-            "for rows of numbers give image_shape"
+            "for rows of numbers set image_shape"
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise RequestError("the images hold NaN or infinity; leave such images out")
@@ -38,20 +38,19 @@ def as_pictures(array) -> np.ndarray:
 
 
 def row_shape(image_shape, num_features: int) -> tuple[int, int, int]:
-    """(height, width, channels) of the image that a row of so many numbers becomes.
+    """Returns (height, width, channels) of the image that a row of so many numbers becomes.
 
     Raises:
-      RequestError: `image_shape` is not (H, W), (H, W, C) or "square", or does not hold so many.
+      RequestError: `image_shape` is not (H, W), (H, W, C) or "square", or holds another number.
     """
     if isinstance(image_shape, str):
         if image_shape != "square":
             raise RequestError(f"image_shape={image_shape!r}: expected (H, W), (H, W, C) or 'square'")
         side = math.isqrt(num_features - 1) + 1
         return side, side, 1
-    shape = tuple(image_shape)
-    if len(shape) == 2:
-        shape = (*shape, 1)
-    if len(shape) != 3 or not all(isinstance(n, Integral) and n > 0 for n in shape) or shape[2] not in (1, 3):
+    height, width, channels = (*image_shape, 1)[:3] if len(image_shape) in (2, 3) else (0, 0, 0)
+    shape = height, width, channels
+    if not all(isinstance(n, Integral) and int(n) > 0 for n in shape) or channels not in (1, 3):
         raise RequestError(f"image_shape={image_shape}: expected (H, W) or (H, W, C), C being 1 or 3")
     if math.prod(shape) != num_features:
         raise RequestError(
@@ -61,7 +60,7 @@ def row_shape(image_shape, num_features: int) -> tuple[int, int, int]:
 
 
 def pixel_range(rows_NxF: np.ndarray) -> tuple[float, float]:
-    """The numbers that are black and white: the least and greatest; of uint8, which are pixels, 0 and 255."""
+    """Returns the numbers that become black and white: the least and greatest, or 0 and 255 for uint8."""
     if rows_NxF.dtype == np.uint8:
         return 0.0, 255.0
     return float(rows_NxF.min()), float(rows_NxF.max())
@@ -70,17 +69,14 @@ def pixel_range(rows_NxF: np.ndarray) -> tuple[float, float]:
 def rows_as_pictures(
     rows_NxF: np.ndarray, black_and_white: tuple[float, float], shape: tuple[int, int, int]
 ) -> np.ndarray:
-    """N x H x W x C uint8; what is darker than black or brighter than white is cut off.
-
-    A shape that holds more than a row is filled up with black.
-    """
+    """Returns N x H x W x C uint8; clips numbers beyond black and white, and fills up with black."""
     low, high = black_and_white
     scale = 255 / (high - low) if high > low else 0.0
-    pixels_NxF = np.uint8(np.rint(np.clip((rows_NxF.astype(float) - low) * scale, 0, 255)))
+    pixels_NxF = np.rint(np.clip((rows_NxF.astype(float) - low) * scale, 0, 255)).astype(np.uint8)
     missing = math.prod(shape) - pixels_NxF.shape[1]
     return np.pad(pixels_NxF, ((0, 0), (0, missing))).reshape(-1, *shape)
 
 
 def by(shape) -> str:
-    """16x16x3."""
+    """Returns a shape as text, such as 16x16x3."""
     return "x".join(map(str, shape))

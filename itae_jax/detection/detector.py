@@ -10,21 +10,37 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from itae_jax import config, models, transforms
-from itae_jax.config import Experiment
+from itae_jax import experiment, models, transforms
 from itae_jax.data import ArrayImages
 from itae_jax.detection import arrays
-from itae_jax.detection import model as trained
-from itae_jax.detection.model import NormalScores, TrainedModel
+from itae_jax.detection import model as model_directory
+from itae_jax.detection.model import TrainedModel
+from itae_jax.detection.threshold import NormalScores, threshold
 from itae_jax.errors import RequestError
-from itae_jax.methods import itae as method
+from itae_jax.experiment import Experiment
+from itae_jax.methods.itae import ITAEConfig
+
+# The settings that are parameters.
+_FIELDS = {
+    "transform": "method.transform",
+    "width": "method.width",
+    "epochs": "train.epochs",
+    "random_state": "seed",
+    "batch_size": "train.batch_size",
+    "learning_rate": "train.learning_rate",
+    "augment": "train.augment",
+}
 
 
-class _ParameterAlone:
-    """A parameter with the name of one of scikit-learn's methods: kept, but not there as an attribute.
+def _itae(settings: Experiment, where: str) -> ITAEConfig:
+    """Returns the settings of ITAE; raises RequestError for those of another method."""
+    if not isinstance(settings.method, ITAEConfig):
+        raise RequestError(f"{where}ITAEDetector cannot use method.name={settings.method.NAME}; itae fit can")
+    return settings.method
 
-    scikit-learn takes whatever has an attribute `transform` for a transformer and calls it.
-    """
+
+class _HiddenParameter:
+    """A parameter that is no attribute: scikit-learn would call an attribute `transform` as a method."""
 
     def __set_name__(self, owner, name):
         self._name = name
@@ -39,36 +55,35 @@ class _ParameterAlone:
 class ITAEDetector(OutlierMixin, BaseEstimator):
     """The Inverse-Transform AutoEncoder with scikit-learn's conventions and signs.
 
-    Trained on normal images, N x H x W or N x H x W x C uint8 with 1 or 3 channels. Images with sides
-    below 16 pixels are enlarged by a whole factor, each pixel repeated. On a CPU, call
-    `itae_jax.parallel.use_cpu_cores()` before anything else to make use of all cores.
+    Trains on normal images, N x H x W or N x H x W x C uint8 with 1 or 3 channels. Enlarges images with a
+    side below 16 pixels by a whole factor. On a CPU, call `itae_jax.parallel.use_cpu_cores()` before anything
+    else to use all cores.
 
     Args:
-      transform: what is erased, as in `transform.name`; rotation needs square images.
-      width: channels of the network's first block; 64 is the paper's.
-      epochs: passes over the training images; 500 are the paper's.
+      transform: what is erased, see `itae transforms`; rotation needs square images.
+      width: channels of the network's first block; the paper's is 64.
+      epochs: passes over the training images; the paper's are 500.
       contamination: the share of normal images that may be called anomalous, in (0, 0.5]. It can be
         changed after fitting.
       random_state: decides initialisation, order, all random draws, and which images are held out.
-      image_shape: makes `fit` and the rest take rows of numbers, N x n_features: (H, W) or (H, W, C)
-        for rows that are images of that shape, laid out in C order; "square" for rows of any length,
-        laid out in the smallest square of one channel that holds them, the rest of it black. Rows of
-        uint8 are pixels; of any other numbers the least and greatest of the training rows, over all
-        features, become black and white, and what lies beyond them later is cut off.
-      holdout: the share of images that are not trained on, from whose scores the threshold is
-        computed. With 0 it is computed from the training images, as scikit-learn's own detectors do
-        it; these score lower than new normal images, so that there will be more false alarms.
-      batch_size: images a step; of fewer training images all make up a batch.
+      image_shape: takes rows of numbers, N x n_features, instead of images. (H, W) or (H, W, C): rows are
+        images of that shape in C order. "square": a row of any length becomes the smallest square image of
+        one channel that holds it, filled up with black. Rows of uint8 are pixels; of other numbers the
+        least and greatest of the training rows become black and white, and later ones are clipped.
+      holdout: the share of images that are not trained on; the threshold is computed from their scores.
+        With 0 it is computed from the training images, as scikit-learn's own detectors do; they score
+        lower than new normal images, so the false-positive rate will be higher than `contamination`.
+      batch_size: images a step; fewer training images make up one batch.
       learning_rate: of SGD, halved after every 50 epochs.
-      augment: as in `train.augment`: "none", or of flip and shift.
-      settings: any other fields of the config: {"train.halve_every_epochs": 10, "model.output": "linear"}.
+      augment: "none", "flip", "shift", or "flip+shift".
+      settings: any other settings: {"train.halve_every_epochs": 10, "method.output": "linear"}.
       verbose: 1 prints the loss ten times.
 
     Attributes:
       model_: the `TrainedModel`.
       offset_: decision_function is score_samples minus this; follows `contamination`.
-      n_features_in_: of rows, how many numbers each has.
-      pixel_range_: of rows, the numbers that are black and white.
+      n_features_in_: numbers in a row.
+      pixel_range_: the numbers that are black and white in rows.
     """
 
     def __init__(
@@ -99,11 +114,10 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         self.settings = settings
         self.verbose = verbose
 
-    transform = _ParameterAlone()
+    transform = _HiddenParameter()
 
     def get_params(self, deep=True) -> dict:
-        """All parameters by name."""
-        del deep  # none of them has parameters of its own
+        """Returns all parameters by name."""
         return {name: vars(self)[name] for name in self._get_param_names()}
 
     def __sklearn_tags__(self):
@@ -113,31 +127,29 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         return tags
 
     def fit(self, X, y=None):
-        """Trains on normal images or rows; `y` is ignored.
+        """Trains on normal images or rows; ignores `y`.
 
         Raises:
           RequestError: a ValueError that says in one line what is wrong with the images or a parameter.
         """
-        del y
         self._check_parameters()
         images_NxHxWxC = self._images(X, fitting=True)
         count = len(images_NxHxWxC)
-        held_out = 0 if self.holdout == 0 else max(1, round(self.holdout * count))
-        if count - held_out < 1 or count < 2:
+        num_held_out = 0 if self.holdout == 0 else max(1, round(self.holdout * count))
+        if count - num_held_out < 1 or count < 2:
             raise RequestError(f"n_samples = {count}: expected at least 2 images, one of them to hold out")
         seed = self.random_state
         if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(2**31 - 1)
         order = np.random.default_rng(int(seed)).permutation(count)
-        normal, training = np.sort(order[:held_out]), np.sort(order[held_out:])
+        held_out, training = np.sort(order[:num_held_out]), np.sort(order[num_held_out:])
 
-        experiment = method.fitting(self._experiment(int(seed)), len(training))
-        itae = method.of(experiment, images_NxHxWxC.shape[1:])
-        fitted = itae.fit(ArrayImages(images_NxHxWxC[training]), (int(seed),), self._report)
-        normal = normal if held_out else training
-        scores = NormalScores.measure(fitted, ArrayImages(images_NxHxWxC[normal]), [str(i) for i in normal])
-        details = {"detector": self._details()}
-        self.model_ = TrainedModel(experiment, images_NxHxWxC.shape[1:], fitted, scores, details)
+        shape = images_NxHxWxC.shape[1:]
+        settings, learner = model_directory.prepare(self._experiment(int(seed)), shape, len(training))
+        trained = learner.fit(ArrayImages(images_NxHxWxC[training]), (int(seed),), self._report)
+        normal = held_out if num_held_out else training
+        scores = NormalScores.measure(trained, ArrayImages(images_NxHxWxC[normal]), [str(i) for i in normal])
+        self.model_ = TrainedModel(settings, shape, trained, scores, {"detector": self._details()})
         return self
 
     def _check_parameters(self) -> None:
@@ -145,44 +157,36 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
             raise RequestError(f"contamination={self.contamination}: expected a number in (0, 0.5]")
         if not 0 <= self.holdout < 1:
             raise RequestError(f"holdout={self.holdout}: expected a number in [0, 1)")
-        if isinstance(self.random_state, Integral) and not 0 <= self.random_state < 2**32:
+        if isinstance(self.random_state, Integral) and not 0 <= int(self.random_state) < 2**32:
             raise RequestError(f"random_state={self.random_state}: expected 0 to 4294967295")
 
     def _experiment(self, seed: int) -> Experiment:
-        fields = {
-            "name": "detector",
-            "seed": seed,
-            "transform.name": self.get_params()["transform"],
-            "model.width": self.width,
-            "train.epochs": self.epochs,
-            "train.batch_size": self.batch_size,
-            "train.learning_rate": self.learning_rate,
-            "train.augment": self.augment,
-            "evaluate.batch_size": 64,
-        }
-        plain = {key: int(value) if isinstance(value, Integral) else value for key, value in fields.items()}
-        return config.from_flat(plain | (self.settings or {}))
+        values = {field: self.get_params()[name] for name, field in _FIELDS.items()} | {"seed": seed}
+        plain = {key: int(value) if isinstance(value, Integral) else value for key, value in values.items()}
+        return experiment.from_flat(
+            {"name": "detector", "evaluate.batch_size": 64} | plain | (self.settings or {})
+        )
 
-    def _report(self, report, fitted_so_far) -> None:
+    def _report(self, report, trained_so_far) -> None:
         tenth = max(1, self.epochs // 10)
         if self.verbose and (report.epoch % tenth == 0 or report.epoch == self.epochs):
             print(f"epoch {report.epoch}/{self.epochs}  loss {report.loss:.4f}", flush=True)
 
     def anomaly_scores(self, X) -> np.ndarray:
-        """Eq. 3 for every image: N numbers, higher = more anomalous, 1 = the mean of the training images."""
+        """Returns Eq. 3 for each image: N numbers, higher = more anomalous, 1 = the mean of training images."""
         check_is_fitted(self)
-        return self.model_.fitted.score(ArrayImages(self._images(X))).scores_N
+        return self.model_.trained.score(self._images(X)).scores_N
 
     def score_samples(self, X) -> np.ndarray:
-        """The anomaly scores with scikit-learn's sign: higher = more normal."""
+        """Returns the anomaly scores with scikit-learn's sign: higher = more normal."""
         return -self.anomaly_scores(X)
 
     def decision_function(self, X) -> np.ndarray:
-        """`score_samples` minus `offset_`: negative for what is called an anomaly."""
+        """Returns `score_samples` minus `offset_`: negative for an anomaly."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X) -> np.ndarray:
-        """+1 for normal, -1 for anomalous."""
+        """Returns +1 for normal, -1 for anomalous."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     @property
@@ -192,42 +196,36 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         scores_N = self.model_.normal.scores_N
         if self.holdout == 0:
             return -float(np.quantile(scores_N, 1 - self.contamination))
-        return -trained.threshold(scores_N, self.contamination)
+        return -threshold(scores_N, self.contamination)
 
-    def error_maps(self, X) -> np.ndarray:
-        """Where the error is: N x H x W, Eq. 3 at every pixel; each map's mean is the image's score."""
+    def anomaly_maps(self, X) -> np.ndarray:
+        """Returns Eq. 3 at every pixel, N x H x W: the mean of a map is the image's score."""
         check_is_fitted(self)
-        images_NxHxWxC = self._images(X)
-        factor = self._factor
-        maps_NxHxW = self.model_.fitted.error_maps(images_NxHxWxC)
+        maps_NxHxW = self.model_.trained.anomaly_maps(self._images(X))
         count, height, width = maps_NxHxW.shape
-        blocks = maps_NxHxW.reshape(count, height // factor, factor, width // factor, factor)
-        return blocks.mean((2, 4))
+        factor = self._factor
+        return maps_NxHxW.reshape(count, height // factor, factor, width // factor, factor).mean((2, 4))
 
     def _images(self, X, fitting: bool = False) -> np.ndarray:
-        """N x H x W x C uint8, sides of 16 or more."""
+        """Returns N x H x W x C uint8, enlarged to what the network takes."""
         images_NxHxWxC = arrays.as_pictures(X) if self.image_shape is None else self._rows(X, fitting)
-        shape = images_NxHxWxC.shape[1:]
+        shape = height, width, channels = images_NxHxWxC.shape[1:]
         if fitting:
-            self._check_size(*shape[:2])
-            least = models.min_side(self._experiment(0).model.name)
-            self._factor = max(1, math.ceil(least / min(shape[:2])))
+            method = _itae(self._experiment(0), "settings: ")
+            if height != width and transforms.get(method.transform).square_only:
+                raise RequestError(
+                    f"images of {height}x{width}: transform={method.transform!r} needs square ones; crop or "
+                    "pad them, or choose a transform without rotation"
+                )
+            self._factor = max(1, math.ceil(models.min_side(method.network) / min(height, width)))
         factor = self._factor
-        if not fitting and self.model_.image_shape != (factor * shape[0], factor * shape[1], shape[2]):
+        if not fitting and self.model_.image_shape != (factor * height, factor * width, channels):
             height, width, channels = self.model_.image_shape
             raise RequestError(
                 f"images of {arrays.by(shape)}: this detector was fitted on images of "
                 f"{arrays.by((height // factor, width // factor, channels))}"
             )
         return images_NxHxWxC.repeat(factor, axis=1).repeat(factor, axis=2)
-
-    def _check_size(self, height: int, width: int) -> None:
-        name = self._experiment(0).transform.name
-        if transforms.get(name).square_only and height != width:
-            raise RequestError(
-                f"images of {height}x{width}: transform={name!r} needs square ones; crop or pad them, "
-                "or choose a transform without rotation"
-            )
 
     def _rows(self, X, fitting: bool) -> np.ndarray:
         rows_NxF = validate_data(self, X, reset=fitting)
@@ -237,10 +235,10 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         return arrays.rows_as_pictures(rows_NxF, self.pixel_range_, self._row_shape)
 
     def save(self, directory: str | Path) -> None:
-        """Writes a new directory that `load` and the command line read, whole or not at all.
+        """Writes a new directory atomically, which `load` and the command line read.
 
         Raises:
-          RequestError: it is there and not empty, or cannot be written.
+          RequestError: it exists and is not empty, or cannot be written.
         """
         check_is_fitted(self)
         details = self.model_.details | {"detector": self._details()}
@@ -262,51 +260,40 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         return details
 
     @classmethod
-    def load(cls, directory: str | Path, transform: str = "") -> "ITAEDetector":
-        """The detector that `save` wrote, or one of a model that `itae fit` made.
+    def load(cls, directory: str | Path, trust: str = "") -> "ITAEDetector":
+        """Reads what `save` wrote, or a model of `itae fit`; executes nothing in it.
 
-        Nothing in the directory is executed; a model with a transform of your own, module:attribute, asks
-        for its name in `transform`, and its code runs. The parameters are those of the model; `contamination`
-        can be set anew.
+        The parameters are those of the model; `contamination` can be changed.
+
+        Args:
+          trust: the model's transform if it is code of your own, module:attribute, which then runs.
 
         Raises:
-          RequestError: there is no model, or it is damaged.
+          RequestError: there is no model, it is damaged, or it is of another method.
         """
-        model = trained.load(Path(directory), transform)
-        flat, defaults = config.flatten(model.experiment), config.flatten(cls()._experiment(0))
+        model = model_directory.load(Path(directory), trust)
+        settings = model.experiment
+        _itae(settings, f"{directory}: ")
+        flat, defaults = experiment.flatten(settings), experiment.flatten(cls()._experiment(0))
         parameters = {name: flat.pop(field) for name, field in _FIELDS.items()}
-        for ours in ("name", "data.name", "data.root"):
-            flat.pop(ours)
-        settings = {field: value for field, value in flat.items() if value != defaults[field]}
-        saved = model.details.get("detector", {})
+        for place in ("name", "data.name", "data.root", "compute.devices"):
+            flat.pop(place)
+        others = {field: value for field, value in flat.items() if value != defaults[field]}
+        saved = {"contamination": 0.1, "holdout": 0.2, "factor": 1} | model.details.get("detector", {})
         try:
-            detector = cls(
-                **parameters,
-                settings=settings or None,
-                contamination=saved.get("contamination", 0.1),
-                holdout=saved.get("holdout", 0.2),
-            )
-            detector._factor = int(saved.get("factor", 1))
+            detector = cls(**parameters, settings=others or None)
+            detector.contamination, detector.holdout = saved["contamination"], saved["holdout"]
+            detector._factor = saved["factor"]
             if "rows" in saved:
                 rows = saved["rows"]
                 shape = rows["image_shape"]
                 detector.image_shape = shape if isinstance(shape, str) else tuple(shape)
                 detector.n_features_in_ = int(rows["n_features"])
-                detector.pixel_range_ = tuple(map(float, rows["pixel_range"]))
+                black, white = rows["pixel_range"]
+                detector.pixel_range_ = float(black), float(white)
                 detector._row_shape = arrays.row_shape(detector.image_shape, detector.n_features_in_)
             detector._check_parameters()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RequestError(f"{directory}: its details are damaged ({error}); fit the model again") from None
         detector.model_ = model
         return detector
-
-
-_FIELDS = {
-    "transform": "transform.name",
-    "width": "model.width",
-    "epochs": "train.epochs",
-    "random_state": "seed",
-    "batch_size": "train.batch_size",
-    "learning_rate": "train.learning_rate",
-    "augment": "train.augment",
-}

@@ -1,19 +1,17 @@
-"""A trained model as one file for others: the scoring function, or the network's weights.
+"""A trained model as one file for use elsewhere: its scoring function, or its network's weights.
 
 jax          the scoring function by `jax.export`: StableHLO for CPU, CUDA and TPU, any batch size
 onnx         the same for ONNX runtimes, by jax2onnx (the extra `onnx`)
-safetensors  the U-Net's weights under PyTorch's names
+safetensors  the network's weights under PyTorch's names, where the method defines them
 
-The scoring function takes images N x H x W x C uint8 to their scores (Eq. 3) and the errors that
-these are made of; transforms, network and normaliser are inside. What it does not hold stands beside it
-in FILE.json: the shape of the images, how they are brought to it, and the scores of held-out normal
-images, of which a threshold is computed at any false-alarm rate.
+The scoring function contains all that was trained and calibrated. FILE.json beside it says what it does not
+contain: the shape of the images, how files are brought to it, and the scores of the calibration images, from
+which a threshold follows at any false-positive rate.
 """
 
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,92 +19,86 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from itae_jax import environment, files, models
-from itae_jax.detection import model as trained
-from itae_jax.detection.model import NormalScores
+from itae_jax import environment, experiment, files, methods
+from itae_jax.detection import model as models
+from itae_jax.detection.model import TrainedModel
+from itae_jax.detection.threshold import threshold
 from itae_jax.errors import RequestError
-from itae_jax.evaluate import restoration as evaluate
-from itae_jax.files import check_output_file, writing
-from itae_jax.methods.itae import FittedITAE
-from itae_jax.models import torch_weights as weights
+from itae_jax.files import atomic_path, check_output_file
 from itae_jax.models.cpu_conv import traced_for
+from itae_jax.training.learner import Scores, Trained
+from itae_jax.transforms import to_float
 
 FORMATS = ("jax", "onnx", "safetensors")
 PLATFORMS = ("cpu", "cuda", "tpu")
-_FORMAT = 1
+_FORMAT = 2
+
+Scorer = Callable[[jax.Array], dict[str, jax.Array]]  # N x H x W x C uint8 -> "score" and components, N each
 
 
-def scoring_function(fitted: FittedITAE) -> Callable[[jax.Array], dict[str, jax.Array]]:
-    """images N x H x W x C uint8 -> {"score": N, "errors": N x T}: Eq. 3 as one pure function."""
-    method = fitted.method
-    experiment = method.experiment
-    network = experiment.model
-    model = models.build(
-        network.name,
-        width=network.width,
-        out_channels=method.image_shape[2],
-        output=network.output,
-        dtype=experiment.compute.dtype,
-    )
-    variables = jax.tree.map(np.asarray, dict(fitted.variables))
-    normal_errors_1xT = np.asarray(fitted.normal_errors_T, method.pixel_dtype)[None]
+def scoring_function(trained: Trained) -> Scorer:
+    """Returns the whole way from uint8 images to scores and components as one pure function."""
+    method, dtype = trained.learner.method, trained.learner.trainer.dtype
+    variables, calibration = jax.tree.map(np.asarray, (trained.variables, trained.calibration))
 
-    def score(images_uint8):
-        of_pixels = evaluate.restored_errors(
-            lambda inputs: model.apply(variables, inputs), images_uint8, method.transform, method.pixel_dtype
-        )
-        errors_NxT = of_pixels[experiment.evaluate.error].mean((2, 3, 4)).T
-        return {"score": (errors_NxT / normal_errors_1xT).mean(1), "errors": errors_NxT}
+    def score(images_uint8: jax.Array) -> dict[str, jax.Array]:
+        measured = method.measure(variables, to_float(images_uint8, dtype))
+        columns = method.columns(measured, calibration)
+        return {"score": method.score(measured, calibration)} | {
+            name: columns[name] for name in method.components
+        }
 
     return score
 
 
-def export(
-    fitted: FittedITAE, path: Path, kind: str = "", normal: NormalScores | None = None, fit: str = ""
-) -> None:
-    """Writes a file, and FILE.json beside a scoring function, each whole or not at all.
+def export_model(directory: Path, path: Path, kind: str = "", trust: str = "") -> None:
+    """Exports a directory that `itae fit` wrote; raises what `model.load` and `export` raise."""
+    model = models.load(directory, trust)
+    model.check_takes_files(directory)
+    export(model, path, kind)
+
+
+def export(model: TrainedModel, path: Path, kind: str = "") -> None:
+    """Writes a file atomically, and FILE.json beside a scoring function.
 
     Args:
-      kind: one of FORMATS; empty: by the ending .onnx or .safetensors, else jax.
-      normal: scores of held-out normal images, for thresholds.
-      fit: how images come to their shape, as `data.fit`.
+      kind: one of `FORMATS`; empty: by the suffix .onnx or .safetensors, else jax.
 
     Raises:
-      RequestError: a kind that this model cannot be written as, or a file that cannot be written.
+      RequestError: the model cannot be written as this kind, or the file cannot be written.
     """
     kind = kind or {".onnx": "onnx", ".safetensors": "safetensors"}.get(path.suffix, "jax")
     if kind not in FORMATS:
         raise RequestError(f"format {kind!r}: choose from {', '.join(FORMATS)}")
-    about = _about(fitted, kind, normal, fit)
+    about = _about(model, kind)
+    write = {"jax": _write_jax, "onnx": _write_onnx, "safetensors": _write_weights}[kind]
     check_output_file(path, _is_export)
     if kind != "safetensors":
         check_output_file(_beside(path), _is_about)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with writing(path, "--out"):
-            write = {"jax": _write_jax, "onnx": _write_onnx, "safetensors": _write_weights}[kind]
-            write(fitted, partial, about)
-            if kind != "safetensors":
-                about["sha256"] = _sha256(partial)
-                files.write_text(_beside(path), json.dumps(about, indent=2) + "\n")
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with files.writing(path, "--out"), atomic_path(path) as partial:
+        write(model, partial, about)
+        if kind != "safetensors":
+            about["sha256"] = _sha256(partial)
+            files.write_text(_beside(path), json.dumps(about, indent=2) + "\n")
 
 
-def export_model(directory: Path, path: Path, kind: str = "", transform: str = "") -> None:
-    """Exports a directory that `itae fit` wrote.
-
-    Raises:
-      RequestError: as `trained.load` and `export`.
-    """
-    model = trained.load(directory, transform)
-    model.check_takes_files(directory)
-    export(model.fitted, path, kind, model.normal, model.reader.fit)
+def _about(model: TrainedModel, kind: str) -> dict:
+    height, width, channels = model.image_shape
+    image = {"height": height, "width": width, "channels": channels, "dtype": "uint8", "fit": model.reader.fit}
+    return {
+        "format": _FORMAT,
+        "kind": kind,
+        "image": image,
+        "method": experiment.as_tree(model.experiment)["method"],
+        "components": list(model.trained.learner.method.components),
+        "calibration": {name: np.asarray(value).tolist() for name, value in model.trained.calibration.items()},
+        "normal_scores": np.sort(model.normal.scores_N).tolist(),
+        "versions": environment.describe()["versions"],
+    }
 
 
 def _is_about(path: Path) -> bool:
-    """Whether a file is what stands beside an export."""
+    """Returns whether a file is the FILE.json of an export."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))["kind"] in FORMATS
     except (OSError, ValueError, KeyError, TypeError):
@@ -126,36 +118,20 @@ def _beside(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def _about(fitted: FittedITAE, kind: str, normal: NormalScores | None, fit: str) -> dict:
-    experiment = fitted.method.experiment
-    height, width, channels = fitted.method.image_shape
-    return {
-        "format": _FORMAT,
-        "kind": kind,
-        "image": {"height": height, "width": width, "channels": channels, "dtype": "uint8", "fit": fit},
-        "transform": experiment.transform.name,
-        "model": dataclasses.asdict(experiment.model),
-        "error": experiment.evaluate.error,
-        "normal_errors": np.asarray(fitted.normal_errors_T).tolist(),
-        "normal_scores": [] if normal is None else np.sort(normal.scores_N).tolist(),
-        "versions": environment.describe()["versions"],
-    }
-
-
-def _write_jax(fitted: FittedITAE, path: Path, about: dict) -> None:
+def _write_jax(model: TrainedModel, path: Path, about: dict) -> None:
     from jax import export as jax_export
 
     (batch,) = jax_export.symbolic_shape("N")
-    images = jax.ShapeDtypeStruct((batch, *fitted.method.image_shape), np.uint8)
+    images = jax.ShapeDtypeStruct((batch, *model.image_shape), np.uint8)
     with traced_for(*PLATFORMS):
-        exported = jax_export.export(jax.jit(scoring_function(fitted)), platforms=PLATFORMS)(images)
+        exported = jax_export.export(jax.jit(scoring_function(model.trained)), platforms=PLATFORMS)(images)
     about["platforms"] = list(PLATFORMS)
     path.write_bytes(exported.serialize())
 
 
-def _write_onnx(fitted: FittedITAE, path: Path, about: dict) -> None:
-    """Converts, runs what came out, and compares: some operations are converted to something else."""
-    dtype = fitted.method.experiment.compute.dtype
+def _write_onnx(model: TrainedModel, path: Path, about: dict) -> None:
+    """Converts, runs the result, and compares: the converter gets some operations wrong."""
+    dtype = model.experiment.compute.dtype
     if dtype == "bfloat16":
         raise RequestError(f"compute.dtype={dtype}: ONNX runtimes do not compute in it; export it as jax")
     try:
@@ -163,44 +139,43 @@ def _write_onnx(fitted: FittedITAE, path: Path, about: dict) -> None:
         import onnxruntime
     except ModuleNotFoundError:
         raise RequestError("ONNX needs jax2onnx: pip install 'itae_jax[onnx]'") from None
-    score = scoring_function(fitted)
-
-    def outputs(images):
-        result = score(images)
-        return result["score"], result["errors"]
-
-    images = jax.ShapeDtypeStruct(("N", *fitted.method.image_shape), np.uint8)
+    score, names = scoring_function(model.trained), ["score", *about["components"]]
     try:
         with traced_for("onnx"):
             jax2onnx.to_onnx(
-                outputs,
-                [images],
+                lambda images: tuple(score(images)[name] for name in names),
+                [jax.ShapeDtypeStruct(("N", *model.image_shape), np.uint8)],
                 input_names=["images"],
-                output_names=["score", "errors"],
+                output_names=names,
                 return_mode="file",
                 output_path=str(path),
             )
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # its complaints go to stderr, beside the one line that we raise
+        options.log_severity_level = 4  # the error below says it all
         session = onnxruntime.InferenceSession(path, options)
-        noise = np.random.default_rng(0).integers(0, 256, (2, *fitted.method.image_shape), np.uint8)
+        noise = np.random.default_rng(0).integers(0, 256, (2, *model.image_shape), np.uint8)
         (converted,) = session.run(["score"], {"images": noise})
         with jax.default_matmul_precision("highest"):
             expected = jax.jit(score)(noise)["score"]
         if not np.allclose(converted, expected, rtol=1e-3):
             raise ArithmeticError(f"it scores {converted.tolist()}, expected {np.asarray(expected).tolist()}")
-    except Exception as error:  # the converter raises all kinds for what it does not know
+    except Exception as error:  # the converter raises anything for what it does not know
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise RequestError(
             f"jax2onnx does not convert this model ({reason[:200]}); export it as jax"
         ) from error
 
 
-def _write_weights(fitted: FittedITAE, path: Path, about: dict) -> None:
-    name = fitted.method.experiment.model.name
-    if name != "unet":
-        raise RequestError(f"model.name={name}: only the unet has a counterpart in PyTorch; export it as jax")
-    weights.write(path, fitted.variables, {"itae_jax": json.dumps(about)})
+def _write_weights(model: TrainedModel, path: Path, about: dict) -> None:
+    from safetensors.numpy import save
+
+    settings = model.experiment.method
+    torch_weights = methods.spec(settings.NAME).torch_weights
+    if torch_weights is None:
+        raise RequestError(
+            f"method.name={settings.NAME}: has no weights under PyTorch's names; export it as jax"
+        )
+    path.write_bytes(save(torch_weights(settings, model.trained.variables), {"itae_jax": json.dumps(about)}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,42 +183,40 @@ class ExportedScorer:
     """A scoring function that was read back.
 
     Attributes:
-      about: what stands in FILE.json.
-      call: images N x H x W x C uint8 -> {"score": N, "errors": N x T}.
+      about: the content of FILE.json.
+      call: the scoring function.
     """
 
     about: dict
-    call: Callable[[jax.Array], dict[str, jax.Array]]
+    call: Scorer
 
-    def score(self, images_NxHxWxC: np.ndarray, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray]:
-        """(scores N, errors N x T) of images, `batch_size` at a time."""
+    def score(self, images_NxHxWxC: np.ndarray, batch_size: int = 64) -> Scores:
+        """Scores uint8 images, `batch_size` at a time."""
         shape = tuple(self.about["image"][key] for key in ("height", "width", "channels"))
         images = np.asarray(images_NxHxWxC)
         if images.dtype != np.uint8 or images.shape[1:] != shape:
             raise RequestError(f"expected N x {shape} uint8 images, got {images.shape} {images.dtype}")
-        scores, errors = [], []
+        parts: dict[str, list] = {name: [np.zeros(0)] for name in ("score", *self.about["components"])}
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            # One size of batch is compiled once.
+            # Padded, so that one batch size is compiled once.
             padding = np.zeros((batch_size - len(batch), *shape), np.uint8)
             result = self.call(jnp.asarray(np.concatenate([batch, padding])))
-            scores.append(np.asarray(result["score"])[: len(batch)])
-            errors.append(np.asarray(result["errors"])[: len(batch)])
-        count = len(self.about["normal_errors"])
-        return np.concatenate([np.zeros(0), *scores]), np.concatenate([np.zeros((0, count)), *errors])
+            for name, values in parts.items():
+                values.append(np.asarray(result[name])[: len(batch)])
+        columns = {name: np.concatenate(values) for name, values in parts.items()}
+        return Scores(columns.pop("score"), columns)
 
-    def threshold(self, false_alarms: float) -> float:
-        """The score above which an image is called an anomaly, at this rate among normal ones."""
-        if not self.about["normal_scores"]:
-            raise RequestError("this export has no scores of held-out normal images to compute it from")
-        return trained.threshold(np.asarray(self.about["normal_scores"]), false_alarms)
+    def threshold(self, false_positive_rate: float) -> float:
+        """Returns the score above which an image is called an anomaly, at this rate among normal ones."""
+        return threshold(np.asarray(self.about["normal_scores"]), false_positive_rate)
 
 
 def load(path: Path) -> ExportedScorer:
-    """Reads what `export` wrote as jax, with FILE.json beside it. No Python in it is executed.
+    """Reads what `export` wrote as jax, with FILE.json beside it; executes no Python in it.
 
     Raises:
-      RequestError: one of the two is not there, damaged, or of another kind.
+      RequestError: one of the two files is missing, damaged, or of another kind.
     """
     from jax import export as jax_export
 
@@ -252,14 +225,15 @@ def load(path: Path) -> ExportedScorer:
         if about["format"] != _FORMAT or about["kind"] != "jax":
             raise ValueError(f"format {about['format']} of kind {about['kind']}, expected {_FORMAT} of jax")
         if about["sha256"] != _sha256(path):
-            raise ValueError(f"{_beside(path).name} is of another file")
-        if not {"normal_errors", "normal_scores", "image", "error"} <= about.keys():
-            raise ValueError(f"{_beside(path).name} does not tell all it should")
+            raise ValueError(f"{_beside(path).name} belongs to another file")
+        for key in ("components", "normal_scores"):
+            if not isinstance(about[key], list):
+                raise ValueError(f"{_beside(path).name}: {key}: expected a list")
         exported = jax_export.deserialize(bytearray(path.read_bytes()))
-        found = exported.in_avals[0].shape[1:]
-        if found != tuple(about["image"][key] for key in ("height", "width", "channels")):
+        found, image = exported.in_avals[0].shape[1:], about["image"]
+        if found != (image["height"], image["width"], image["channels"]):
             raise ValueError(f"{path.name} takes images of {found}, {_beside(path).name} says otherwise")
-    except Exception as error:  # the parser raises whatever the damage leads it to
+    except Exception as error:  # the parser raises anything on damaged input
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise RequestError(f"{path}: not a whole export ({reason or type(error).__name__})") from None
     return ExportedScorer(about, jax.jit(exported.call))

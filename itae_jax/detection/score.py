@@ -1,6 +1,5 @@
-"""`itae score`: scores of any number of images, a row each, and heat maps of them."""
+"""`itae score`: scores of any number of images, one row each, and heat maps."""
 
-import contextlib
 import csv
 import dataclasses
 import itertools
@@ -8,49 +7,43 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from itae_jax.data import LazyImages, folders
-from itae_jax.data import reader as decode
 from itae_jax.data.images import UnreadableImageError
-from itae_jax.detection import anomaly_map as heatmaps
-from itae_jax.detection import model as trained
+from itae_jax.data.reader import Reader
+from itae_jax.detection import anomaly_map
+from itae_jax.detection import model as models
 from itae_jax.detection.model import TrainedModel
+from itae_jax.detection.threshold import threshold
 from itae_jax.environment import cpu_cores
 from itae_jax.errors import RequestError
-from itae_jax.files import check_output_file, writing
+from itae_jax.files import atomic_path, check_output_file, writing
+from itae_jax.progress import Progress
 
-_AT_A_TIME = 1024  # paths in hand; images are read and forgotten a batch at a time
-
-
-class Progress(Protocol):
-    """Who is told how scoring goes."""
-
-    def scored(self, count: int) -> None:
-        """So many more images are scored."""
+_AT_A_TIME = 1024  # paths in memory; the images of one batch at a time are
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What came of scoring.
+    """The result of scoring.
 
     Attributes:
       threshold: the score above which an image is called an anomaly.
       rate: the share of normal images that are expected above it.
-      asked_rate: the share that was asked for, which too few held-out images cannot tell of.
-      num_normal: how many held-out normal images it was computed from.
-      num_scored, num_anomalies, num_unreadable: counts of images.
+      asked_rate: the share that was asked for; below `rate` if the calibration images are too few.
+      num_calibration, num_scored, num_anomalies, num_unreadable: counts of images.
     """
 
     out: Path
     threshold: float
     rate: float
     asked_rate: float
-    num_normal: int
+    num_calibration: int
     num_scored: int
     num_anomalies: int
     num_unreadable: int
@@ -58,16 +51,15 @@ class Summary:
     def __str__(self):
         lines = [
             f"threshold {self.threshold:.4f}: at most {100 * self.rate:.1f} % of normal images are expected "
-            f"above it, by {self.num_normal} that were held out",
-            f"{self.num_anomalies} of {self.num_scored} images are above it, listed in {self.out}",
+            f"above it, by {self.num_calibration} calibration images"
         ]
         if self.rate > self.asked_rate:
             needed = math.ceil(1 / self.asked_rate - 1 - 1e-9)
-            lines.insert(
-                1,
-                f"{100 * self.asked_rate:g} % were asked for, which takes {needed} held-out images; "
-                "fit with more images or a larger --holdout",
+            lines.append(
+                f"a false-positive rate of {100 * self.asked_rate:g} % needs {needed} calibration images; "
+                "fit with more images or a larger --holdout"
             )
+        lines.append(f"{self.num_anomalies} of {self.num_scored} images are above it, listed in {self.out}")
         if self.num_unreadable:
             lines.append(f"{self.num_unreadable} images cannot be read; the column reason says why")
         return "\n".join(lines)
@@ -78,43 +70,46 @@ def score(
     source: str,
     out: Path,
     heatmap_directory: Path | None,
-    false_alarms: float,
+    false_positive_rate: float,
     progress: Progress,
-    transform: str = "",
+    trust: str = "",
 ) -> Summary:
-    """Scores images and writes a CSV file, whole or not at all.
+    """Scores images and writes a CSV file atomically.
 
     Args:
       source: a folder, an image file, or `-` for paths on standard input, one a line.
-      out: the file, with the columns path, score, is_anomaly (0 or 1), error_<i> of each member of the
-        transform, reason. What cannot be read has a reason and nothing else. Rows are in the order of
-        the paths, which in a folder is that of their names.
+      out: the file, with the columns path, score, is_anomaly (0 or 1), the method's components, reason. An
+        unreadable image has a reason and nothing else. Rows are in the order of the paths, which in a folder
+        is that of their names.
       heatmap_directory: gets a PNG of each image's own size, named like the image below `source`.
-      false_alarms: the share of normal images that may be called anomalies.
-      transform: as `trained.load` has it.
+      false_positive_rate: the share of normal images that may be called anomalies.
+      trust: see `model.load`.
 
     Raises:
-      RequestError: there is no model, no image, or the files cannot be written.
+      RequestError: there is no model or no image, the model has no anomaly maps, or a file cannot be written.
     """
     check_output_file(out, _is_scores)
-    trained.threshold(np.zeros(1), false_alarms)  # refuses a rate that is none, before anything is read
+    threshold(np.zeros(1), false_positive_rate)  # refuses a wrong rate before anything is read
     named = _sources(source, heatmap_directory)
     first = next(named, None)
     if first is None:
-        raise RequestError(_nothing(source))
-    model = trained.load(model_directory, transform)
+        raise RequestError(_no_images(source))
+    model = models.load(model_directory, trust)
     model.check_takes_files(model_directory)
-    scorer = _Scorer(model, heatmap_directory, false_alarms, progress)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        with writing(out), partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            scorer.write(itertools.chain([first], named), file)
-        os.replace(partial, out)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    rate = max(false_alarms, model.normal.least_rate)
-    return Summary(out, scorer.threshold, rate, false_alarms, len(model.normal.ids), *scorer.counts)
+    if heatmap_directory and not model.trained.learner.has_maps:
+        name = model.experiment.method.NAME
+        raise RequestError(
+            f"--heatmaps: the method of {model_directory}, {name}, has no anomaly maps; leave it out"
+        )
+    scorer = _Scorer(model, heatmap_directory, false_positive_rate, progress)
+    with (
+        writing(out),
+        atomic_path(out) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        scorer.write(itertools.chain([first], named), file)
+    rate = max(false_positive_rate, model.normal.least_rate)
+    return Summary(out, scorer.threshold, rate, false_positive_rate, len(model.normal.ids), *scorer.counts)
 
 
 def _is_scores(path: Path) -> bool:
@@ -122,19 +117,19 @@ def _is_scores(path: Path) -> bool:
         return file.readline().startswith(b"path,score,is_anomaly,")
 
 
-def _nothing(source: str) -> str:
+def _no_images(source: str) -> str:
     if source == "-":
         return "-: no path on standard input; give one a line"
     return f"{source}: no images in it; the endings read are {', '.join(sorted(folders.SUFFIXES))}"
 
 
 def _sources(source: str, heatmap_directory: Path | None) -> Iterator[tuple[Path, Path]]:
-    """(path, what its heat map is named after) of each image; the name leaves no directory."""
+    """Yields the path of each image and the relative path of its heat map."""
     if source == "-":
         if sys.stdin is None:
             raise RequestError("-: standard input is closed; give paths, one a line")
         lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
-        return ((Path(line), _name_of(line)) for line in lines if line)
+        return ((Path(line), _relative(line)) for line in lines if line)
     root = Path(source)
     if root.is_file():
         return iter([(root, Path(root.name))])
@@ -142,14 +137,14 @@ def _sources(source: str, heatmap_directory: Path | None) -> Iterator[tuple[Path
         raise RequestError(f"{source or 'IMAGES'}: no such folder or file")
     if heatmap_directory and heatmap_directory.resolve().is_relative_to(root.resolve()):
         raise RequestError(
-            f"--heatmaps {heatmap_directory}: lies in {source}, so the heat maps would be scored themselves "
-            "the next time; name a directory outside it"
+            f"--heatmaps {heatmap_directory}: lies in {source}, so the heat maps would be scored next time; "
+            "name a directory outside it"
         )
     return ((path, path.relative_to(root)) for path in folders.each_image(root))
 
 
-def _name_of(path: str) -> Path:
-    """The path itself where it stays below the working directory, else the absolute one without its root."""
+def _relative(path: str) -> Path:
+    """Returns the path if it stays below the working directory, else the absolute path without its root."""
     normal = Path(os.path.normpath(path))
     if normal.is_absolute() or ".." in normal.parts:
         normal = Path(os.path.abspath(path))
@@ -158,79 +153,71 @@ def _name_of(path: str) -> Path:
 
 
 class _Scorer:
-    """Rows and heat maps, for one chunk of images after the other."""
+    """Writes rows and heat maps, one chunk of images after the other."""
 
-    def __init__(self, model: TrainedModel, heatmap_directory: Path | None, false_alarms: float, progress):
+    def __init__(
+        self,
+        model: TrainedModel,
+        heatmap_directory: Path | None,
+        false_positive_rate: float,
+        progress: Progress,
+    ):
         self._model, self._heatmaps, self._progress = model, heatmap_directory, progress
-        self.threshold = model.normal.threshold(false_alarms)
-        self._count = model.normal.errors_NxT.shape[1]
+        self.threshold = model.normal.threshold(false_positive_rate)
+        self._components = model.trained.learner.method.components
         self.counts = [0, 0, 0]  # scored, anomalies, unreadable
 
-    def write(self, named: Iterable[tuple[Path, Path]], file) -> None:
-        errors = [f"error_{i}" for i in range(self._count)]
+    def write(self, named: Iterable[tuple[Path, Path]], file: Any) -> None:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "score", "is_anomaly", *errors, "reason"])
+        writer.writerow(["path", "score", "is_anomaly", *self._components, "reason"])
         named = iter(named)
         with ThreadPoolExecutor(cpu_cores()) as pool:
             while chunk := list(itertools.islice(named, _AT_A_TIME)):
                 writer.writerows(self._rows(chunk, pool))
 
-    def _rows(self, chunk: list[tuple[Path, Path]], pool) -> list[list]:
+    def _rows(self, chunk: list[tuple[Path, Path]], pool: Executor) -> list[list]:
         unreadable: dict[str, str] = {}
-        paths = tuple(path for path, _ in chunk)
-        images = LazyImages(read_of_shape(self._model), paths, self._model.image_shape, unreadable)
-        errors_NxT = np.full((len(chunk), self._count), np.nan)
-        if self._heatmaps:
-            for positions, errors_BxT, maps_BxHxW in self._model.fitted.batch_maps(images):
-                errors_NxT[positions] = errors_BxT
-                named = [chunk[position] for position in positions]
-                list(pool.map(self._draw, named, maps_BxHxW))
-                self._progress.scored(len(positions))
-        else:
-            for positions, errors_BxT in self._model.fitted.batch_errors(images):
-                errors_NxT[positions] = errors_BxT
-                self._progress.scored(len(positions))
-        scores_N = self._model.fitted.scores_of(errors_NxT)
-        return [self._row(*line, unreadable) for line in zip(paths, scores_N, errors_NxT, strict=True)]
+        paths, trained = tuple(path for path, _ in chunk), self._model.trained
+        images = LazyImages(self._model.read, paths, self._model.image_shape, unreadable)
+        numbers = np.full((len(chunk), 1 + len(self._components)), np.nan)
+        for positions, measured, maps_BxHxW in trained.measure(images, maps=self._heatmaps is not None):
+            found = trained.score_of(measured)
+            columns = [found.scores_N, *(found.columns[name] for name in self._components)]
+            numbers[positions] = np.column_stack(columns)
+            if self._heatmaps and maps_BxHxW is not None:
+                drawn = [
+                    (path, self._heatmaps / f"{name}.png") for path, name in map(chunk.__getitem__, positions)
+                ]
+                list(pool.map(self._draw, drawn, maps_BxHxW))
+            self._progress.scored(len(positions))
+        return [
+            self._row(path, score, components, unreadable.get(str(path), ""))
+            for path, (score, *components) in zip(paths, numbers.tolist(), strict=True)
+        ]
 
-    def _row(self, path: Path, score: float, errors_T: np.ndarray, unreadable: dict[str, str]) -> list:
-        if np.isnan(score):
+    def _row(self, path: Path, score: float, components: list[float], reason: str) -> list:
+        if math.isnan(score):
             self.counts[2] += 1
-            return [path, "", "", *[""] * self._count, unreadable.get(str(path), "its score is no number")]
-        is_anomaly = bool(score > self.threshold)
+            return [path, "", "", *[""] * len(components), reason or "its score is not a number"]
+        is_anomaly = score > self.threshold
         self.counts[0] += 1
         self.counts[1] += is_anomaly
-        return [path, repr(float(score)), int(is_anomaly), *map(repr, errors_T.tolist()), ""]
+        return [path, repr(score), int(is_anomaly), *map(repr, components), ""]
 
-    def _draw(self, named: tuple[Path, Path], map_HxW: np.ndarray) -> None:
+    def _draw(self, paths: tuple[Path, Path], map_HxW: np.ndarray) -> None:
         from PIL import Image
 
-        path, name = named
+        path, target = paths
         try:
             picture = draw(self._model, path, map_HxW)
         except UnreadableImageError:
-            return  # gone since it was scored
-        target = self._heatmaps / name.with_name(name.name + ".png")
+            return  # removed since it was scored
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(target)
 
 
 def draw(model: TrainedModel, path: Path, map_HxW: np.ndarray) -> np.ndarray:
-    """The heat map over the image of a file, at that file's size: H x W x 3 uint8."""
-    whole = decode.Reader(channels=3, max_side=model.reader.max_side).read(path)
-    over = model.reader.lay_over(heatmaps.smooth(map_HxW), whole.shape[1], whole.shape[0])
-    return heatmaps.overlay(whole, over, model.normal.usual_peak)
-
-
-def read_of_shape(model: TrainedModel):
-    """path -> image of the model's shape; raises UnreadableImageError for one that has another."""
-    reader = model.reader
-
-    def read(path: Path) -> np.ndarray:
-        image = reader.read(path)
-        if image.shape != model.image_shape:
-            sizes = [f"{shape[0]}x{shape[1]}" for shape in (image.shape, model.image_shape)]
-            raise UnreadableImageError(str(path), f"is {sizes[0]}, the model takes {sizes[1]}")
-        return image
-
-    return read
+    """Draws the heat map of an image file at the file's size: H x W x 3 uint8."""
+    image = Reader(channels=3, max_side=model.reader.max_side).read(path)
+    over = model.reader.lay_over(anomaly_map.smooth(map_HxW), image.shape[1], image.shape[0])
+    return anomaly_map.overlay(image, over, model.normal.usual_peak)

@@ -1,4 +1,4 @@
-"""Which files a model was trained on, and which were held out: drawn when fitting, drawn again later."""
+"""Which files a model was trained on: drawn when fitting, and found again when reporting."""
 
 import hashlib
 import os
@@ -14,14 +14,14 @@ _LEAST_HELD_OUT, _MOST_HELD_OUT = 2, 2000
 
 
 def divided(count: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(held out, trained on): positions among `count` images, sorted."""
+    """Draws the calibration set; returns its positions and those of the training images, sorted."""
     num_held_out = min(max(round(holdout * count), _LEAST_HELD_OUT), _MOST_HELD_OUT)
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[:num_held_out]), np.sort(order[num_held_out:])
 
 
 def digest(source: Path, paths: Sequence[Path]) -> str:
-    """Which files they are: of their paths below the folder, and their sizes."""
+    """Returns a hash of the files' paths below the folder and of their sizes."""
     files = hashlib.sha256()
     for path in paths:
         name = f"{path.relative_to(source)}\0{path.stat().st_size}\0"
@@ -30,38 +30,37 @@ def digest(source: Path, paths: Sequence[Path]) -> str:
 
 
 def trained_on(model: TrainedModel, paths: Sequence[str]) -> tuple[np.ndarray, str]:
-    """(whether the model was trained on each of these files, a sentence about it).
+    """Finds out which of these files the model was trained on.
 
-    Known where the folder that it was fitted on is there and holds the same files; copies of them
-    elsewhere are not recognised.
+    That is known while the folder that it was fitted on holds the same files; copies elsewhere are not
+    recognised.
+
+    Returns:
+      Whether the model was trained on each file, and a sentence for the reader; empty if none is needed.
     """
-    nothing, root = np.zeros(len(paths), bool), Path(model.experiment.data.root)
+    seen, root = np.zeros(len(paths), bool), Path(model.experiment.data.root)
     if not model.experiment.data.root:
-        return nothing, ""
-    if not root.is_dir():
-        return nothing, f"Whether the model was trained on some of these is not known: {root} is not there."
+        return seen, ""
     real = [os.path.realpath(path) for path in paths]
-    trained = _files(model, root)
+    trained = _training_files(model, root)
     if trained is None:
-        inside = sum(Path(path).is_relative_to(os.path.realpath(root)) for path in real)
-        told = (
-            f"{inside} of these lie in {root}, where the model was trained; its files have changed since, and "
-        )
-        return nothing, f"{told}which of them it was trained on is not known." if inside else ""
+        inside = any(Path(path).is_relative_to(os.path.realpath(root)) for path in real)
+        about = f"It is unknown whether the model was trained on some of these: {root} is gone or has changed."
+        return seen, about if inside or not root.is_dir() else ""
     seen = np.array([path in trained for path in real], bool)
-    told = (
+    about = (
         f"The model was trained on {seen.sum()} of these; they score lower than new ones and are not counted."
     )
-    return seen, told if seen.any() else ""
+    return seen, about if seen.any() else ""
 
 
-def _files(model: TrainedModel, root: Path) -> set[str] | None:
-    """The real paths of the files that were trained on; None if those below the root are others now."""
+def _training_files(model: TrainedModel, root: Path) -> set[str] | None:
+    """Returns the real paths of the training files; None if the files below the root have changed."""
     files, holdout = folders.find_images(root), model.details.get("holdout")
     try:
         if not isinstance(holdout, float) or digest(root, files) != model.details.get("files"):
             return None
-    except OSError:  # a link that leads nowhere
+    except OSError:  # a broken link
         return None
     _, training = divided(len(files), holdout, model.experiment.seed)
     return {os.path.realpath(files[position]) for position in training}

@@ -69,7 +69,7 @@ class _Network(nn.Module):
             sizes.append(x.shape[1:3])
             x = block(x, nn.Conv(width, (3, 3), (2, 2), use_bias=False, **options))
         inner = x.shape[1:]
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         mean = nn.Dense(self.latent, param_dtype=wide, dtype=wide)(x)
         log_variance = nn.Dense(self.latent, param_dtype=wide, dtype=wide)(x)
         x = mean + jnp.exp(log_variance / 2) * noise_BxL
@@ -129,7 +129,8 @@ class VAE:
             state.variables["params"]
         )
         metrics, grads = parallel.mean(({"loss": loss, **parts}, grads))
-        updates, opt_state = optax.adam(rate).update(grads, state.opt_state)
+        with jax.numpy_dtype_promotion("standard"):  # Optax mixes floats with its integer count of steps
+            updates, opt_state = optax.adam(rate).update(grads, state.opt_state)
         params = optax.apply_updates(state.variables["params"], updates)
         return State({"params": params, "batch_stats": batch_stats}, opt_state), metrics
 
@@ -145,7 +146,7 @@ class VAE:
         return parts["reconstruction"] + self._config.kl_weight * parts["kl"]
 
     def _restored(self, variables: Any, images: jax.Array) -> Any:
-        noise = jnp.zeros((len(images), self._config.latent), self._dtype)
+        noise = jnp.zeros((images.shape[0], self._config.latent), self._dtype)
         return self._network.apply(variables, images, noise)
 
     def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> dict[str, jax.Array]:

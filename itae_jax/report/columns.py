@@ -1,153 +1,177 @@
-"""The columns of tables: which results stand side by side, what each is called, and the paper's beside it."""
+"""The columns of tables: which runs stand side by side, what each is called, and what to know of them."""
 
-import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
-from statistics import mode
+import itertools
+import os
+from collections.abc import Iterator, Sequence
 
-from itae_jax.report import paper
+import pandas as pd
+
+from itae_jax import experiment
+from itae_jax.report import paper, tables
+from itae_jax.report.tables import Column, Line
 from itae_jax.runs.read import RunResults
 
+DIFFERENT_CLASSES = "The averages are over different classes and do not compare; compare class by class."
+_CSV_COLUMNS = (
+    *("experiment", "column", "dataset", "data_source", "method", "settings", "dtype", "device", "reduced"),
+    *("measure", "class", "name", "seeds", "ours", "sd_over_seeds", "paper", "paper_source", "difference"),
+)
 
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """One method trained and scored in one way.
 
-    Attributes:
-      measure: the column of results.csv that is told.
-      cells: the paper's numbers by class, "avg" and "SD"; see `paper.cells`.
+def by_dataset(runs: Sequence[RunResults]) -> list[list[Column]]:
+    """Returns the columns of each data set, which can stand side by side.
+
+    A title is the variant, the paper's name of the method, or the method's own title. Equal titles say in
+    what their runs differ; numbers of epochs that are neither the same nor the method's default are added.
     """
-
-    title: str
-    found: RunResults
-    measure: str = "auroc"
-    cells: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
-
-
-def by_dataset(results: Sequence[RunResults]) -> list[list[Column]]:
-    """What can stand side by side: the columns of each data set.
-
-    Where they were trained for different numbers of epochs, the titles say so.
-    """
-    of_dataset: dict[str, list[Column]] = {}
-    titles = [_title(found) for found in results]
-    for found, title, distinction in zip(results, titles, _distinctions(results, titles), strict=True):
-        of_dataset.setdefault(found.dataset, []).extend(_views(found, title, distinction))
-    return [_with_epochs(side_by_side) for side_by_side in of_dataset.values()]
+    of_dataset: dict[str, list[RunResults]] = {}
+    for run in runs:
+        of_dataset.setdefault(run.dataset, []).append(run)
+    return [list(_columns(side_by_side)) for side_by_side in of_dataset.values()]
 
 
-def labelled(title: str, found: RunResults) -> str:
-    """A title for what may be shown without its page."""
-    return f"{title} (reduced)" if found.reduced else title
+def _columns(runs: Sequence[RunResults]) -> Iterator[Column]:
+    """Each run once, or once for each of the scores that its table of the paper compares."""
+    differ = len({run.experiment.train.epochs for run in runs}) > 1
+    for run, suffix in zip(runs, _distinctions(runs), strict=True):
+        if differ and "train.epochs" in experiment.changed(run.experiment) and "train.epochs=" not in suffix:
+            suffix += f", {epochs_text(run)}"
+        title = _title(run) + suffix
+        compared = run.experiment.method.score_titles(run.experiment.paper_table)
+        if not compared:
+            yield Column(title, title, run, "auroc", paper.cells(run))
+        for name, of_score in compared.items():
+            measure = f"auroc_{name.removeprefix('score_')}"
+            yield Column(of_score + suffix, title, run, measure, paper.cells(run, name))
+
+
+def _title(run: RunResults) -> str:
+    return run.experiment.variant or paper.name_of(run) or run.experiment.method.title
+
+
+def _distinctions(runs: Sequence[RunResults]) -> list[str]:
+    """What tells each run from others of its title: settings, else data, experiment or directory."""
+    suffixes, titles = [""] * len(runs), list(map(_title, runs))
+    for title in set(titles):
+        alike = [index for index, other in enumerate(titles) if other == title]
+        same = [runs[index] for index in alike]
+        places = [run.roots[0].absolute() for run in same]
+        common = os.path.commonpath(places)
+        choices = (
+            [", ".join(texts) for texts in _differing(same)],
+            [run.results[0].data_source for run in same],
+            [run.experiment.name for run in same],
+            [os.path.relpath(place, common) for place in places],
+        )
+        texts = next((texts for texts in choices if len(set(texts)) == len(same)), choices[-1])
+        for index, text in zip(alike, texts, strict=True):
+            suffixes[index] = f" ({text})" if text else ""
+    return suffixes
+
+
+def _differing(runs: Sequence[RunResults]) -> list[list[str]]:
+    """Of each run the settings in which they differ and that are not at their default."""
+    chosen = [experiment.changed(run.experiment) for run in runs]
+    names = [
+        name for name in dict.fromkeys(itertools.chain(*chosen)) if len({one.get(name) for one in chosen}) > 1
+    ]
+    return [[f"{name}={one[name]}" for name in names if name in one] for one in chosen]
 
 
 def trainings(of_dataset: Sequence[Column]) -> list[tuple[str, RunResults]]:
-    """What was trained, once each: the title of its column, or the loss where several columns tell of it."""
-    found: dict[int, list[Column]] = {}
-    for column in of_dataset:
-        found.setdefault(id(column.found), []).append(column)
-    return [
-        (first.title if not others else f"trained by {first.found.experiment.train.loss}", first.found)
-        for first, *others in found.values()
-    ]
+    """Returns (title, run) of each run once."""
+    return list({id(column.run): (column.training, column.run) for column in of_dataset}.values())
 
 
-def _with_epochs(side_by_side: list[Column]) -> list[Column]:
-    epochs = [column.found.rows[0]["epochs"] for column in side_by_side]
-    if len(set(epochs)) == 1:
-        return side_by_side
-    return [
-        column
-        if "train.epochs=" in column.title
-        else dataclasses.replace(column, title=f"{column.title}, {count} epoch{'s' * (count != '1')}")
-        for column, count in zip(side_by_side, epochs, strict=True)
-    ]
+def labelled(title: str, run: RunResults) -> str:
+    """Returns a title for a picture, which may be shown without its page."""
+    return f"{title} (reduced)" if paper.reduced(run) else title
 
 
-def explained(of_dataset: Sequence[Column]) -> list[str]:
-    """What an arrow in a title means."""
-    titles = [column.title for column in of_dataset if " → " in column.title]
-    return ["a → b: trained by the loss a, scored by the error b."] if titles else []
+def heading(of_dataset: Sequence[Column]) -> str:
+    """Returns the experiments and the data set of a table."""
+    names = ", ".join(dict.fromkeys(column.run.experiment.name for column in of_dataset))
+    dataset = of_dataset[0].run.dataset
+    return dataset if names == dataset else f"{names}: {dataset}"
 
 
-def unlike(of_dataset: Sequence[Column]) -> list[str]:
-    """What the columns do not have in common and their titles may not tell: width, dtype, copy of the data."""
-    told = []
-    for key, name in (("width", "width"), ("dtype", "dtype"), ("data_copy", "data")):
-        values = {column.title: column.found.rows[0][key] for column in of_dataset}
-        if len(set(values.values())) > 1:
-            usual = mode(values.values()) if len(values) > 2 else None
-            parts = [f"{title}: {value}" for title, value in values.items() if value != usual]
-            parts += [f"the others: {usual}"] if usual is not None else []
-            told.append(f"Not alike in {name}: {'; '.join(parts)}.")
-    return told
-
-
-def _views(found: RunResults, title: str, distinction: str) -> list[Column]:
-    """A trained method, once for each way of scoring it that its table compares."""
-    table, row = found.experiment.paper_table, found.rows[0]
-    if table != "table5":
-        return [Column(title + distinction, found, "auroc", paper.cells(found.paper, row, table))]
-    loss = found.experiment.train.loss
-    return [
-        Column(
-            f"{loss} → {error}{distinction}",
-            found,
-            f"auroc_{error}",
-            paper.cells(found.paper, row, table, error),
+def notes(of_dataset: Sequence[Column]) -> list[str]:
+    """Returns what a reader of a table must know: which numbers do not compare, and what failed."""
+    found = [DIFFERENT_CLASSES] if tables.averages_differ([column.lines for column in of_dataset]) else []
+    runs = trainings(of_dataset)
+    differing = _differing([run for _, run in runs])
+    if any(differing):
+        texts = (
+            f"{title}: {', '.join(texts) or 'defaults'}"
+            for (title, _), texts in zip(runs, differing, strict=True)
         )
-        for error in ("l1", "l2")
-    ]
+        found.append(f"Settings that differ: {'; '.join(texts)}.")
+    data = {title: run.results[0].data_source for title, run in runs}
+    if len(set(data.values())) > 1:
+        found.append(f"Data that differ: {'; '.join(f'{title}: {source}' for title, source in data.items())}.")
+    for texts_of in (about_paper, lambda run: run.notes):
+        texts = {title: texts_of(run) for title, run in runs}
+        if len(set(map(tuple, texts.values()))) == 1:
+            found += next(iter(texts.values()))
+        else:
+            found += [f"{title}, {text}" for title, of_run in texts.items() for text in of_run]
+    return found
 
 
-def _title(found: RunResults) -> str:
-    """The variant, what the paper calls the method, or what is erased and what is not as the paper does it."""
-    row = found.rows[0]
-    other = [
-        f"{field}={value}"
-        for field, value in paper.settings(row).items()
-        if field in ("train.loss", "evaluate.error")
-    ]
-    return found.experiment.variant or paper.method_of(row) or ", ".join([row["transform"], *other])
+def about_paper(run: RunResults) -> list[str]:
+    """Returns how a run is smaller than the paper's setup, as a sentence; nothing if it is not."""
+    reduced = paper.reduced(run)
+    return [f"reduced: {reduced}"] if reduced else []
 
 
-def _distinctions(results: Sequence[RunResults], titles: Sequence[str]) -> list[str]:
-    """What tells like titles of one data set apart: settings that differ, data, experiment, or place."""
-    distinctions = [""] * len(results)
-    alike: dict[tuple, list[int]] = {}
-    for index, (found, title) in enumerate(zip(results, titles, strict=True)):
-        alike.setdefault((found.dataset, title), []).append(index)
-    for indices in alike.values():
-        if len(indices) > 1:
-            rows = [results[index].rows[0] for index in indices]
-            told = _differing([paper.settings(row) for row in rows])
-            if len(set(told)) < len(told):
-                told = [row["data_copy"] for row in rows]
-            if len(set(told)) < len(told):
-                told = [results[index].experiment.name for index in indices]
-            if len(set(told)) < len(told):
-                told = _shortest([_place(results[index]) for index in indices])
-            for index, text in zip(indices, told, strict=True):
-                distinctions[index] = f" ({text})" if text else ""
-    return distinctions
+def describe(run: RunResults) -> str:
+    """Returns in a line how a run's results came about."""
+
+    def each(attribute: str) -> str:
+        values = [getattr(result, attribute) for result in run.results]
+        return ", ".join(dict.fromkeys(str(value) for value in values if value))
+
+    commit = f", commit {each('commit')}" if each("commit") else ""
+    return (
+        f"{each('data_source')}; {run.experiment.method.title}, {epochs_text(run)}, {each('dtype')}, "
+        f"seed {', '.join(map(str, run.seeds))}, {each('num_test')} test images, on {each('device')}{commit}"
+    )
 
 
-def _differing(settings: Sequence[dict[str, str]]) -> list[str]:
-    """Of each the fields in which not all agree."""
-    fields = dict.fromkeys(field for one in settings for field in one)
-    differ = [field for field in fields if len({one.get(field) for one in settings}) > 1]
-    return [", ".join(f"{field}={one[field]}" for field in differ if field in one) for one in settings]
+def epochs_text(run: RunResults) -> str:
+    """Returns "12 epochs"."""
+    return f"{run.experiment.train.epochs} epoch{'s' * (run.experiment.train.epochs != 1)}"
 
 
-def _place(found: RunResults) -> Path:
-    return found.roots[0] if found.roots else Path(found.rows[0]["device"])
+def settings(run: RunResults) -> list[str]:
+    """Returns the settings that are not at their defaults, as `name=value`."""
+    return [f"{name}={value}" for name, value in experiment.changed(run.experiment).items()]
 
 
-def _shortest(paths: Sequence[Path]) -> list[str]:
-    """The last parts of each path, as few as tell them apart; all of them if none do."""
-    longest = max(len(path.parts) for path in paths)
-    for count in range(1, longest + 1):
-        told = ["/".join(path.parts[-count:]) for path in paths]
-        if len(set(told)) == len(told):
-            break
-    return told
+def as_frame(runs: Sequence[RunResults]) -> pd.DataFrame:
+    """Returns every number of a report in percent, as texts, a row for each."""
+    rows = []
+    for of_dataset in by_dataset(runs):
+        for _, run in trainings(of_dataset):
+            own = [column for column in of_dataset if column.run is run]
+            elsewhere = {"auroc", *(column.measure for column in own)}
+            found = [(column.title, column.measure, column.lines) for column in own]
+            found += [
+                (own[0].title, measure, tables.lines(run.results, {}, measure))
+                for measure in tables.measures(run)
+                if measure not in elsewhere
+            ]
+            rows += [_numbers(run, title, measure, line) for title, measure, part in found for line in part]
+    return pd.DataFrame(rows, columns=_CSV_COLUMNS, dtype=object)
+
+
+def _numbers(run: RunResults, title: str, measure: str, line: Line) -> tuple:
+    """The values of `_CSV_COLUMNS`."""
+    first, cell = run.results[0], line.cell or paper.Cell("", "")
+    return (
+        *(run.experiment.name, title, run.dataset, first.data_source, first.method, " ".join(settings(run))),
+        *(first.dtype, first.device, paper.reduced(run) or "no", measure),
+        *({tables.AVERAGE: "avg", tables.SD: "SD"}.get(line.key, line.key.number), line.key.name, line.seeds),
+        *(f"{line.value:.4f}", "" if line.spread is None else f"{line.spread:.4f}", cell.text, cell.source),
+        "" if line.difference is None else f"{line.difference:+.4f}",
+    )

@@ -1,10 +1,10 @@
 """Speed of scoring, memory and AUROC of each method: what the paper's Figure 3 compares."""
 
-import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from itae_jax.report import columns, tables
-from itae_jax.report.columns import Column
+from itae_jax.report.tables import Column, Grid
 
 ABOUT = (
     "Speed of scoring over all devices, the memory that its program takes on one of them, and average AUROC. "
@@ -12,64 +12,51 @@ ABOUT = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Efficiency:
-    """A method's speed of scoring, its AUROC in percent and the memory that scoring takes.
-
-    Attributes:
-      images_per_second: over all devices.
-      memory_mb: on each device, in 10^6 bytes.
-      classes: how many the AUROC is averaged over, in words.
-    """
+class Efficiency(NamedTuple):
+    """Images scored a second over all devices, 10^6 bytes on each, AUROC in percent over these classes."""
 
     title: str
     images_per_second: float
-    auroc: float
     memory_mb: float
+    auroc: float
     classes: str = "all classes"
     is_paper: bool = False
 
 
 def compared(of_dataset: Sequence[Column]) -> list[Efficiency]:
-    """Ours, then the paper's; nothing where the experiment's numbers of the paper tell of no speed."""
+    """Returns ours, then the paper's; nothing unless the paper's table of these runs has speeds."""
     printed = {
-        row["method"]: row
-        for column in of_dataset
-        for row in column.found.paper
-        if row.get("images_per_second")
+        row["method"]: row for column in of_dataset for row in column.run.paper if row.get("images_per_second")
     }
-    ours = [one for column in of_dataset if (one := _of(column))] if printed else []
-    numbers = ("images_per_second", "auroc", "memory_mb")
+    numbers = ("images_per_second", "memory_mb", "auroc")
     papers = [
-        Efficiency(f"paper: {method}", *(float(row[number]) for number in numbers), is_paper=True)
+        Efficiency(f"paper: {method}", *(float(row[name]) for name in numbers), is_paper=True)
         for method, row in printed.items()
     ]
+    ours = [one for column in of_dataset if printed and (one := _of(column))]
     return ours + papers if ours else []
 
 
 def _of(column: Column) -> Efficiency | None:
-    """Over all its trainings; None where time or memory of scoring is not known, or devices differ."""
-    rows = column.found.measured
-    if len({row["device"] for row in rows}) > 1:
+    """Over all trainings of a column; None where time or memory is not known, or devices differ."""
+    results = column.run.measured
+    seconds = [result.score_seconds or 0 for result in results]
+    memory = [result.score_memory_mib or 0 for result in results]
+    if not results or not all(seconds + memory) or len({result.device for result in results}) > 1:
         return None
-    if not rows or not all(
-        float(row[key] or 0) for row in rows for key in ("score_seconds", "score_memory_mib")
-    ):
-        return None
-    told = tables.of(column)
-    (auroc,) = (line.value for line in told if line.key == "avg")
-    speed = sum(int(row["num_test"]) for row in rows) / sum(float(row["score_seconds"]) for row in rows)
-    memory = max(float(row["score_memory_mib"]) for row in rows) * 2**20 / 1e6
-    title = columns.labelled(column.title, column.found)
-    return Efficiency(title, speed, auroc, memory, tables.count_classes(told))
+    return Efficiency(
+        columns.labelled(column.title, column.run),
+        sum(result.num_test for result in results) / sum(seconds),
+        max(memory) * 2**20 / 1e6,
+        next(line.value for line in column.lines if line.key == tables.AVERAGE),
+        tables.count_classes(column.lines),
+    )
 
 
-def grid(methods: Sequence[Efficiency]) -> tables.Grid:
-    """As a table, the paper's below ours."""
+def grid(methods: Sequence[Efficiency]) -> Grid:
+    """Returns them as a table."""
     rows = [
         [one.title, f"{one.images_per_second:.0f}", f"{one.memory_mb:.0f}", f"{one.auroc:.1f} ({one.classes})"]
         for one in methods
     ]
-    return tables.Grid(
-        ["method", "images scored a second", "memory of scoring, MB", "AUROC, %"], rows, len(rows)
-    )
+    return Grid(["method", "images scored a second", "memory of scoring, MB", "AUROC, %"], rows, len(rows))

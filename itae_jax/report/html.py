@@ -2,28 +2,36 @@
 
 import base64
 import io
+import warnings
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 _PICTURE_SIDE = 320
 
 
-def render(template: str, **values) -> str:
-    """The page of a template, every text that is put in escaped; a value that is not given is an error."""
+def render(template: str, **values: Any) -> str:
+    """Returns a template filled in; texts in HTML are escaped, and a value that is not given is an error."""
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("itae_jax.report"),
-        autoescape=True,
+        autoescape=template.endswith(".html"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values)
+    return printable(environment.get_template(template).render(**values))
+
+
+def printable(text: str) -> str:
+    """Returns the text with characters replaced that UTF-8 lacks, as names of files may have."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def thumbnail(image_HxWxC: np.ndarray) -> np.ndarray:
-    """The image no larger than a page shows it."""
+    """Returns the image no larger than a page shows it."""
     from PIL import Image
 
     picture = Image.fromarray(image_HxWxC)
@@ -31,31 +39,30 @@ def thumbnail(image_HxWxC: np.ndarray) -> np.ndarray:
     return np.asarray(picture)
 
 
-def jpeg(image_HxWxC: np.ndarray) -> str:
-    """The image as a data URL, made smaller if it is large."""
-    return _of_image(thumbnail(image_HxWxC), "JPEG", quality=88)
-
-
-def tile(image_HxWxC: np.ndarray) -> str:
-    """A small image as a data URL, pixel by pixel."""
-    return _of_image(image_HxWxC[..., 0] if image_HxWxC.shape[2] == 1 else image_HxWxC, "PNG")
-
-
-def png(figure) -> str:
-    """A matplotlib figure as a data URL."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=160)
-    return data_url(buffer.getvalue(), "png")
-
-
-def data_url(picture: bytes, kind: str) -> str:
-    """A file's content as a link that a page can hold."""
-    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
-
-
-def _of_image(image: np.ndarray, kind: str, **options) -> str:
+def embed(image_HxWxC: np.ndarray, kind: str = "jpeg") -> str:
+    """Returns an image as a data URL."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, **options)
-    return data_url(buffer.getvalue(), kind.lower())
+    content = io.BytesIO()
+    image = image_HxWxC[..., 0] if image_HxWxC.shape[2] == 1 else image_HxWxC
+    Image.fromarray(image).save(content, kind, quality=88)
+    return data_url(content.getvalue(), kind)
+
+
+def draw(figure: Figure, **options: Any) -> bytes:
+    """Returns the content of a figure's file; letters that its font lacks become boxes."""
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(content, **options)
+    return content.getvalue()
+
+
+def png(figure: Figure) -> str:
+    """Returns a figure as a data URL."""
+    return data_url(draw(figure, dpi=160))
+
+
+def data_url(picture: bytes, kind: str = "png") -> str:
+    """Returns a file's content as a link that a page can hold."""
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()

@@ -1,181 +1,140 @@
-"""The paper's numbers: which of them stand beside which of ours, and what to say of them."""
+"""The paper's numbers: which of them compare with a run, and in what a run differs from the paper's."""
 
-import csv
-import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import pstdev, stdev
+from statistics import mean, pstdev, stdev
+from typing import NamedTuple
 
+from itae_jax import experiment as experiments
+from itae_jax.data import mvtec_ad
+from itae_jax.data.dataset import Dataset
 from itae_jax.errors import RequestError
-from itae_jax.files import read_csv
+from itae_jax.experiment import Experiment
+from itae_jax.runs.read import RunResults, read_paper
+from itae_jax.runs.results import Result
 
-NOT_CLASSES = ("avg", "SD")
-WIDTH, EPOCHS = 64, 500
-# Where graying takes nothing away, rotation alone is the paper's set of transforms.
+SAME_CLASSES = "of these classes"  # the source of an average over some of the paper's classes
+# Graying erases nothing of these, so that rotation alone is the paper's set of transforms.
 _GREY = ("mnist", "fashion_mnist")
-# Of these the paper's methods follow different orders of the classes; only averages compare.
+# The paper's methods number the classes of these differently; only averages compare.
 _CLASSES_IN_DOUBT = ("fashion_mnist",)
-_METHODS = {"identity": "AE", "gray+rotate": "ITAE"}
-_METHODS_OF = {
-    "table4": {"identity": "AE", "scale": "AE+S", "gray": "AE+G", "rotate": "AE+R", "gray+rotate": "AE+G+R"},
-}
-# At the end of `data_copy`: classes are missing or others than the paper's, and so are anomalies.
-_OTHER_CLASSES = re.compile(r", (\d+ of \d+ folders|\d+ classes instead of \d+|classes of other names)$")
-# Of images: what the paper prints for video, and what the experiment files have where it prints none.
-_SIZES = {"shanghaitech": "480", "imagenet2012": "128", "mvtec_ad": "256"}
-# Fields whose defaults are the paper's training.
-_TRAINED_ALIKE = (
-    *("model.output", "train.batch_size", "train.learning_rate", "train.momentum", "train.weight_decay"),
-    *("train.halve_every_epochs", "train.transforms_per_image"),
-)
+# Sides of images: what the paper prints for video, and what the experiment files choose where it prints none.
+_SIZES = {"shanghaitech": 480, "imagenet2012": 128, "mvtec_ad": 256}
 _AVERAGED = 10  # classes, where the paper prints the average alone
+_NOT_CLASSES = ("avg", "SD")
 
 
-def read(path: Path, advice: str = "mend it") -> list[dict[str, str]]:
-    """The paper's numbers in a CSV file; none where there is no such file.
+class Cell(NamedTuple):
+    """A number of the paper: percent as printed, empty if illegible; how it was read; its SD over runs."""
+
+    text: str
+    source: str = "printed"
+    spread: str = ""
+
+    @property
+    def value(self) -> float | None:
+        return float(self.text) if self.text else None
+
+
+def rows_for(experiment: Experiment, dataset: Dataset, file: Path | None) -> list[dict[str, str]]:
+    """Returns the rows of the paper's table that are about a data set; none without a table.
 
     Raises:
-      RequestError: it is damaged; the message ends with the advice.
+      RequestError: the file is missing or damaged.
     """
-    try:
-        rows = read_csv(path) if path.exists() else []
-        if path.exists() and not rows:
-            raise ValueError("it has no row")
-        for row in rows:
-            _check(row)
-    except (OSError, csv.Error, ValueError) as error:
-        raise RequestError(f"{path}: is damaged ({error}); {advice}") from None
-    return rows
+    if not experiment.paper_table or file is None:
+        return []
+    if not file.is_file():
+        raise RequestError(f"paper_table={experiment.paper_table!r}: there is no {file}")
+    return [row for row in read_paper(file) if is_same_dataset(row["dataset"], dataset.name)]
 
 
-def _check(row: dict[str, str]) -> None:
-    """Raises ValueError for what no row of the paper's numbers holds."""
-    if None in row.values() or not {"dataset", "method", "class", "auroc", "source"} <= set(row):
-        raise ValueError("a row is cut short")
-    if not 0 <= float(row["auroc"] or 0) <= 100:
-        raise ValueError(f"auroc={row['auroc']}, expected percent")
-    if row.get("images_per_second"):  # of methods that the paper timed
-        for column in ("images_per_second", "memory_mb", "auroc"):
-            if not 0 < float(row.get(column) or 0) < math.inf:
-                raise ValueError(f"{column}={row.get(column)!r}, expected a positive number")
+def name_of(run: RunResults, table: str = "", score: str = "") -> str:
+    """Returns the paper's name of a run's method; see `MethodConfig.paper_name`."""
+    return run.experiment.method.paper_name(table, run.dataset in _GREY, score)
 
 
-def settings(row: dict[str, str]) -> dict[str, str]:
-    """The config fields that a row of results was made with, where they are not at their defaults."""
-    parts = re.split(r" (?=[a-z_.]+=)", row.get("settings", ""))  # a value may have spaces
-    return dict(part.partition("=")[::2] for part in parts if part)
+def cells(run: RunResults, score: str = "") -> dict[str, Cell]:
+    """Returns the paper's cells for a run's method, by class number, "avg" and "SD".
 
-
-def setting(row: dict[str, str], field: str, default: str) -> str:
-    """The value of a config field that a row of results was made with."""
-    return settings(row).get(field, default)
-
-
-def method_of(row: dict[str, str], table: str = "", error: str = "") -> str:
-    """What the paper calls the method that a row of results used; empty for what it did not do.
+    Empty for what the paper did not do, for other classes or a part of the data, and for a user's folder.
+    Table 6 has runs of one class: their average and SD become the cell of class "1". Table 3 has one number,
+    which becomes class "0" and the average.
 
     Args:
-      table: of the paper; they name methods differently.
-      error: by which restoration error was scored, if not by the one of the row's `auroc`.
+      score: the component that scores, if not the method's own score.
     """
-    loss = setting(row, "train.loss", "l2")
-    error = error or setting(row, "evaluate.error", "l1")
-    if table == "table5":
-        return f"{loss}->{error}" if row["transform"] == "gray+rotate" else ""
-    if (loss, error) != ("l2", "l1"):
-        return ""
-    methods = _METHODS_OF.get(table, _METHODS)
-    if row["dataset"] in _GREY and row["transform"] == "rotate" and table not in _METHODS_OF:
-        return "ITAE"
-    return methods.get(row["transform"], "")
-
-
-def cells(
-    printed: Iterable[dict[str, str]], row: dict[str, str], table: str = "", error: str = ""
-) -> dict[str, dict[str, str]]:
-    """The paper's cells for the method that a row of results used: class index, "avg" or "SD" -> cell.
-
-    Empty for what the paper did not do, for a part of its data, and for a folder of any name. Of Table 6
-    the average and the SD over its ten runs stand for the class, under "1" and "SD of 1"; of Table 3 the
-    one number stands for everything.
-    """
-    if _is_own_folder(row) or _is_part(row):
+    if _is_own_folder(run) or run.results[0].coverage != "complete":
         return {}
-    method = method_of(row, table, error)
+    table = run.experiment.paper_table
+    method = name_of(run, table, score)
     found = {
-        cell["class"]: cell
-        for cell in printed
-        if cell["method"] == method and is_same_dataset(cell["dataset"], row["dataset"])
+        row["class"]: Cell(row["auroc"], row["source"])
+        for row in run.paper
+        if row["method"] == method and is_same_dataset(row["dataset"], run.dataset)
     }
-    if row["dataset"] in _CLASSES_IN_DOUBT:
-        found = {key: cell for key, cell in found.items() if key in NOT_CLASSES}
-    if table == "table6":
-        found = {key: found[of_runs] for key, of_runs in (("1", "avg"), ("SD of 1", "SD")) if of_runs in found}
+    if run.dataset in _CLASSES_IN_DOUBT:
+        found = {key: cell for key, cell in found.items() if key in _NOT_CLASSES}
+    if table == "table6" and "avg" in found:
+        return {"1": found["avg"]._replace(spread=found.get("SD", Cell("")).text)}
     if "all" in found:
-        found = {"0": found["all"], "avg": found["all"]}
+        return {"0": found["all"], "avg": found["all"]}
     return found
 
 
-def class_key(row: dict[str, str]) -> str:
-    """The paper's number for the class of a row of results; ours counts the categories that are there."""
-    if row["dataset"] == "mvtec_ad":
-        from itae_jax.data.mvtec_ad import CATEGORIES
-
-        if row["normal_class_name"] in CATEGORIES:
-            return str(CATEGORIES.index(row["normal_class_name"]))
-    return row["normal_class"]
+def class_number(result: Result) -> int:
+    """Returns the paper's number of a result's class; a run counts the MVTec AD categories that it finds."""
+    if result.dataset == "mvtec_ad" and result.normal_class_name in mvtec_ad.CATEGORIES:
+        return mvtec_ad.CATEGORIES.index(result.normal_class_name)
+    return result.normal_class
 
 
-def covers(paper: dict[str, dict[str, str]], classes: Sequence[str]) -> bool:
-    """Whether these classes are all that the paper averages over."""
-    averaged = set(paper) - set(NOT_CLASSES)
-    return "avg" in paper and (set(classes) == averaged if averaged else len(classes) == _AVERAGED)
+def summary(found: Mapping[str, Cell], numbers: Sequence[int]) -> dict[str, Cell]:
+    """Returns the "avg" and "SD" that compare with an average over these classes.
+
+    Those of the paper if it averages over the same classes; for several of its classes, the average of
+    their cells.
+    """
+    classes = {str(number) for number in numbers}
+    averaged = found.keys() - set(_NOT_CLASSES)
+    if "avg" in found and (classes == averaged if averaged else len(classes) == _AVERAGED):
+        return {key: found[key] for key in _NOT_CLASSES if key in found}
+    own = [found[key] for key in classes if key in found]
+    values = [cell.value for cell in own if cell.value is not None]
+    if len(values) == len(classes) > 1:
+        return {"avg": Cell(f"{mean(values):.1f}", SAME_CLASSES)}
+    return {"avg": own[0]} if own and own[0].spread else {}
 
 
 def sd_over_classes(values: Sequence[float], dataset: str) -> float:
-    """Standard deviation as Table 1 has it: of the sample (n - 1), for ImageNet of the population."""
+    """Returns the SD as Table 1 has it: of the sample (n - 1), for ImageNet of the population."""
     return pstdev(values) if is_same_dataset("ImageNet", dataset) else stdev(values)
 
 
-def reduced(row: dict[str, str]) -> str:
-    """In what a result is of less than the paper's training and data, in words; empty if in nothing.
-
-    Of a folder of the user's own the paper has nothing to be less than.
-    """
-    if _is_own_folder(row):
+def reduced(run: RunResults) -> str:
+    """Describes how a run is smaller than the paper's setup; empty if it is not, or if none compares."""
+    if not run.experiment.paper_table or _is_own_folder(run):
         return ""
-    told, chosen = [], settings(row)
-    if int(row["width"]) < WIDTH:
-        told.append(f"width {row['width']} instead of {WIDTH}")
-    if int(row["epochs"]) < EPOCHS:
-        told.append(f"{row['epochs']} of {EPOCHS} epochs")
-    size = _SIZES.get(setting(row, "data.name", row["dataset"]))
-    if size and int(chosen.get("data.image_size", size)) < int(size):
-        told.append(f"images of {chosen['data.image_size']} instead of {size}")
-    for field, images in (("data.limit_train", "training"), ("data.limit_test", "test")):
-        if field in chosen:
-            told.append(f"at most {chosen[field]} {images} images")
-    if _is_part(row):
-        told.append("a part of the data set" if row["data_copy"].endswith("folders") else "other classes")
-    return ", ".join(told)
-
-
-def otherwise(row: dict[str, str]) -> str:
-    """Which settings of training are not the paper's, in words; empty if none, or for a user's folder."""
-    changed = [f"{field}={value}" for field, value in settings(row).items() if field in _TRAINED_ALIKE]
-    return f"not the paper's training: {', '.join(changed)}" if changed and not _is_own_folder(row) else ""
+    chosen, method, data = experiments.flatten(run.experiment), type(run.experiment.method), run.experiment.data
+    defaults = experiments.flatten(Experiment(method=method()))
+    parts = [
+        f"{name} {chosen[name]} instead of {defaults[name]}"
+        for name, field in experiments.fields_of(method).items()
+        if field.metadata["reduces"] and chosen[name] < defaults[name]
+    ]
+    size = _SIZES.get(data.name, 0)
+    parts += [f"images of {data.image_size} instead of {size}"] if 0 < data.image_size < size else []
+    parts += [f"at most {data.limit_train} training images"] if data.limit_train else []
+    parts += [f"at most {data.limit_test} test images"] if data.limit_test else []
+    of_data = {"complete": [], "partial": ["a part of the data set"], "other": ["other classes"]}
+    return ", ".join(parts + of_data[run.results[0].coverage])
 
 
 def is_same_dataset(printed: str, ours: str) -> bool:
-    """Whether the paper's name of a data set and ours, `CIFAR-10` and `cifar10`, are of the same."""
+    """Returns whether the paper's name of a data set and ours, `CIFAR-10` and `cifar10`, mean the same."""
     ours = {"imagenet2012": "imagenet"}.get(ours, ours)
     return "".join(filter(str.isalnum, printed.lower())) == "".join(filter(str.isalnum, ours.lower()))
 
 
-def _is_own_folder(row: dict[str, str]) -> bool:
-    return setting(row, "data.name", row["dataset"]) == "folder"
-
-
-def _is_part(row: dict[str, str]) -> bool:
-    return bool(_OTHER_CLASSES.search(row.get("data_copy", "")))
+def _is_own_folder(run: RunResults) -> bool:
+    return run.experiment.data.name == "folder"

@@ -1,5 +1,6 @@
 """A row of results.csv as a typed value: parsed once on reading, never as text afterwards."""
 
+import contextlib
 import csv
 import dataclasses
 import math
@@ -103,7 +104,7 @@ def parse(row: dict[str, str]) -> Result:
         raise ValueError("a row is cut short")
     values = {field.name: _parsed(field, row[field.name]) for field in _FIELDS}
     further = {
-        name.removeprefix(_FURTHER): float(text)
+        name.removeprefix(_FURTHER): _number(name, text)
         for name, text in row.items()
         if name.startswith(_FURTHER) and text
     }
@@ -133,12 +134,14 @@ def _parsed(field: dataclasses.Field, text: str) -> Any:
         if not (text.isdecimal() and len(text) < _MOST_DIGITS):
             raise ValueError(f"{field.name}={text!r}, expected a whole number")
         return int(text)
-    if kind is float:
-        value = float(text)
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{field.name}={text}, expected a number from 0 up")
-        return value
-    return text
+    return _number(field.name, text) if kind is float else text
+
+
+def _number(name: str, text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) < math.inf:
+            return value
+    raise ValueError(f"{name}={text!r}, expected a number from 0 up")
 
 
 def read(path: Path) -> dict[tuple[int, int], Result]:

@@ -1,9 +1,8 @@
-"""States on disk: the only file that names Orbax.
+"""States on disk; the only module that names Orbax.
 
-A state directory holds `arrays/`, named arrays written by Orbax, and `about.json`: facts to go with
-them, the shape and type of each, and the SHA-256 of every file and of the arrays' content, because a
-flipped bit in an array would otherwise come back as a number. It appears whole or not at all. Reading
-executes nothing.
+A state directory holds `arrays/`, which Orbax writes, and `about.json`: facts, the shape and type of each
+array, and the SHA-256 of every file, because a flipped bit would otherwise come back as a number. The
+directory is written atomically. Reading it executes nothing.
 """
 
 import errno
@@ -15,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,90 +22,92 @@ import numpy as np
 from itae_jax import files
 from itae_jax.errors import DISK_ERRORS, DamagedError, RequestError
 
-_OVERHEAD = 2**20  # of Orbax's own files, and of ours
+_OVERHEAD = 2**20  # bytes of Orbax's own files and about.json
 _ABOUT, _ARRAYS, _PARTIAL = "about.json", "arrays", ".partial"
 
+Facts = dict[str, Any]  # JSON values
 
-def save(directory: Path, tree, facts: dict | None = None) -> None:
-    """Writes a tree of arrays, and facts that JSON can hold; replaces what is there.
+
+def save(directory: Path, tree: Any, facts: Facts) -> None:
+    """Writes a tree of arrays and facts atomically; replaces what is there.
 
     Raises:
       OSError: no space, or no right to write there.
     """
-    arrays = {name: np.asarray(array) for name, array in _named(tree).items()}
+    arrays = {name: np.asarray(array) for name, array in named(tree).items()}
     partial = directory.with_name(directory.name + _PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
+    files.remove(partial)
     partial.mkdir(parents=True)
     try:
         _check_room(partial, sum(array.nbytes for array in arrays.values()))
-        with _orbax() as checkpointer:
-            checkpointer.save((partial / _ARRAYS).absolute(), arrays)
-        shapes = {name: [list(array.shape), array.dtype.name] for name, array in arrays.items()}
+        _write_arrays((partial / _ARRAYS).absolute(), arrays)
         about = {
-            "facts": facts or {},
-            "arrays": shapes,
+            "facts": facts,
+            "arrays": {name: [list(array.shape), array.dtype.name] for name, array in arrays.items()},
             "content": _content(arrays),
             "files": _digests(partial / _ARRAYS),
         }
         text = json.dumps({**about, "sha256": _digest_of(about)}, indent=1)
         (partial / _ABOUT).write_text(text, encoding="utf-8")
-        shutil.rmtree(directory, ignore_errors=True)
+        files.remove(directory)
         os.replace(partial, directory)
-    except Exception as error:  # Orbax tells of a full disk by errors of several kinds
-        shutil.rmtree(partial, ignore_errors=True)
+    except Exception as error:  # Orbax raises different errors if the disk is full
+        files.remove(partial)
         number = next((number for number in DISK_ERRORS if os.strerror(number) in str(error)), None)
         if isinstance(error, OSError) or number is None:
             raise
         raise OSError(number, os.strerror(number), str(directory)) from None
 
 
-def restore(directory: Path, like, fact_types: dict[str, type], free: str = "") -> tuple[object, dict]:
-    """(tree, facts) that `save` wrote, with NumPy arrays in the place of the arrays of `like`.
+def restore(directory: Path, like: dict, fact_types: dict[str, type], free: str = "") -> tuple[dict, Facts]:
+    """Reads what `save` wrote: a tree of NumPy arrays in the structure of `like`, and the facts.
+
+    Args:
+      like: a tree of arrays or shapes.
+      fact_types: the type of each fact that must be there.
+      free: a key of the saved tree. All arrays under it, whatever their shapes, come back under this key, as a
+        dict of names and arrays.
 
     Raises:
-      DamagedError: a file is missing, cut short or changed, or a fact not of its type.
-      RequestError: intact, but of other names, shapes or types than `like`.
+      DamagedError: a file is missing, cut short or changed, or a fact has another type.
+      RequestError: an array has another name, shape or type than in `like`.
     """
     about = _read_about(directory)
     for fact, kind in fact_types.items():
         if not isinstance(about["facts"].get(fact), kind):
-            raise DamagedError(f"{directory}: is damaged: {_ABOUT} does not tell {fact}")
-    wanted = {name: [list(array.shape), np.dtype(array.dtype).name] for name, array in _named(like).items()}
-    loose = {n: v for n, v in about["arrays"].items() if free and n.startswith(free + ".")}
-    fixed = wanted
-    wanted = wanted | loose
-    for name in sorted(wanted.keys() | about["arrays"].keys()):
-        there, here = about["arrays"].get(name), wanted.get(name)
-        if there != here:
+            raise DamagedError(f"{directory}: is damaged: {_ABOUT} has no {fact} of type {kind.__name__}")
+    saved, prefix = about["arrays"], f"{free}." if free else ""
+    wanted = {name: [list(array.shape), np.dtype(array.dtype).name] for name, array in named(like).items()}
+    for name in sorted(wanted.keys() | saved.keys()):
+        there, here = saved.get(name), wanted.get(name)
+        if there != here and not (prefix and name.startswith(prefix)):
             raise RequestError(
-                f"{directory}: is of another network; {name} is {_words(there)} there, expected {_words(here)}"
+                f"{directory}: is of another network; {name} is {_describe(there)} there, expected "
+                f"{_describe(here)}"
             )
-    with _orbax() as checkpointer:
-        names = {name: np.zeros(shape, dtype) for name, (shape, dtype) in wanted.items()}
-        arrays = checkpointer.restore((directory / _ARRAYS).absolute(), names)
-    leaves = [arrays[name] for name in fixed]
-    tree = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    shapes = {name: np.zeros(shape, dtype) for name, (shape, dtype) in saved.items()}
+    arrays = _read_arrays((directory / _ARRAYS).absolute(), shapes)
+    tree = fill(like, arrays)
     if free:
-        tree = tree | {free: {name[len(free) + 1 :]: arrays[name] for name in loose}}
+        tree[free] = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
     return tree, about["facts"]
 
 
 def check(directory: Path) -> None:
-    """Raises DamagedError unless all that `save` wrote is there as written."""
+    """Raises DamagedError unless every file is as `save` wrote it."""
     _read_about(directory)
 
 
-def _orbax():
-    """Orbax's checkpointer, of this process alone: it waits for no other."""
-    import orbax.checkpoint as ocp
+def named(tree: Any) -> dict[str, Any]:
+    """Returns the leaves of a tree by their paths, joined by dots."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
-    if jax.process_count() == 1:
-        return ocp.StandardCheckpointer()
-    own = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
-    )
-    return ocp.StandardCheckpointer(multiprocessing_options=alone)
+
+def fill(like: Any, tree: Any) -> Any:
+    """Returns the leaves of `tree` in the structure of `like`, which has the same names."""
+    leaves = named(tree)
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in named(like)])
 
 
 class Checkpoints:
@@ -113,9 +115,9 @@ class Checkpoints:
 
     Args:
       directory: holds nothing else.
-      minutes: between two; 0: as often as asked.
-      keep: how many of the newest stay.
-      on_notice: told in a line of what could not be read or written.
+      minutes: between two checkpoints; 0: as often as possible.
+      keep: how many of the newest to keep.
+      on_notice: gets a line about each checkpoint that is resumed from, or cannot be read or written.
     """
 
     def __init__(self, directory: Path, minutes: float, keep: int, on_notice: Callable[[str], None] = print):
@@ -125,115 +127,143 @@ class Checkpoints:
         self._started = self._saved = time.monotonic()
         self._seconds_before = 0.0
         for partial in directory.glob(f"*{_PARTIAL}"):
-            shutil.rmtree(partial, ignore_errors=True)
+            files.remove(partial)
 
     def seconds(self) -> float:
-        """Time spent since the training first started, without the pauses."""
+        """Returns the time spent on this training, without pauses between interruptions and resumptions."""
         return self._seconds_before + time.monotonic() - self._started
 
     def steps(self) -> list[int]:
-        """The steps of which there is a state, newest first."""
+        """Returns the steps that have a checkpoint, newest first."""
         names = (path.name for path in self.directory.glob("*") if path.name.isdecimal())
         return sorted(map(int, names), reverse=True)
 
-    def restore(self, like, fact_types: dict[str, type]) -> tuple[object, dict] | None:
-        """The newest readable state and its facts; None if there is none.
-
-        Damaged ones are told of and removed.
-        """
+    def restore(self, like: dict, fact_types: dict[str, type]) -> tuple[dict, Facts] | None:
+        """Returns the newest intact state and its facts, or None; deletes damaged ones."""
         self.wait()
         for step in self.steps():
+            path = self.directory / str(step)
             try:
-                tree, facts = restore(self.directory / str(step), like, {**fact_types, "seconds": float})
+                tree, facts = restore(path, like, {**fact_types, "seconds": float})
             except DamagedError as error:
-                self._on_notice(f"{error}; going on from the checkpoint before it")
-                files.remove(self.directory / str(step))
+                self._on_notice(f"{error}; trying the previous checkpoint")
+                files.remove(path)
             else:
                 self._seconds_before = facts["seconds"]
-                self._on_notice(f"going on from {self.directory / str(step)}")
+                self._on_notice(f"resuming from {path}")
                 return tree, facts
         return None
 
     def due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Returns whether it is time for the next checkpoint."""
         return time.monotonic() - self._saved >= 60 * self._minutes
 
-    def save(self, step: int, tree, facts: dict) -> None:
-        """Writes a state in the background; waits for the one before it. Arrays are copied first."""
+    def save(self, step: int, tree: Any, facts: Facts) -> None:
+        """Copies the arrays and writes them in the background; waits for the previous checkpoint first."""
         self.wait()
         copied = jax.tree.map(np.array, tree)
-        facts = {**facts, "seconds": self.seconds()}
-        self._writing = self._writer.submit(self._write, step, copied, facts)
+        self._writing = self._writer.submit(self._write, step, copied, {**facts, "seconds": self.seconds()})
         self._saved = time.monotonic()
 
     def wait(self) -> None:
-        """Until what is being written is on disk; a failure is told, and the training may go on."""
+        """Waits until the last checkpoint is on disk; a failure gives a notice, and training may go on."""
         if self._writing is not None:
             try:
                 self._writing.result()
-            except Exception as error:  # no reason to give up the training
+            except Exception as error:
                 why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}".partition("\n")[0]
-                self._on_notice(f"{self.directory}: checkpoint not written ({why}); going on")
+                self._on_notice(f"{self.directory}: checkpoint not written ({why}); training goes on")
             self._writing = None
 
     def remove(self) -> None:
-        """Deletes all of them: the training is done and its result saved."""
+        """Deletes all checkpoints, once the training is done and its result saved."""
         self.wait()
         files.remove(self.directory)
 
-    def _write(self, step, tree, facts) -> None:
+    def _write(self, step: int, tree: Any, facts: Facts) -> None:
         save(self.directory / str(step), tree, facts)
         for old in self.steps()[self._keep :]:
             files.remove(self.directory / str(old))
 
 
-def _named(tree) -> dict[str, object]:
-    """The leaves of a tree by their path, joined by dots."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+def _write_arrays(directory: Path, arrays: dict[str, np.ndarray]) -> None:
+    if jax.process_count() > 1:
+        with _alone() as checkpointer:
+            checkpointer.save(directory, arrays)
+        return
+    from orbax.checkpoint import v1 as ocp
+
+    write = getattr(ocp, "save", None) or ocp.save_pytree  # the name before Orbax 0.12, which jax2onnx needs
+    write(directory, arrays)
+
+
+def _read_arrays(directory: Path, like: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if jax.process_count() > 1:
+        written = next(directory.rglob("_METADATA")).parent
+        with _alone() as checkpointer:
+            return checkpointer.restore(written, like)
+    from orbax.checkpoint import v1 as ocp
+
+    read = getattr(ocp, "load", None) or ocp.load_pytree
+    return read(directory, like)
+
+
+def _alone():
+    """Returns a checkpointer that waits for no other process.
+
+    Orbax's V1 API cannot save in one of several processes: it compares the directory in all of them.
+    """
+    import orbax.checkpoint as ocp
+
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _read_about(directory: Path) -> dict:
-    """about.json, after every file has been compared with it."""
+    """Reads about.json and compares every file with it."""
     try:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
         if not all(isinstance(about[key], dict) for key in ("facts", "arrays", "files")):
             raise TypeError
-        if about.pop("sha256") != _digest_of(about):
-            raise DamagedError(f"{directory}: is damaged: {_ABOUT} is not as written")
+        is_as_written = about.pop("sha256") == _digest_of(about)
         found = _digests(directory / _ARRAYS)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         why = type(error).__name__
         raise DamagedError(f"{directory}: is damaged: {_ABOUT} cannot be read ({why})") from None
-    if found.keys() - about["files"].keys():
-        raise DamagedError(f"{directory}: is damaged: {_ARRAYS} holds files that {_ABOUT} does not tell of")
-    for name, digest in about["files"].items():
-        if found.get(name) != digest:
+    if not is_as_written:
+        raise DamagedError(f"{directory}: is damaged: {_ABOUT} is not as written")
+    for name in sorted(found.keys() | about["files"].keys()):
+        if name not in about["files"]:
+            raise DamagedError(f"{directory}: is damaged: {_ABOUT} does not list {_ARRAYS}/{name}")
+        if found.get(name) != about["files"][name]:
             what = "is not as written" if name in found else "is missing"
             raise DamagedError(f"{directory}: is damaged: {_ARRAYS}/{name} {what}")
     return about
 
 
 def _digests(directory: Path) -> dict[str, str]:
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    """Returns the SHA-256 of every file below a directory, by relative path."""
     digests = {}
-    for path in files:
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         with path.open("rb") as file:
             digests[path.relative_to(directory).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
 
 
 def _check_room(directory: Path, num_bytes: int) -> None:
-    """Raises OSError unless Orbax, which copies what it writes once, has room for so many bytes of arrays.
+    """Raises OSError unless Orbax, which writes a second copy, has room for so many bytes of arrays.
 
-    It would find out too, but in several threads at a time, each of which prints its traceback.
+    Orbax would find out too, but print tracebacks of several threads.
     """
     if shutil.disk_usage(directory).free < 2 * num_bytes + _OVERHEAD:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory.with_suffix("")))
 
 
 def _content(arrays: dict[str, np.ndarray]) -> str:
-    """The SHA-256 of all arrays, which does not depend on how Orbax lays them out."""
+    """Returns the SHA-256 of all arrays, which does not depend on Orbax's file layout."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
@@ -244,5 +274,5 @@ def _digest_of(about: dict) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _words(shape_and_type) -> str:
+def _describe(shape_and_type: list | None) -> str:
     return "missing" if shape_and_type is None else f"{shape_and_type[1]} {shape_and_type[0]}"

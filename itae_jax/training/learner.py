@@ -25,7 +25,7 @@ from itae_jax.training.loop import Report
 from itae_jax.training.trainer import Trainer
 from itae_jax.transforms import to_float
 
-_FACTS = {"num_train": int, "train_seconds": float}
+_FACTS = {"num_train": int, "train_seconds": float, "mean_score": float}
 
 
 class Measurement(NamedTuple):
@@ -75,7 +75,7 @@ class Learner:
         self.has_maps = hasattr(self.method, "anomaly_map")
 
     def __reduce__(self):
-        return _kept, self._arguments
+        return learner_for, self._arguments
 
     @functools.cached_property
     def _measure(self) -> Callable:
@@ -129,10 +129,11 @@ class Learner:
 
     def _calibrated(self, variables: Any, images: Images) -> "Trained":
         measured = gather(self.measure(variables, images))
+        _check_finite(measured)
         calibration = self.method.calibrate(measured)
-        if not all(np.isfinite(values).all() for values in (*measured.values(), *calibration.values())):
-            raise DivergedError("the measurements of the training images are not finite")
-        return Trained(self, variables, calibration, len(next(iter(measured.values()))))
+        _check_finite(calibration)
+        scores_N = np.asarray(self.method.score(measured, calibration))
+        return Trained(self, variables, calibration, len(scores_N), float(scores_N.mean(dtype=np.float64)))
 
     def measure(
         self, variables: Any, images: Images, calibration: Calibration | None = None
@@ -177,8 +178,14 @@ class Learner:
 
     def trained(self, arrays: dict, facts: dict) -> "Trained":
         """The trained method of what `read` returns."""
-        variables = parallel.replicate(arrays["variables"], self.trainer.devices)
-        return Trained(self, variables, arrays["calibration"], facts["num_train"], facts["train_seconds"])
+        like = self.trainer.state_shapes().method.variables
+        variables = parallel.replicate(checkpoint.fill(like, arrays["variables"]), self.trainer.devices)
+        return Trained(self, variables, arrays["calibration"], **{name: facts[name] for name in _FACTS})
+
+
+def _check_finite(arrays: dict[str, Any]) -> None:
+    if not all(np.isfinite(values).all() for values in arrays.values()):
+        raise DivergedError("the measurements of the training images are not finite; lower train.learning_rate")
 
 
 def gather(measurements: Iterator[Measurement]) -> Measured:
@@ -189,9 +196,7 @@ def gather(measurements: Iterator[Measurement]) -> Measured:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-_kept = functools.lru_cache(maxsize=8)(Learner)
-
-
+@functools.lru_cache(maxsize=8)
 def learner_for(
     config: MethodConfig,
     train: TrainConfig,
@@ -199,9 +204,8 @@ def learner_for(
     compute: ComputeConfig,
     image_shape: tuple[int, int, int],
 ) -> Learner:
-    """A Learner that is kept, so that fitting or loading again compiles nothing anew."""
-    height, width, channels = image_shape
-    return _kept(config, train, evaluate, compute, (height, width, channels))
+    """Returns a cached Learner, so that fitting or loading again compiles nothing anew."""
+    return Learner(config, train, evaluate, compute, image_shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -212,6 +216,7 @@ class Trained:
       variables: what the network learned.
       calibration: what scoring needs to know of the training images.
       num_train: how many readable training images there were.
+      mean_score: their mean anomaly score.
       train_seconds: the time of training, calibration included.
     """
 
@@ -219,6 +224,7 @@ class Trained:
     variables: Any
     calibration: Calibration
     num_train: int
+    mean_score: float
     train_seconds: float = 0.0
 
     def measure(self, images: np.ndarray | Images, maps: bool = False) -> Iterator[Measurement]:
@@ -272,7 +278,7 @@ class Trained:
     def save(self, directory: Path) -> None:
         """Writes variables and calibration atomically."""
         tree = {"variables": self.variables, "calibration": self.calibration}
-        checkpoint.save(directory, tree, {"num_train": self.num_train, "train_seconds": self.train_seconds})
+        checkpoint.save(directory, tree, {name: getattr(self, name) for name in _FACTS})
 
 
 def _to_uint8(images: jax.Array) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from itae_jax import parallel
 from itae_jax.data.images import Images, as_images
 from itae_jax.errors import DivergedError, RequestError, UntrainableError
-from itae_jax.training import processes, signals
+from itae_jax.training import checkpoint, processes, signals
 from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.signals import Stop
 from itae_jax.training.step import TrainState, learning_rate_schedule
@@ -244,7 +244,7 @@ class _Loop:
         facts = {
             "epoch": self._epoch,
             "used": self._used,
-            "sums": self._sums,
+            "sums": dict(self._sums),  # a copy, because it is written while the training goes on
             "count": self._count,
             "images": len(self._images),
         }
@@ -266,6 +266,7 @@ class _Loop:
                 f"{checkpoints.directory}: holds a training of {facts['images']} images, now there are "
                 f"{len(self._images)}; restore the data, or name another --out"
             )
+        arrays = checkpoint.fill(like, arrays)
         state = self._trainer.unpack(arrays)
         self._step = self._saved = int(arrays["step"])
         self._epoch, self._used = facts["epoch"], facts["used"]

@@ -1,4 +1,4 @@
-"""`itae run --profile DIR`: where the time of training steps goes, for TensorBoard and Perfetto."""
+"""`itae run --profile DIR`: records where training steps spend their time, for TensorBoard and Perfetto."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ import jax
 
 from itae_jax.errors import RequestError
 
-_FROM = 3  # the first calls compile
-_STEPS = 5  # or as many as one call takes: the files hold every kernel of every step
+_FIRST_CALL = 3  # earlier ones compile
+_STEPS = 5  # or those of one call, if it takes more: the trace holds every kernel of every step
 
 
 class Profile:
-    """Records some steps of an early call to the devices, or of several.
+    """Records a few steps of an early call to the devices.
 
-    TensorBoard opens the directory, https://ui.perfetto.dev the file perfetto_trace.json.gz in it.
+    Open the directory with TensorBoard, or perfetto_trace.json.gz in it with https://ui.perfetto.dev.
     """
 
     def __init__(self, directory: Path):
@@ -22,21 +22,21 @@ class Profile:
         self._directory, self._calls, self._steps, self._is_recording = directory, 0, 0, False
         self.is_written = False
 
-    def after_call(self, losses: jax.Array) -> None:
-        """To be told after each call the losses, one a step, that it will give."""
+    def after_call(self, metrics: dict[str, jax.Array]) -> None:
+        """Starts or stops recording; call after each call to the devices with its metrics, rows of all steps."""
         self._calls += 1
         if self._is_recording:
-            self._steps += len(losses)
+            self._steps += len(metrics["loss"])
             if self._steps >= _STEPS:
-                jax.block_until_ready(losses)
+                jax.block_until_ready(metrics)
                 self.stop()
-        elif self._calls == _FROM:
-            jax.block_until_ready(losses)
+        elif self._calls == _FIRST_CALL:
+            jax.block_until_ready(metrics)
             jax.profiler.start_trace(self._directory, create_perfetto_trace=True)
             self._is_recording = True
 
     def stop(self) -> None:
-        """Writes what is recorded so far, if there is any."""
+        """Writes what has been recorded, if anything."""
         if self._is_recording:
             jax.profiler.stop_trace()
             self._is_recording, self.is_written = False, True

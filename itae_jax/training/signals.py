@@ -1,119 +1,100 @@
-"""Signals that wait until they can do no harm: until a state is saved, until an import is done."""
+"""SIGINT and SIGTERM: they stop a training only after its state is saved."""
 
 import contextlib
-import io
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 
-_STOP = (signal.SIGINT, signal.SIGTERM)
-_LATER = signal.SIGALRM  # a signal that was put off comes again as this one
-_SECONDS = 0.05
+INTERRUPTED = 130  # the exit code of an interrupted process
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """Whether somebody asked to stop."""
+    """Whether a signal asked to stop."""
 
     requested = False
 
 
-_outer: Stop | None = None
+_current: Stop | None = None  # of the outermost `deferred` block
 
 
 @contextlib.contextmanager
 def deferred(wanted: bool = True) -> Iterator[Stop]:
-    """Inside, the first SIGINT or SIGTERM only sets `requested`; the second one ends the process at once.
+    """Makes the first SIGINT or SIGTERM only set `requested`; a second one ends the process at once.
 
-    At the end KeyboardInterrupt is raised if it was requested, so that none is ever lost. Python handles
-    signals in the main thread alone; in another, or if not `wanted`, nothing changes. Inside of
-    `deferred_throughout` it is that which defers.
+    Raises KeyboardInterrupt at the end of the block if a stop was requested. An inner block uses the outer
+    block's `Stop`. Does nothing if not `wanted`, nor in other threads than the main one, where Python handles
+    no signals.
     """
-    if _outer is not None:
-        yield _outer
+    global _current
+    if not wanted or not _is_main_thread():
+        yield Stop()
         return
-    stop = Stop()
+    if _current is not None:
+        yield _current
+        return
+    stop = _current = Stop()
 
-    def handle(number, frame):
+    def handle(number: int, frame: FrameType | None) -> None:
         stop.requested = True
-        os.write(_terminal(), b"stopping as soon as all is saved; once more to leave at once\n")
-        for each in _STOP:
+        os.write(2, b"stopping as soon as everything is saved; signal again to stop at once\n")
+        for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
 
-    with _handled(handle) if wanted else contextlib.nullcontext():
-        yield stop
+    try:
+        with _handled(handle):
+            yield stop
+    finally:
+        _current = None
     if stop.requested:
         raise KeyboardInterrupt
 
 
+def requested() -> bool:
+    """Returns whether a signal asked to stop, inside of a `deferred` block."""
+    return _current is not None and _current.requested
+
+
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM end the process at once, even where Python has no say."""
+    """Makes SIGINT and SIGTERM end the process at once, even while Python cannot handle signals."""
     with _handled(signal.SIG_DFL):
         yield
 
 
 @contextlib.contextmanager
-def deferred_throughout() -> Iterator[None]:
-    """As `deferred`, over all that is done inside; `requested` tells."""
-    global _outer
-    try:
-        with deferred() as stop:
-            _outer = stop
-            yield
-    finally:
-        _outer = None
-
-
-def requested() -> bool:
-    """Whether a signal waits, inside of `deferred_throughout`."""
-    return _outer is not None and _outer.requested
-
-
-def _terminal() -> int:
-    """Where our own lines go; a watched process has moved them."""
-    with contextlib.suppress(AttributeError, ValueError, io.UnsupportedOperation):
-        return sys.stderr.fileno()
-    return 2
-
-
-@contextlib.contextmanager
 def as_exception() -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM raise KeyboardInterrupt, but not in the middle of an import.
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, but end the process during an import.
 
-    Libraries make other errors of an exception that is raised there.
+    Libraries turn an exception that is raised while they are imported into other errors.
     """
 
-    def handle(number, frame):
-        if _is_importing(frame):
-            signal.setitimer(signal.ITIMER_REAL, _SECONDS)
-        else:
-            raise KeyboardInterrupt
+    def handle(number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+                os.write(2, b"itae: interrupted\n")
+                os._exit(INTERRUPTED)
+            frame = frame.f_back
+        raise KeyboardInterrupt
 
     with _handled(handle):
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        yield
 
 
 @contextlib.contextmanager
-def _handled(handle: Callable) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
+def _handled(handler: Callable | signal.Handlers) -> Iterator[None]:
+    if not _is_main_thread():
         yield
         return
-    before = {number: signal.signal(number, handle) for number in (*_STOP, _LATER)}
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
-def _is_importing(frame) -> bool:
-    while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            return True
-        frame = frame.f_back
-    return False
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

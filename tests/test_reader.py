@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from itae_jax.data.images import UnreadableImageError
-from itae_jax.data.reader import Reader, is_grey
+from itae_jax.data.reader import Look, Reader, is_grey, look
 
 GREY, RGB = Reader(channels=1), Reader(channels=3)
 
@@ -13,6 +13,7 @@ GREY, RGB = Reader(channels=1), Reader(channels=3)
 @pytest.fixture
 def save(tmp_path):
     def save(image, name="image.png", **options):
+        image = image if isinstance(image, Image.Image) else Image.fromarray(image)
         image.save(tmp_path / name, **options)
         return tmp_path / name
 
@@ -24,61 +25,51 @@ def colours(rng):
     return rng.integers(0, 256, (6, 8, 3), np.uint8)
 
 
-def test_rgb_is_read_as_it_is(save, colours):
-    np.testing.assert_array_equal(RGB.read(save(Image.fromarray(colours))), colours)
-
-
-def test_grey_among_rgb_gets_three_equal_channels(save, colours):
-    path = save(Image.fromarray(colours[..., 0]))
+def test_read_keeps_rgb_and_repeats_grey(save, colours):
+    np.testing.assert_array_equal(RGB.read(save(colours)), colours)
+    path = save(colours[..., 0])
     np.testing.assert_array_equal(RGB.read(path), np.repeat(colours[..., :1], 3, -1))
     np.testing.assert_array_equal(GREY.read(path), colours[..., :1])
 
 
-def test_sixteen_bits_become_eight(save):
+def test_read_reduces_sixteen_bits_to_eight(save):
     deep = np.array([[0, 257, 32896, 65535]], np.uint16)
-    np.testing.assert_array_equal(GREY.read(save(Image.fromarray(deep)))[0, :, 0], [0, 1, 128, 255])
+    np.testing.assert_array_equal(GREY.read(save(deep))[0, :, 0], [0, 1, 128, 255])
 
 
-def test_palettes_are_looked_up(save, colours):
-    image = Image.fromarray(colours).quantize(16)
-    np.testing.assert_array_equal(RGB.read(save(image)), np.asarray(image.convert("RGB")))
-
-
-def test_transparent_parts_lie_on_black(save, colours):
+def test_read_puts_transparent_parts_on_black(save, colours):
     alpha = np.full((6, 8, 1), 255, np.uint8)
     alpha[:, :4] = 0
-    pixels = RGB.read(save(Image.fromarray(np.concatenate([colours, alpha], -1))))
+    pixels = RGB.read(save(np.concatenate([colours, alpha], -1)))
     np.testing.assert_array_equal(pixels[:, 4:], colours[:, 4:])
     assert not pixels[:, :4].any()
-
-
-def test_a_palette_with_a_transparent_colour_lies_on_black(save):
     image = Image.new("P", (2, 1))
     image.putpalette([200, 10, 10, 10, 200, 10])
     image.putdata([0, 1])
-    pixels = RGB.read(save(image, transparency=0))
-    np.testing.assert_array_equal(pixels[0], [[0, 0, 0], [10, 200, 10]])
+    np.testing.assert_array_equal(RGB.read(save(image, transparency=0))[0], [[0, 0, 0], [10, 200, 10]])
 
 
-def test_the_camera_is_turned_upright(save):
+def test_read_turns_the_image_as_the_camera_was(save):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
-    image = Image.fromarray(np.repeat(np.uint8([[0, 255]]), 8, 0).repeat(4, 1))
-    pixels = GREY.read(save(image, "turned.jpg", exif=exif, quality=95))[..., 0]
-    assert pixels.shape == (8, 8)
-    assert pixels[0].mean() < 20
-    assert pixels[-1].mean() > 235
+    exif[0x0112] = 6  # to be seen upright after a clockwise quarter turn
+    pixels = np.repeat(np.uint8([[0, 255]]), 8, 0).repeat(4, 1)
+    path = save(pixels[:6], "turned.jpg", exif=exif, quality=95)
+    turned = GREY.read(path)[..., 0]
+    assert turned.shape == (8, 6)
+    assert turned[0].mean() < 20
+    assert turned[-1].mean() > 235
+    assert look(path) == Look(width=6, height=8, is_grey=True)
 
 
-@pytest.mark.parametrize("mode", ["1", "CMYK", "LA", "YCbCr"])
-def test_other_modes_are_converted(save, colours, mode):
+@pytest.mark.parametrize("mode", ["1", "CMYK", "LA", "P", "YCbCr"])
+def test_read_converts_other_modes(save, colours, mode):
     image = Image.fromarray(colours).convert(mode)
-    path = save(image, "image.tif")
     expected = image.convert("RGBA").convert("RGB") if mode == "LA" else image.convert("RGB")
-    np.testing.assert_allclose(RGB.read(path).astype(int), np.asarray(expected), atol=3)
+    pixels = RGB.read(save(image, "image.tif"))
+    np.testing.assert_allclose(pixels.astype(int), np.asarray(expected), atol=3)
 
 
-def test_the_first_frame_of_several_is_taken(save):
+def test_read_takes_the_first_of_several_frames(save):
     frames = [Image.new("L", (4, 4), value) for value in (10, 200)]
     path = save(frames[0], "film.gif", save_all=True, append_images=frames[1:])
     assert GREY.read(path).max() <= 12
@@ -88,11 +79,11 @@ def test_the_first_frame_of_several_is_taken(save):
     ("fit", "expected_columns"),
     [("crop", [100, 100, 100, 100]), ("stretch", [0, 100, 100, 0]), ("letterbox", [0, 100, 100, 0])],
 )
-def test_images_become_square_as_asked(save, fit, expected_columns):
+def test_read_makes_images_square_by_their_fit(save, fit, expected_columns):
     """A picture twice as wide as high, its middle half grey, its outer quarters black."""
     wide = np.zeros((8, 16), np.uint8)
     wide[:, 4:12] = 100
-    pixels = Reader(4, 1, fit).read(save(Image.fromarray(wide)))[..., 0]
+    pixels = Reader(4, 1, fit).read(save(wide))[..., 0]
     assert pixels.shape == (4, 4)
     row = pixels[2] if fit == "letterbox" else pixels[0]
     np.testing.assert_allclose(row, expected_columns, atol=35)
@@ -100,40 +91,43 @@ def test_images_become_square_as_asked(save, fit, expected_columns):
         assert not pixels[[0, 3]].any()
 
 
-def test_padding_keeps_the_pixels_and_centres_them(save, colours):
+def test_read_pads_without_resizing(save, colours):
     small = colours[:6, :6]
-    pixels = Reader(10, 3, "pad").read(save(Image.fromarray(small)))
+    pixels = Reader(10, 3, "pad").read(save(small))
     np.testing.assert_array_equal(pixels[2:8, 2:8], small)
     assert pixels.sum() == small.sum()
 
 
-def test_a_jpeg_decoded_at_a_fraction_looks_the_same(save, rng):
+def test_read_of_a_jpeg_decoded_at_a_fraction_looks_the_same(save, rng):
     from scipy.ndimage import gaussian_filter
 
     picture = gaussian_filter(rng.uniform(0, 1, (256, 256)), 12)
     picture = np.uint8(255 * (picture - picture.min()) / np.ptp(picture))
-    image = Image.fromarray(picture)
     reader = Reader(32, 1)
-    from_jpeg, from_png = reader.read(save(image, "a.jpg", quality=95)), reader.read(save(image, "a.png"))
+    from_jpeg, from_png = (reader.read(save(picture, name)) for name in ("a.jpg", "a.png"))
     assert np.abs(from_jpeg.astype(int) - from_png).mean() < 2
 
 
-def test_masks_are_true_above_half_and_may_be_empty(save):
-    path = save(Image.fromarray(np.uint8([[0, 120, 135, 255]])))
-    np.testing.assert_array_equal(GREY.read_mask(path), [[False, False, True, True]])
-    assert not GREY.read_mask(save(Image.new("L", (4, 4)))).any()
-
-
 @pytest.mark.parametrize(
-    ("mode", "defect"), [("L", 1), ("1", 1), ("RGB", (255, 0, 0)), ("RGBA", (0, 0, 9, 255))]
+    ("mode", "defect"), [("L", 255), ("L", 1), ("1", 1), ("RGB", (255, 0, 0)), ("RGBA", (0, 0, 9, 255))]
 )
-def test_masks_may_mark_defects_by_any_value_or_colour(save, mode, defect):
+def test_read_mask_takes_any_value_or_colour_as_a_defect(save, mode, defect):
     mask = Image.new(mode, (32, 32))
     mask.paste(defect, (8, 0, 32, 16))
     expected = np.zeros((32, 32), bool)
     expected[:16, 8:] = True
     np.testing.assert_array_equal(GREY.read_mask(save(mask)), expected)
     np.testing.assert_array_equal(Reader(16, 1).read_mask(save(mask)), expected[::2, ::2])
+
+
+def test_read_mask_cuts_at_half_of_the_brightest_pixel(save):
+    np.testing.assert_array_equal(GREY.read_mask(save(np.uint8([[0, 60, 70, 128]]))), [[0, 0, 1, 1]])
+    assert not GREY.read_mask(save(Image.new("L", (4, 4)))).any()
+
+
+def truncated(path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:400])
 
 
 @pytest.mark.parametrize(
@@ -143,12 +137,12 @@ def test_masks_may_mark_defects_by_any_value_or_colour(save, mode, defect):
         (lambda path: path.write_bytes(b""), "not an image"),
         (lambda path: None, "no such file"),
         (lambda path: path.mkdir(), "not a file"),
-        (lambda path: truncate(path), "truncated"),
+        (truncated, "truncated"),
         (lambda path: Image.new("F", (4, 4)).save(path, "TIFF"), "floating-point pixels"),
-        (lambda path: Image.new("L", (60, 4)).save(path), "60x4 pixels, more than data.max_side=50"),
+        (lambda path: Image.new("L", (60, 4)).save(path), r"60x4 pixels.*data\.max_side=50"),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_name(tmp_path, make, reason):
+def test_read_refuses_what_is_no_image_by_its_name(tmp_path, make, reason):
     path = tmp_path / "a name with spaces and ü.png"
     make(path)
     with pytest.raises(UnreadableImageError, match=reason) as caught:
@@ -156,14 +150,10 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path, make, reason):
     assert caught.value.name == str(path)
 
 
-def truncate(path):
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)
-    Image.fromarray(pixels).save(path)
-    path.write_bytes(path.read_bytes()[:400])
-
-
-def test_headers_tell_grey_from_colour(save, colours, tmp_path):
-    assert is_grey(save(Image.fromarray(colours[..., 0]))) is True
-    assert is_grey(save(Image.fromarray(colours))) is False
+def test_look_and_is_grey_distinguish_grey_from_colour(save, colours, tmp_path):
+    grey = np.repeat(colours[..., :1], 3, -1)
+    assert is_grey(save(colours[..., 0])) is True
+    assert is_grey(save(colours)) is False
+    assert [look(save(pixels)).is_grey for pixels in (colours[..., 0], grey, colours)] == [True, True, False]
     (tmp_path / "text.png").write_text("x")
-    assert is_grey(tmp_path / "text.png") is None
+    assert is_grey(tmp_path / "text.png") is look(tmp_path / "text.png") is None

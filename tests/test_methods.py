@@ -1,0 +1,229 @@
+"""Laws of every method, and the seam that keeps methods apart from the rest."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import make_learner, tiny
+
+import itae_jax
+from itae_jax import experiment, methods
+from itae_jax.data import as_images
+from itae_jax.errors import RequestError
+from itae_jax.evaluate import auroc
+from itae_jax.progress import ConsoleProgress
+from itae_jax.runs import sweep
+from itae_jax.training import checkpoint
+from itae_jax.training.learner import gather
+from itae_jax.transforms import to_float
+
+pytestmark = pytest.mark.usefixtures("tiny_network")
+PACKAGE = Path(itae_jax.__file__).parent
+
+
+def fit(learner, images):
+    return learner.fit(as_images(images), (0,), lambda report, trained: None)
+
+
+@pytest.fixture(scope="module", params=methods.names())
+def trained(request, bars, tiny_network):
+    """A method after some steps."""
+    return fit(make_learner(tiny(request.param, "train.epochs=10", "train.learning_rate=0.02")), bars)
+
+
+@pytest.fixture(scope="module")
+def measured(trained, bars):
+    return gather(trained.measure(bars))
+
+
+def test_components_are_the_columns_with_a_number_an_image(trained, bars):
+    scores = trained.score(bars)
+    assert tuple(scores.columns) == trained.learner.method.components
+    for values_N in (scores.scores_N, *scores.columns.values()):
+        assert values_N.shape == (40,) and np.isfinite(values_N).all()
+
+
+def test_score_of_corrupted_images_is_higher(trained, bars):
+    scores = np.concatenate([trained.score(images).scores_N for images in (bars, 255 - bars)])
+    assert auroc(np.arange(80) >= 40, scores) > 0.95
+
+
+def test_measure_of_a_batch_is_that_of_each_image(trained, bars, measured):
+    measure = jax.jit(trained.learner.method.measure)
+    for position in (0, 7, 39):
+        alone = measure(trained.variables, to_float(jnp.asarray(bars[position : position + 1])))
+        assert alone.keys() == measured.keys()
+        for name, values in alone.items():
+            np.testing.assert_allclose(values[0], measured[name][position], rtol=1e-4, err_msg=name)
+
+
+def test_score_is_the_same_by_numpy_and_jax(trained, measured):
+    method = trained.learner.method
+    on_device = {name: jnp.asarray(values) for name, values in measured.items()}
+    np.testing.assert_allclose(
+        method.score(on_device, trained.calibration), method.score(measured, trained.calibration), rtol=1e-5
+    )
+
+
+def test_anomaly_map_has_mean_one_over_the_training_images(trained, bars):
+    if not trained.learner.has_maps:
+        pytest.skip("has no maps")
+    maps = trained.anomaly_maps(bars)
+    assert maps.shape == bars.shape[:3] and (maps >= 0).all()
+    assert maps.mean() == pytest.approx(1, rel=1e-4)
+
+
+def test_examples_are_pairs_of_images_with_a_title_each(trained, bars):
+    if not hasattr(trained.learner.method, "examples"):
+        pytest.skip("has no examples")
+    pair = trained.learner.method.examples(trained.variables, to_float(jnp.asarray(bars[:3])))
+    shown = trained.illustrate(bars[:3])
+    for images, name in zip(pair, ("inputs", "outputs"), strict=True):
+        assert images.shape[1:4] == (3, 16, 16) and images.shape[4] in (1, 3)
+        assert np.abs(images).max() <= 1
+        np.testing.assert_array_equal(shown[name], np.rint((np.asarray(images) + 1) * 127.5).astype(np.uint8))
+        assert len(trained.learner.config.example_titles(len(images))) == len(images)
+
+
+def test_saved_method_scores_the_same_bits(trained, bars, tmp_path):
+    trained.save(tmp_path / "state")
+    again = trained.learner.trained(*trained.learner.read(tmp_path / "state"))
+    assert (again.num_train, again.train_seconds) == (40, trained.train_seconds)
+    for ours, theirs in zip(jax.tree.leaves(again.variables), jax.tree.leaves(trained.variables), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(again.score(bars).scores_N, trained.score(bars).scores_N)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_init_depends_on_the_key_alone(make_trainer, name):
+    trainer = make_trainer(name)
+    first, again, other = (jax.tree.leaves(trainer.initial_state((seed,)).method) for seed in (0, 0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_state_comes_back_from_a_checkpoint(make_trainer, tmp_path, name):
+    trainer = make_trainer(name)
+    packed = trainer.pack(trainer.initial_state((3,)))
+    checkpoint.save(tmp_path / "state", packed, {})
+    like = jax.eval_shape(trainer.pack, trainer.state_shapes())
+    arrays, _ = checkpoint.restore(tmp_path / "state", like, {})
+    jax.tree.map(np.testing.assert_array_equal, trainer.pack(trainer.unpack(arrays)), packed)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_update_on_four_devices_is_that_on_one(make_trainer, bars, name):
+    with jax.enable_x64(True):
+        found = []
+        for devices in (1, 4):
+            trainer = make_trainer(name, f"compute.devices={devices}", "compute.dtype=float64")
+            state, metrics = trainer.initial_state((0,)), []
+            for step in range(3):
+                batch = bars[8 * step : 8 * step + 8][None]
+                state, of_step = trainer.run_steps(state, np.full(1, trainer.config.learning_rate), batch)
+                metrics.append(of_step)
+            assert all(value.shape == (1,) for value in of_step.values()) and "loss" in of_step
+            found.append((metrics, state.method))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12), *found)
+
+
+MEAN_IMAGE = '''
+"""Scores by the distance from the mean of the images seen."""
+import dataclasses
+import jax.numpy as jnp
+from itae_jax import parallel
+from itae_jax.config import MethodConfig, setting
+from itae_jax.methods.method import Spec, State
+
+@dataclasses.dataclass(frozen=True)
+class Config(MethodConfig):
+    NAME = "mean_image"
+    TRAIN = {"epochs": 2, "batch_size": 8, "learning_rate": 0.5, "halve_every_epochs": 9}
+    power: float = setting(2.0, "of the distance", least=1)
+
+class MeanImage:
+    components = ("largest",)
+
+    def __init__(self, config, image_shape, dtype):
+        self.power, self.shape = config.power, image_shape
+
+    def init(self, key):
+        return State({"mean": jnp.zeros(self.shape)}, ())
+
+    def update(self, state, keys, rate, images):
+        mean = parallel.mean(images.mean(0))
+        step = mean - state.variables["mean"]
+        return State({"mean": state.variables["mean"] + rate * step}, ()), {"loss": jnp.abs(step).mean()}
+
+    def measure(self, variables, images):
+        distance = jnp.abs(images - variables["mean"][None])
+        return {"all": (distance**self.power).mean((1, 2, 3)), "largest": distance.max((1, 2, 3))}
+
+    def calibrate(self, measured):
+        return {"all": measured["all"].mean()}
+
+    def score(self, measured, calibration):
+        return measured["all"] / calibration["all"]
+
+    def columns(self, measured, calibration):
+        return {"largest": measured["largest"]}
+
+METHOD = Spec(Config, MeanImage)
+'''
+
+
+@pytest.fixture
+def mean_image(tmp_path, monkeypatch):
+    """Adds a method by adding a file."""
+    directory = tmp_path / "methods"
+    directory.mkdir()
+    (directory / "mean_image.py").write_text(MEAN_IMAGE)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(directory)])
+    methods.names.cache_clear()
+    yield
+    methods.names.cache_clear()
+
+
+def test_a_method_is_one_file(mean_image, bars, rng, tmp_path):
+    assert "mean_image" in methods.names()
+    one = experiment.override(experiment.Experiment(), ["method.name=mean_image", "method.power=1"])
+    assert one.train.batch_size == 8
+    with pytest.raises(RequestError, match=r"method\.power=0.0: expected at least 1"):
+        experiment.override(one, ["method.power=0"])
+    trained = fit(make_learner(one), bars)
+    noise = rng.integers(0, 256, bars.shape, np.uint8)
+    assert trained.score(bars).scores_N.mean() == pytest.approx(1, rel=1e-5)
+    assert trained.score(noise).scores_N.min() > trained.score(bars).scores_N.max()
+    assert trained.illustrate(bars) == {} and not trained.learner.has_maps
+
+    limited = experiment.override(one, ["data.limit_train=20", "data.limit_test=60"])
+    with ConsoleProgress(quiet=True) as progress:
+        (result,), new = sweep.run(limited, tmp_path / "out", ["6"], [0], progress)
+    assert (result.method, result.status, result.epochs, new) == ("mean_image", "done", 2, 1)
+    header = (tmp_path / "out" / "class_6" / "seed_0" / "scores.csv").read_text().splitlines()[0]
+    assert header == "id,label,score,largest"
+
+
+def test_method_that_cannot_take_the_images_says_which_size_it_needs():
+    for name in ("itae", "vae"):
+        with pytest.raises(RequestError, match=r"images of 4x9 .*set data\.image_size"):
+            make_learner(tiny(name, *(["method.transform=identity"] if name == "itae" else [])), (4, 9, 1))
+
+
+OF_ITAE = re.compile(r"error_\d|[\"']error_|normal_errors|method\.transform|method\.width|ITAEConfig")
+MAY_KNOW = ("methods/", "transforms/", "models/", "evaluate/restoration.py", "detection/detector.py")
+
+
+def test_no_other_module_uses_the_words_of_a_method():
+    found = {
+        f"{path.relative_to(PACKAGE)}:{number}: {line.strip()}"
+        for path in PACKAGE.rglob("*.py")
+        if not path.relative_to(PACKAGE).as_posix().startswith(MAY_KNOW)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if OF_ITAE.search(line)
+    }
+    assert not found

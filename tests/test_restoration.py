@@ -1,0 +1,119 @@
+"""Restoration errors, their normaliser and Eq. 3 against plain NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from itae_jax import transforms
+from itae_jax.data.images import ArrayImages
+from itae_jax.errors import RequestError
+from itae_jax.evaluate import anomaly_scores, restoration, restoration_errors
+
+POSITIVE = st.floats(0.01, 10)
+ERRORS = {"l1": np.abs, "l2": np.square}
+
+
+def blur(inputs):
+    """A stand-in for the network that every image goes through by itself: B x H x W x 1 to 3 channels."""
+    return jnp.repeat(inputs * 0.5 + inputs.mean((1, 2), keepdims=True) * 0.5, 3, axis=-1)
+
+
+@pytest.fixture
+def images(rng):
+    return rng.integers(0, 256, (11, 8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_errors_are_means_over_pixels_for_every_member(images, kind):
+    result = restoration_errors(blur, images, transforms.get("gray+rotate"), kind)
+    originals = images / 127.5 - 1
+    for index in range(4):
+        inputs = np.stack([np.rot90(x.mean(-1, keepdims=True), index) for x in originals])
+        difference = 0.5 * inputs + 0.5 * inputs.mean((1, 2), keepdims=True) - originals
+        np.testing.assert_allclose(result[:, index], ERRORS[kind](difference).mean((1, 2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_loss_and_pixel_errors_are_those_of_numpy(rng, kind):
+    restored, originals = rng.uniform(-1, 1, (3, 5, 4, 4, 2)), rng.uniform(-1, 1, (5, 4, 4, 2))
+    expected = ERRORS[kind](restored - originals)
+    by_kind = restoration.pixel_errors(jnp.float32(restored), jnp.float32(originals))
+    np.testing.assert_allclose(by_kind[kind], expected, atol=1e-6)
+    loss = restoration.loss(jnp.float32(restored[0]), jnp.float32(originals), kind)
+    assert float(loss) == pytest.approx(expected[0].mean(), rel=1e-5)
+
+
+def test_mean_of_a_map_is_the_score(rng):
+    errors, normal = rng.uniform(0.1, 1, (3, 5, 4, 6, 2)).astype(np.float32), rng.uniform(0.1, 1, 3)
+    maps = restoration.maps(jnp.asarray(errors), jnp.float32(normal))
+    expected = (errors / normal[:, None, None, None, None]).mean((0, 4))
+    np.testing.assert_allclose(maps, expected, rtol=1e-5)
+    scores = anomaly_scores(errors.mean((2, 3, 4)).T, normal)
+    np.testing.assert_allclose(maps.mean((1, 2)), scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 11, 64])
+@pytest.mark.parametrize("devices", [1, 4])
+def test_batches_padding_and_devices_change_nothing(images, batch_size, devices):
+    transform = transforms.get("rotate")
+
+    def errors(**options):
+        return restoration_errors(lambda x: x * 0.9, images, transform, **options)
+
+    result = errors(batch_size=batch_size, devices=jax.devices()[:devices])
+    assert result.shape == (11, 4)
+    np.testing.assert_allclose(result, errors(batch_size=16, devices=jax.devices()[:1]), rtol=1e-6)
+
+
+def test_no_images_give_no_errors_and_unreadable_ones_rows_of_nan(images):
+    transform = transforms.get("gray+rotate")
+    assert restoration_errors(blur, images[:0], transform).shape == (0, 4)
+    result = restoration_errors(blur, ArrayImages(images, frozenset({2, 5})), transform)
+    assert np.flatnonzero(np.isnan(result).all(1)).tolist() == [2, 5]
+    assert np.isnan(result).sum() == 8
+    np.testing.assert_allclose(restoration.normal_errors(result), np.nanmean(result, 0), rtol=1e-6)
+
+
+def test_images_and_errors_of_other_kinds_are_refused(images):
+    rotate = transforms.get("rotate")
+    with pytest.raises(TypeError, match=r"uint8 images, got float64.*\(255 \* x\)"):
+        restoration_errors(blur, images / 255, rotate)
+    with pytest.raises(ValueError, match="l3.*l1 or l2"):
+        restoration_errors(blur, images, rotate, "l3")
+    with pytest.raises(RequestError, match="square"):
+        restoration_errors(blur, images[:, :4], rotate)
+
+
+@settings(deadline=None)
+@given(
+    errors=hnp.arrays(np.float64, (6, 4), elements=POSITIVE),
+    normal=hnp.arrays(np.float64, 4, elements=POSITIVE),
+)
+def test_scores_are_equation_3(errors, normal):
+    expected = [sum(errors[x, i] / normal[i] for i in range(4)) / 4 for x in range(6)]
+    np.testing.assert_allclose(anomaly_scores(errors, normal), expected, rtol=1e-12)
+    np.testing.assert_allclose(anomaly_scores(jnp.float32(errors), normal), expected, rtol=1e-5)
+
+
+@settings(deadline=None)
+@given(errors=hnp.arrays(np.float32, (9, 4), elements=st.floats(0.0625, 8, width=32)))
+def test_training_normals_score_one_on_average(errors):
+    scores = anomaly_scores(errors, restoration.normal_errors(errors))
+    assert scores.mean() == pytest.approx(1, rel=1e-6)
+
+
+def test_images_restored_exactly_leave_a_normaliser_that_can_divide():
+    assert (restoration.normal_errors(np.zeros((3, 2))) == restoration.LEAST_NORMAL_ERROR).all()
+
+
+@pytest.mark.parametrize(
+    ("normal", "message"),
+    [([0.5, 0.0], "above zero"), ([0.5, np.nan], "above zero"), ([0.5, -1.0], "above zero"), ([1], "not match")],
+)
+def test_normaliser_that_cannot_divide_is_refused(normal, message):
+    with pytest.raises(ValueError, match=message):
+        anomaly_scores(np.ones((3, 2)), normal)
