@@ -11,6 +11,7 @@ from itae_jax import files
 from itae_jax.errors import RequestError
 from itae_jax.runs import directory, results
 from itae_jax.runs.results import Result
+from itae_jax.training.log import MetricsLog, read_metrics
 
 DOCUMENTED = "experiment,dataset,method,normal_class,normal_class_name,seed,epochs,auroc,num_train,num_test,"
 DOCUMENTED += "train_seconds,score_seconds,device"
@@ -140,14 +141,14 @@ def test_names_of_any_bytes_survive(tmp_path):
 def test_metrics_of_an_interrupted_training_are_replaced_from_where_it_resumes(tmp_path):
     path = tmp_path / "metrics.jsonl"
     for seed, epochs in ((0, (1, 2)), (1, (1, 2, 3))):
-        log = directory.MetricsLog(path, {"seed": seed})
+        metrics = MetricsLog(path, {"seed": seed})
         for epoch in epochs:
-            log.add({"epoch": epoch, "loss": 0.5})
+            metrics.add({"epoch": epoch, "loss": 0.5})
     with path.open("a") as file:  # as a kill and a hand leave it
         file.write('{"seed": 1, "ep\n[]\n{"epoch": "3"}\n{"epoch": -1}\n')
-    log = directory.MetricsLog(path, {"seed": 1})
-    log.add({"epoch": 2, "loss": 0.25})
-    found = [(entry["seed"], entry["epoch"], entry["loss"]) for entry in directory.read_metrics(path)]
+    metrics = MetricsLog(path, {"seed": 1})
+    metrics.add({"epoch": 2, "loss": 0.25})
+    found = [(entry["seed"], entry["epoch"], entry["loss"]) for entry in read_metrics(path)]
     assert found == [(0, 1, 0.5), (0, 2, 0.5), (1, 1, 0.5), (1, 2, 0.25)]
 
 

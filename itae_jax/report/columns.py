@@ -119,12 +119,9 @@ def notes(of_dataset: Sequence[Column]) -> list[str]:
 
 
 def about_paper(run: RunResults) -> list[str]:
-    """Returns in what a run differs from the paper's training, as sentences."""
-    reduced, otherwise = paper.reduced(run), paper.otherwise(run)
-    return [
-        *([f"reduced: {reduced}"] if reduced else []),
-        *([f"not the paper's training: {otherwise}"] if otherwise else []),
-    ]
+    """Returns how a run is smaller than the paper's setup, as a sentence; nothing if it is not."""
+    reduced = paper.reduced(run)
+    return [f"reduced: {reduced}"] if reduced else []
 
 
 def describe(run: RunResults) -> str:
