@@ -61,8 +61,7 @@ def test_parts_of_one_sweep_are_joined(tmp_path):
 def test_parts_that_contradict_each_other_are_refused(tmp_path, measure):
     fields = {"auroc": 0.8, "pixel_auroc": 0.8}
     first, second = (
-        write_run(tmp_path / str(value), [make_result(0, 0, **fields | {measure: value})])
-        for value in (0.8, 0.81)
+        write_run(tmp_path / str(value), [make_result(0, 0, **fields | {measure: value})]) for value in (0.8, 0.81)
     )
     with pytest.raises(RequestError, match=rf"class class 0, seed 0 has {measure}=0\.81, but 0\.8 in .*0\.8"):
         run_page.read([first, second])

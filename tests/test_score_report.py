@@ -154,9 +154,7 @@ def test_page_measures_the_scores_by_the_names_of_the_folders(page, scores, imag
     measures = (roc_auc_score(odd, values), average_precision_score(odd, values), best)
     numbers = numbers_of(page)
     assert (numbers["images"], numbers["cannot be read"]) == ("32", "1")
-    assert [value for name, value in numbers.items() if "%" in name] == [
-        f"{100 * value:.1f}" for value in measures
-    ]
+    assert [value for name, value in numbers.items() if "%" in name] == [f"{100 * value:.1f}" for value in measures]
 
 
 def test_table_holds_every_score_and_component_highest_first(page, scores):
