@@ -104,7 +104,9 @@ def test_page_is_text_whatever_names_look_like(tmp_path, rng):
     for folder in (f"{split}/{name}" for split in ("train", "test") for name in (evil, "b")):
         (tmp_path / "tree" / folder).mkdir(parents=True)
         for number in range(4):
-            Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(tmp_path / "tree" / folder / f"{number}.png")
+            Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(
+                tmp_path / "tree" / folder / f"{number}.png"
+            )
     tree = ["--set", "data.name=folder", f"data.root={tmp_path}/tree", "train.batch_size=4", "train.epochs=1"]
     assert cli.main(["run", "digits", "--classes", "0", "--out", str(tmp_path / "out"), *tree]) == 0
     page = (tmp_path / "out" / "report.html").read_text()

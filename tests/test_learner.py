@@ -88,7 +88,9 @@ def test_reports_can_score_with_the_method_as_trained_so_far(bars):
     learner = make_learner(tiny("itae", "train.epochs=3", "evaluate.every_epochs=2"))
     found = {}
     trained = learner.fit(
-        as_images(bars), (0,), lambda report, so_far: found.update({report.epoch: so_far().score(bars).scores_N})
+        as_images(bars),
+        (0,),
+        lambda report, so_far: found.update({report.epoch: so_far().score(bars).scores_N}),
     )
     assert list(found) == [2, 3]
     np.testing.assert_array_equal(found[3], trained.score(bars).scores_N)

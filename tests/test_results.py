@@ -69,7 +69,11 @@ def test_results_come_back_from_their_file(tmp_path_factory, written):
 def test_adding_a_result_keeps_the_others_and_their_columns(tmp_path):
     path = tmp_path / "results.csv"
     assert results.read(path) == {}
-    added = [result(seed=0, further_aurocs={"l1": 0.5}), result(seed=1, further_aurocs={"l2": 0.25}), result(seed=2)]
+    added = [
+        result(seed=0, further_aurocs={"l1": 0.5}),
+        result(seed=1, further_aurocs={"l2": 0.25}),
+        result(seed=2),
+    ]
     for one in added:
         results.add(path, one)
     assert results.read(path) == {(6, seed): added[seed] for seed in range(3)}
@@ -80,7 +84,11 @@ def test_adding_a_result_keeps_the_others_and_their_columns(tmp_path):
     [
         *(("auroc", text) for text in ("7", "-0.1", "nan", "high", "")),
         *((name, "inf") for name in ("aupro", "train_seconds", "score_memory_mib", "auroc_l1")),
-        *((name, text) for name in ("normal_class", "seed", "epochs", "num_test") for text in ("", "-1", "1.5")),
+        *(
+            (name, text)
+            for name in ("normal_class", "seed", "epochs", "num_test")
+            for text in ("", "-1", "1.5")
+        ),
         ("seed", "9" * 30),
         ("status", "failed"),
         ("status", "well"),
@@ -123,7 +131,7 @@ def test_damaged_file_is_refused_by_name(tmp_path, damage, message):
 
 def test_names_of_any_bytes_survive(tmp_path):
     path = tmp_path / "results.csv"
-    odd = result(normal_class_name=b"caf\xe9,\"".decode("utf-8", "surrogateescape"))
+    odd = result(normal_class_name=b'caf\xe9,"'.decode("utf-8", "surrogateescape"))
     results.write(path, [odd])
     assert results.read(path) == {odd.job: odd}
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:

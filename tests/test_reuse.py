@@ -125,7 +125,9 @@ def test_copy_that_was_cut_short_is_made_again(file, first, tmp_path, trained, m
     (tmp_path / "turned" / "class_6" / "seed_0" / "scores.csv").write_text("half")
     assert run(file, tmp_path, first) == 0
     assert trained == [(0, 7)]
-    ours, theirs = (one / "class_6" / "seed_0" / "scores.csv" for one in (tmp_path / "turned", first / "Turned"))
+    ours, theirs = (
+        one / "class_6" / "seed_0" / "scores.csv" for one in (tmp_path / "turned", first / "Turned")
+    )
     assert ours.read_bytes() == theirs.read_bytes()
     entries = directory.read_metrics(tmp_path / "turned" / "metrics.jsonl")
     assert [entry["epoch"] for entry in entries if entry["normal_class"] == 6] == [1, 2]

@@ -224,19 +224,29 @@ def test_one_training_image_and_one_test_image_are_enough_to_run(run_tree, rng):
 
 
 def test_unreadable_images_are_left_out_and_listed_or_end_the_run(run_tree, rng, tmp_path):
-    noise = {f"{split}/{name}": list(rng.integers(0, 256, (6, 16, 16))) for split in ("train", "test") for name in "ab"}
+    noise = {
+        f"{split}/{name}": list(rng.integers(0, 256, (6, 16, 16)))
+        for split in ("train", "test")
+        for name in "ab"
+    }
     noise["train/a"][3] = noise["test/b"][1] = b"no image"
     with pytest.raises(RequestError, match=r"[ab]/[13]\.png"):
         run_tree(noise, "data.on_corrupt=error")
     (result,) = run_tree(noise)
     assert (result.num_train, result.num_test, result.status) == (5, 11, "done")
-    listed = [row["image"].removeprefix(f"{tmp_path}/tree/") for row in rows_of(tmp_path / "out/unreadable.csv")]
+    listed = [
+        row["image"].removeprefix(f"{tmp_path}/tree/") for row in rows_of(tmp_path / "out/unreadable.csv")
+    ]
     assert listed == ["test/b/1.png", "train/a/3.png"]
     assert "test/b/1.png" not in {row["id"] for row in rows_of(tmp_path / "out/class_0/seed_0/scores.csv")}
 
 
 def test_class_that_cannot_be_trained_does_not_end_the_sweep(run_tree, rng, tmp_path):
-    tree = {f"{split}/{name}": list(rng.integers(0, 256, (4, 16, 16))) for split in ("train", "test") for name in "ab"}
+    tree = {
+        f"{split}/{name}": list(rng.integers(0, 256, (4, 16, 16)))
+        for split in ("train", "test")
+        for name in "ab"
+    }
     tree["train/a"] = [b"no image"] * 4
     first, second = run_tree(tree, classes=("0", "1"))
     assert (first.status, second.status) == ("failed", "done")
@@ -252,7 +262,11 @@ def test_unreadable_test_images_leave_no_scores(run_tree, rng):
 
 def test_refused_images_leave_a_directory_that_another_config_may_use(run_tree, rng, tmp_path):
     """What only reading shows comes after config.json is written, but before a training has started."""
-    tree = {f"{split}/{name}": list(rng.integers(0, 256, (4, 16, 16))) for split in ("train", "test") for name in "ab"}
+    tree = {
+        f"{split}/{name}": list(rng.integers(0, 256, (4, 16, 16)))
+        for split in ("train", "test")
+        for name in "ab"
+    }
     tree["train/a"][2] = np.zeros((20, 20))
     with pytest.raises(RequestError, match=r"2\.png: is 20x20.*data\.image_size"):
         run_tree(tree, "data.image_size=0")
@@ -279,7 +293,9 @@ def test_measures_of_pixels_come_with_masks(run_tree, rng, tmp_path):
     scores = [float(row["score"]) for row in rows_of(tmp_path / "out/class_0/seed_0/scores.csv")]
     for mean in shown["maps"].mean((1, 2)):
         assert np.isclose(scores, mean, rtol=1e-4).any()
-    assert [row["image"].rpartition("/")[2] for row in rows_of(tmp_path / "out/unreadable.csv")] == ["3_mask.png"]
+    assert [row["image"].rpartition("/")[2] for row in rows_of(tmp_path / "out/unreadable.csv")] == [
+        "3_mask.png"
+    ]
 
 
 def toy(name="toy", source="here", videos=()):
@@ -297,7 +313,9 @@ def test_video_is_judged_within_each_video(tmp_path, monkeypatch):
     (result,), _ = run(tmp_path, "data.name=shanghaitech")
     rows = rows_of(tmp_path / "class_0" / "seed_0" / "scores.csv")
     scores = np.array([float(row["score"]) for row in rows])
-    expected = roc_auc_score([row["label"] == "odd" for row in rows], 1 - frame_normality(scores, np.array(list(videos))))
+    expected = roc_auc_score(
+        [row["label"] == "odd" for row in rows], 1 - frame_normality(scores, np.array(list(videos)))
+    )
     assert result.auroc == pytest.approx(expected)
     is_anomaly, judged = read.read_scores(read.read(tmp_path), result)
     assert roc_auc_score(is_anomaly, judged) == pytest.approx(expected)
