@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import contents, one_line, rows_of
 
-from itae_jax import cli, experiment, progress
+from itae_jax import cli, experiment
 from itae_jax.errors import RequestError
 from itae_jax.runs import directory
 from itae_jax.training import profiling
@@ -39,35 +39,6 @@ def test_run_prints_its_result_and_where_the_report_is(finished, tmp_path, capsy
     assert f"AUROC {float(row['auroc']):.4f}" in told.out and told.err == ""
     assert told.out.splitlines()[-1] == f"report: {out / 'report.html'}"
     assert (out / "report.html").read_bytes()
-
-
-def test_run_again_says_that_nothing_is_to_do(finished, capsys):
-    before = {path: content for path, content in contents(finished).items() if path.stem != "report"}
-    assert cli.main(command(finished)) == 0
-    assert "nothing to do" in capsys.readouterr().out
-    after = contents(finished)
-    assert {path: after[path] for path in before} == before
-
-
-def test_run_of_another_config_is_refused_with_the_difference(finished, capsys):
-    before = contents(finished)
-    assert cli.main([*command(finished), "method.width=8"]) == 2
-    assert "method.width: 4 -> 8" in one_line(capsys)
-    assert contents(finished) == before
-
-
-def test_interrupted_run_says_so_and_the_same_command_resumes(finished, tmp_path, monkeypatch, capsys):
-    class Interrupted(progress.ConsoleProgress):
-        def epoch(self, name, epoch, loss, rate):
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(progress, "ConsoleProgress", Interrupted)
-        assert cli.main(command(tmp_path / "out")) == 130
-    assert "interrupted" in one_line(capsys)
-    assert cli.main(command(tmp_path / "out")) == 0
-    for path in ("metrics.jsonl", "class_6/seed_0/scores.csv"):
-        assert (tmp_path / "out" / path).read_bytes() == (finished / path).read_bytes(), path
 
 
 def test_run_with_failed_trainings_ends_with_1_every_time(tmp_path, capsys):
@@ -111,14 +82,6 @@ def test_page_is_text_whatever_names_look_like(tmp_path, rng):
     assert cli.main(["run", "digits", "--classes", "0", "--out", str(tmp_path / "out"), *tree]) == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script>document" not in page and "&lt;script&gt;document" in page
-
-
-def test_transforms_are_listed_with_their_count(capsys):
-    assert cli.main(["transforms"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert {("identity", "1"), ("gray", "1"), ("rotate", "4"), ("scale", "1")} <= {
-        tuple(line.split()[:2]) for line in lines
-    }
 
 
 def test_help_needs_none_of_the_heavy_libraries():

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 
 import pytest
 from hypothesis import given, settings
@@ -69,12 +68,6 @@ def test_differences_are_the_deciding_settings_that_differ(first, second):
         assert line == f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
 
 
-def test_differences_leave_out_what_decides_no_result():
-    old = Experiment()
-    new = experiment.override(old, ["method.width=8", "seed=4", "compute.devices=2", "data.workers=3"])
-    assert experiment.differences(old, new) == ["method.width: 64 -> 8"]
-
-
 @pytest.mark.parametrize("method", methods.names())
 def test_changed_settings_are_those_off_the_methods_defaults(method):
     default = experiment.from_flat({"method.name": method})
@@ -128,10 +121,6 @@ def test_override_refuses_what_the_method_lacks_or_cannot_be(assignments, messag
         experiment.override(Experiment(), assignments)
 
 
-def test_the_last_of_two_overrides_holds():
-    assert experiment.override(Experiment(), ["seed=1", "seed=2"]).seed == 2
-
-
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
@@ -153,14 +142,6 @@ def test_sections_are_of_their_class():
         Experiment(train={"epochs": 3})
     with pytest.raises(RequestError, match="method: expected a MethodConfig"):
         Experiment(method=DataConfig())
-
-
-def test_whole_numbers_in_json_serve_for_numbers():
-    rate = experiment.from_tree({"train": {"learning_rate": 1}}).train.learning_rate
-    assert rate == 1.0 and isinstance(rate, float)
-    assert math.isinf(
-        experiment.from_tree({"train": {"checkpoint_minutes": math.inf}}).train.checkpoint_minutes
-    )
 
 
 def test_record_of_a_run_is_read_without_its_environment(tmp_path):

@@ -82,7 +82,7 @@ def test_images_and_errors_of_other_kinds_are_refused(images):
     rotate = transforms.get("rotate")
     with pytest.raises(TypeError, match=r"uint8 images, got float64.*\(255 \* x\)"):
         restoration_errors(blur, images / 255, rotate)
-    with pytest.raises(ValueError, match="l3.*l1 or l2"):
+    with pytest.raises(ValueError, match=r"l3.*l1 or l2"):
         restoration_errors(blur, images, rotate, "l3")
     with pytest.raises(RequestError, match="square"):
         restoration_errors(blur, images[:, :4], rotate)

@@ -1,5 +1,6 @@
 """The VAE against an independent network in PyTorch, and on the command line."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -38,13 +39,11 @@ class TorchVAE(nn.Module):
     def __init__(self, height, width, colours):
         super().__init__()
         widths = [colours, CHANNELS, 2 * CHANNELS, 4 * CHANNELS]
-        self.encoder = nn.ModuleList(
-            nn.Conv2d(*pair, 3, 2, bias=False) for pair in zip(widths, widths[1:], strict=False)
-        )
+        self.encoder = nn.ModuleList(nn.Conv2d(*pair, 3, 2, bias=False) for pair in itertools.pairwise(widths))
         back = widths[::-1]
         self.decoder = nn.ModuleList(
             nn.ConvTranspose2d(*pair, 3, 2, bias=number == 2)
-            for number, pair in enumerate(zip(back, back[1:], strict=False))
+            for number, pair in enumerate(itertools.pairwise(back))
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(features) for features in (*widths[1:], *back[1:3]))
         self.sizes = [(height, width)]
