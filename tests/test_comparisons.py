@@ -46,7 +46,10 @@ def test_bars_show_averages_that_compare_and_nothing_that_a_table_says():
 
 
 def test_a_method_has_one_colour_wherever_its_column_stands():
-    first, second = comparisons.colours(["AE (reduced)", "AE+S", "ITAE, 5 epochs"]), comparisons.colours(["ITAE"])
+    first, second = (
+        comparisons.colours(["AE (reduced)", "AE+S", "ITAE, 5 epochs"]),
+        comparisons.colours(["ITAE"]),
+    )
     assert first[2] == second[0]
     assert comparisons.colours(["AE+G", "AE"])[1] == first[0]
     many = comparisons.colours(["ITAE", "ITAE (float32)", "x", "AE", "", "AE+G", "AE+R"])
@@ -61,9 +64,9 @@ def test_legends_lie_within_their_picture(tmp_path, count):
         entry = {"normal_class": 1, "seed": 0, "epoch": 5, "auroc": 0.8}
         (directory / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
     (of_dataset,) = columns.by_dataset(run_page.read(sorted(tmp_path.iterdir())))
-    pictures = {kind: figure for kind, figure, _ in comparisons.draw_all(of_dataset)}
-    for figure in [pictures["curves"], *([pictures["bars"]] if count > 1 else [])]:
-        figure.canvas.draw()
+    pictures = [comparisons.curves_over_epochs(of_dataset), comparisons.bars_by_class(of_dataset)]
+    for picture in pictures[: 1 if count == 1 else 2]:
+        figure, _ = drawn(picture)
         box = figure.legends[0].get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.width
 

@@ -6,7 +6,6 @@ import shutil
 import pytest
 
 from itae_jax import cli
-from itae_jax.errors import RequestError
 from itae_jax.report import run_page
 from itae_jax.runs import directory
 
@@ -58,11 +57,9 @@ def test_one_report_is_over_all_methods(finished):
     assert "| normal class | turned | vae |" in markdown
     assert f"| **average** | {sum(turned) / 2:.1f} | {sum(vae) / 2:.1f} |" in markdown
     assert "AUROC on the test set while training" in (finished / "report.html").read_text()  # the curves
-    assert {path.name for path in (finished / "figures").iterdir()} == {
-        f"{kind}_digits.{ending}" for kind in ("bars", "curves") for ending in ("png", "pdf")
-    }
-    for variant in ("turned", "vae"):
-        assert (finished / variant / "figures" / "restorations_class_6_seed_0.png").exists()
+    figures = {path.name for path in (finished / "figures").iterdir()}
+    assert figures > {f"{kind}_digits.{end}" for kind in ("bars", "curves") for end in ("png", "pdf")}
+    assert figures > {f"two_{variant}_restorations_class_6_seed_0.png" for variant in ("turned", "vae")}
 
 
 def test_finished_variants_are_not_run_again(finished, file, capsys):
@@ -101,18 +98,3 @@ def test_report_names_the_variants_without_results(finished, tmp_path, capsys):
     (copy / "vae" / "results.csv").unlink()
     assert cli.main(["report", str(copy)]) == 0
     assert f"{copy}: no training has finished yet of vae" in capsys.readouterr().out
-
-
-def test_a_directory_of_runs_stands_for_all_of_them(tmp_path):
-    for name in ("b", "a", "empty"):
-        (tmp_path / name).mkdir()
-    for name in ("b", "a"):
-        (tmp_path / name / "results.csv").touch()
-    assert directory.expand(tmp_path) == [tmp_path / "a", tmp_path / "b"]
-    (tmp_path / "variants.json").write_text('["b", "not yet"]')
-    assert directory.expand(tmp_path) == [tmp_path / "b", tmp_path / "a"]
-    assert directory.expand(tmp_path / "a") == [tmp_path / "a"]
-    assert directory.expand(tmp_path / "nowhere") == [tmp_path / "nowhere"]
-    (tmp_path / "variants.json").write_text('{"a": 1}')
-    with pytest.raises(RequestError, match=r"variants\.json: is damaged"):
-        directory.expand(tmp_path)

@@ -101,11 +101,9 @@ def notes(of_dataset: Sequence[Column]) -> list[str]:
     runs = trainings(of_dataset)
     differing = _differing([run for _, run in runs])
     if any(differing):
-        texts = (
-            f"{title}: {', '.join(texts) or 'defaults'}"
-            for (title, _), texts in zip(runs, differing, strict=True)
-        )
-        found.append(f"Settings that differ: {'; '.join(texts)}.")
+        chosen = [", ".join(of_run) or "defaults" for of_run in differing]
+        of_runs = [f"{title}: {text}" for (title, _), text in zip(runs, chosen, strict=True)]
+        found.append(f"Settings that differ: {'; '.join(of_runs)}.")
     data = {title: run.results[0].data_source for title, run in runs}
     if len(set(data.values())) > 1:
         found.append(f"Data that differ: {'; '.join(f'{title}: {source}' for title, source in data.items())}.")

@@ -77,7 +77,7 @@ def threshold_histogram(
 def _histogram(ax: Axes, scores_N, is_anomaly_N, count: int, high: float | None = None, **options) -> None:
     """Draws bars from the lowest score to the 99.5th percentile, or to `high`; the last has all beyond."""
     end = np.quantile(scores_N, 0.995) if high is None else max(np.quantile(scores_N, 0.995), high)
-    bins = np.linspace(scores_N.min(), end + 1e-9 * (1 + abs(end)), count + 1)
+    bins = np.linspace(scores_N.min(), end + 1e-9 * (1 + abs(end)), count + 1).tolist()
     scores_N = np.minimum(scores_N, bins[-1])
     if is_anomaly_N is None:
         ax.hist(scores_N, bins, color=NORMAL, alpha=0.8)
