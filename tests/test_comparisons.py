@@ -105,13 +105,13 @@ def test_bubbles_lie_at_speed_and_auroc_and_grow_with_memory():
     assert sizes[2] == pytest.approx(2 * sizes[0])
 
 
-def test_error_maps_are_bright_where_the_error_is_and_outline_the_defect(rng):
+def test_anomaly_maps_are_bright_where_the_error_is_and_outline_the_defect(rng):
     masks = np.zeros((2, 16, 16), bool)
     masks[1, 4:8, :4] = True  # at the edge
     saved = {"originals": rng.integers(0, 256, (2, 16, 16, 1), np.uint8), "masks": masks}
     saved |= {"labels": np.array(["good", "dent"]), "is_anomaly": np.array([False, True])}
     maps = np.where(masks, 9.0, 0.5)
-    figure, _ = drawn((figures.error_maps(saved, [("AE", np.full_like(maps, 0.5)), ("ITAE", maps)]), ""))
+    figure, _ = drawn((figures.anomaly_maps(saved, [("AE", np.full_like(maps, 0.5)), ("ITAE", maps)]), ""))
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["image", "AE", "ITAE"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["good", "dent"]

@@ -196,7 +196,7 @@ def test_report_shows_what_a_method_has(tmp_path, kept):
     assert [link for link in page.split('src="')[1:] if not link.startswith("data:image/png;base64,")] == []
     assert "| normal class | ITAE | VAE |" in (tmp_path / "report.md").read_text()
     assert len((tmp_path / "report.csv").read_text().splitlines()) > 10
-    names = {f"{kind}_cifar10.{end}" for kind in ("bars", "error_maps") for end in ("png", "pdf")}
+    names = {f"{kind}_cifar10.{end}" for kind in ("bars", "anomaly_maps") for end in ("png", "pdf")}
     names |= {f"sweep_{title}_{kind}.png" for title in ("ITAE", "VAE") for kind in ("histograms", "roc")}
     restored = [f"sweep_{title}_restorations_class_{k}_seed_0.png" for title in ("ITAE", "VAE") for k in (0, 1)]
     assert {file.name for file in (tmp_path / "figures").iterdir()} == names | set(
@@ -204,10 +204,10 @@ def test_report_shows_what_a_method_has(tmp_path, kept):
     )
 
 
-def test_error_maps_are_of_the_first_class_with_masks(tmp_path):
+def test_anomaly_maps_are_of_the_first_class_with_masks(tmp_path):
     directory = write_run(tmp_path / "a", [whole(0, 1), whole(1, 1), whole(1, 2)])
     page = run_page.write([directory]).read_text()
-    assert "error maps: Normal class class 1, seed 1. " in page
+    assert "anomaly maps: Normal class class 1, seed 1. " in page
 
 
 def test_curves_are_of_the_score_that_was_followed(tmp_path):

@@ -36,7 +36,7 @@ def draw_all(of_dataset: Sequence[Column], files: Files) -> Iterator[tuple[str, 
         "bars": bars_by_class(of_dataset),
         "curves": curves_over_epochs(of_dataset),
         "efficiency": bubbles(of_dataset),
-        "error_maps": error_maps(of_dataset, files),
+        "anomaly_maps": anomaly_maps(of_dataset, files),
     }
     yield from ((kind, *picture) for kind, picture in kinds.items() if picture)
 
@@ -163,7 +163,7 @@ def bubbles(of_dataset: Sequence[Column]) -> Picture | None:
     return figure, f"{efficiency.ABOUT} Circles: their area is the memory; dashed: the paper's."
 
 
-def error_maps(of_dataset: Sequence[Column], files: Files) -> Picture | None:
+def anomaly_maps(of_dataset: Sequence[Column], files: Files) -> Picture | None:
     """Draws where each method sees an anomaly, in the first class and seed whose defects have masks."""
     found = [
         (columns.labelled(title, run), (tables.class_key(result), result.seed), saved)
@@ -183,7 +183,7 @@ def error_maps(of_dataset: Sequence[Column], files: Files) -> Picture | None:
         f"Normal class {first[0].name}, seed {first[1]}. Where each method sees an anomaly: the brighter, the "
         "larger its error, by a scale for each column. The outline is the defect's mask; blue names are normal."
     )
-    return figures.error_maps(shown, methods), caption
+    return figures.anomaly_maps(shown, methods), caption
 
 
 def _legend(figure: Figure, handles: Sequence) -> None:
