@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _MODULES = ("data", "evaluate", "models", "transforms")
 _NAMES = {
     "Dataset": "itae_jax.data",
-    "Experiment": "itae_jax.config",
+    "Experiment": "itae_jax.experiment",
     "ITAEDetector": "itae_jax.detection.detector",
     "RequestError": "itae_jax.errors",
     "Transform": "itae_jax.transforms",

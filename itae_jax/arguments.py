@@ -264,7 +264,7 @@ def _add_transforms(commands) -> None:
     transforms.set_defaults(call="transforms")
     check = transforms.add_subparsers(metavar="ACTION").add_parser(
         "check",
-        help="check that a transform obeys the laws that training and scoring rely on",
+        help="check what training and scoring rely on in a transform",
         epilog="example: itae transforms check my_module:MyTransform",
     )
     check.add_argument("name", metavar="NAME", help="as in method.transform: gray+rotate, or module:attribute")

@@ -106,7 +106,10 @@ def test_another_method_takes_its_own_defaults_of_training():
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
-        (["method.name=vae", "method.width=8"], r"'method\.width' with method\.name=vae; did you mean method\."),
+        (
+            ["method.name=vae", "method.width=8"],
+            r"'method\.width' with method\.name=vae; did you mean method\.",
+        ),
         (["method.latent=8"], r"'method\.latent' with method\.name=itae"),
         (["method.widht=8"], r"'method\.widht'.*did you mean method\.width"),
         (["train.epoch=8"], r"'train\.epoch'; did you mean train\.epochs"),
@@ -155,7 +158,9 @@ def test_sections_are_of_their_class():
 def test_whole_numbers_in_json_serve_for_numbers():
     rate = experiment.from_tree({"train": {"learning_rate": 1}}).train.learning_rate
     assert rate == 1.0 and isinstance(rate, float)
-    assert math.isinf(experiment.from_tree({"train": {"checkpoint_minutes": math.inf}}).train.checkpoint_minutes)
+    assert math.isinf(
+        experiment.from_tree({"train": {"checkpoint_minutes": math.inf}}).train.checkpoint_minutes
+    )
 
 
 def test_record_of_a_run_is_read_without_its_environment(tmp_path):
@@ -196,7 +201,9 @@ def test_experiment_file_that_gives_no_experiment_is_refused(tmp_path, body, mes
 
 
 def test_variants_are_chosen_overridden_and_kept_apart(tmp_path):
-    path = write(tmp_path / "mine.py", "get_configs(): return {v: Experiment(seed=i) for i, v in enumerate('ab')}")
+    path = write(
+        tmp_path / "mine.py", "get_configs(): return {v: Experiment(seed=i) for i, v in enumerate('ab')}"
+    )
     loaded = experiment.load(path, ["train.epochs=3"])
     assert [(key, one.variant, one.seed, one.train.epochs) for key, one in loaded.items()] == [
         ("a", "a", 0, 3),
@@ -229,7 +236,9 @@ def test_experiments_are_found_by_name_or_path(tmp_path):
     for name in ("digits.json", f"{tmp_path}/no.py", str(tmp_path)):
         with pytest.raises(RequestError, match="no such experiment file"):
             experiment.find(name)
-    with pytest.raises(RequestError, match=r"digit: no such experiment; choose from .*digits.*, or name a file"):
+    with pytest.raises(
+        RequestError, match=r"digit: no such experiment; choose from .*digits.*, or name a file"
+    ):
         experiment.find("digit")
 
 

@@ -110,7 +110,9 @@ def test_training_stopped_anywhere_resumes_to_the_same_bits(
     jax.tree.map(np.testing.assert_array_equal, state, expected)
 
 
-def test_checkpoint_written_while_training_goes_on_is_of_its_own_step(make_trainer, bars, tmp_path, monkeypatch):
+def test_checkpoint_written_while_training_goes_on_is_of_its_own_step(
+    make_trainer, bars, tmp_path, monkeypatch
+):
     """Writing waits until the training is far ahead; what is written may not follow it."""
     trainer = make_trainer("itae", "train.epochs=1")
     undisturbed, expected = train(trainer, bars)

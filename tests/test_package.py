@@ -64,5 +64,5 @@ def test_package_imports_nothing_from_experiments_and_unpickles_nothing():
 
 
 def test_the_tables_in_the_documentation_are_those_of_the_measured_results():
-    publish = Path(__file__).parent.parent / "experiments" / "publish.py"
+    publish = Path(__file__).parent.parent / "experiments" / "scripts" / "publish.py"
     subprocess.run([sys.executable, publish, "--check"], check=True)

@@ -112,7 +112,12 @@ def test_images_restored_exactly_leave_a_normaliser_that_can_divide():
 
 @pytest.mark.parametrize(
     ("normal", "message"),
-    [([0.5, 0.0], "above zero"), ([0.5, np.nan], "above zero"), ([0.5, -1.0], "above zero"), ([1], "not match")],
+    [
+        ([0.5, 0.0], "above zero"),
+        ([0.5, np.nan], "above zero"),
+        ([0.5, -1.0], "above zero"),
+        ([1], "not match"),
+    ],
 )
 def test_normaliser_that_cannot_divide_is_refused(normal, message):
     with pytest.raises(ValueError, match=message):

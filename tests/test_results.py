@@ -11,6 +11,7 @@ from itae_jax import files
 from itae_jax.errors import RequestError
 from itae_jax.runs import directory, results
 from itae_jax.runs.results import Result
+from itae_jax.training.log import MetricsLog, read_metrics
 
 DOCUMENTED = "experiment,dataset,method,normal_class,normal_class_name,seed,epochs,auroc,num_train,num_test,"
 DOCUMENTED += "train_seconds,score_seconds,device"
@@ -68,7 +69,11 @@ def test_results_come_back_from_their_file(tmp_path_factory, written):
 def test_adding_a_result_keeps_the_others_and_their_columns(tmp_path):
     path = tmp_path / "results.csv"
     assert results.read(path) == {}
-    added = [result(seed=0, further_aurocs={"l1": 0.5}), result(seed=1, further_aurocs={"l2": 0.25}), result(seed=2)]
+    added = [
+        result(seed=0, further_aurocs={"l1": 0.5}),
+        result(seed=1, further_aurocs={"l2": 0.25}),
+        result(seed=2),
+    ]
     for one in added:
         results.add(path, one)
     assert results.read(path) == {(6, seed): added[seed] for seed in range(3)}
@@ -79,7 +84,11 @@ def test_adding_a_result_keeps_the_others_and_their_columns(tmp_path):
     [
         *(("auroc", text) for text in ("7", "-0.1", "nan", "high", "")),
         *((name, "inf") for name in ("aupro", "train_seconds", "score_memory_mib", "auroc_l1")),
-        *((name, text) for name in ("normal_class", "seed", "epochs", "num_test") for text in ("", "-1", "1.5")),
+        *(
+            (name, text)
+            for name in ("normal_class", "seed", "epochs", "num_test")
+            for text in ("", "-1", "1.5")
+        ),
         ("seed", "9" * 30),
         ("status", "failed"),
         ("status", "well"),
@@ -122,7 +131,7 @@ def test_damaged_file_is_refused_by_name(tmp_path, damage, message):
 
 def test_names_of_any_bytes_survive(tmp_path):
     path = tmp_path / "results.csv"
-    odd = result(normal_class_name=b"caf\xe9,\"".decode("utf-8", "surrogateescape"))
+    odd = result(normal_class_name=b'caf\xe9,"'.decode("utf-8", "surrogateescape"))
     results.write(path, [odd])
     assert results.read(path) == {odd.job: odd}
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -132,14 +141,14 @@ def test_names_of_any_bytes_survive(tmp_path):
 def test_metrics_of_an_interrupted_training_are_replaced_from_where_it_resumes(tmp_path):
     path = tmp_path / "metrics.jsonl"
     for seed, epochs in ((0, (1, 2)), (1, (1, 2, 3))):
-        log = directory.MetricsLog(path, {"seed": seed})
+        metrics = MetricsLog(path, {"seed": seed})
         for epoch in epochs:
-            log.add({"epoch": epoch, "loss": 0.5})
+            metrics.add({"epoch": epoch, "loss": 0.5})
     with path.open("a") as file:  # as a kill and a hand leave it
         file.write('{"seed": 1, "ep\n[]\n{"epoch": "3"}\n{"epoch": -1}\n')
-    log = directory.MetricsLog(path, {"seed": 1})
-    log.add({"epoch": 2, "loss": 0.25})
-    found = [(entry["seed"], entry["epoch"], entry["loss"]) for entry in directory.read_metrics(path)]
+    metrics = MetricsLog(path, {"seed": 1})
+    metrics.add({"epoch": 2, "loss": 0.25})
+    found = [(entry["seed"], entry["epoch"], entry["loss"]) for entry in read_metrics(path)]
     assert found == [(0, 1, 0.5), (0, 2, 0.5), (1, 1, 0.5), (1, 2, 0.25)]
 
 

@@ -23,7 +23,9 @@ def test_training_restores_better_and_better(make_trainer, bars):
 
 def test_same_seeds_give_the_same_bits_and_others_do_not(make_trainer, bars):
     trainer = make_trainer("itae", "train.epochs=2")
-    (first, a), (second, b), (other, _) = (losses_of(trainer, bars, seeds) for seeds in ((0, 1), (0, 1), (0, 2)))
+    (first, a), (second, b), (other, _) = (
+        losses_of(trainer, bars, seeds) for seeds in ((0, 1), (0, 1), (0, 2))
+    )
     assert first == second
     jax.tree.map(np.testing.assert_array_equal, a.method, b.method)
     assert first != other

@@ -51,7 +51,9 @@ class TorchVAE(nn.Module):
         for _ in range(3):
             self.sizes.append(tuple(-(-side // 2) for side in self.sizes[-1]))
         inner = 4 * CHANNELS * self.sizes[3][0] * self.sizes[3][1]
-        self.dense = nn.ModuleList([nn.Linear(inner, LATENT), nn.Linear(inner, LATENT), nn.Linear(LATENT, inner)])
+        self.dense = nn.ModuleList(
+            [nn.Linear(inner, LATENT), nn.Linear(inner, LATENT), nn.Linear(LATENT, inner)]
+        )
 
     def forward(self, images, noise):
         x = images

@@ -26,6 +26,7 @@ from itae_jax.experiment import Experiment
 from itae_jax.report import columns, tables
 from itae_jax.runs import directory, read, results
 from itae_jax.runs.read import RunResults
+from itae_jax.training.log import MetricsLog, read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS, PAPER = ROOT / "experiments" / "results", ROOT / "experiments" / "paper"
@@ -45,7 +46,7 @@ _NOT_SHOWN = (
 _RESULTS_NOTE = """\
 # Results
 
-Written by `make results` from [experiments/results/](../experiments/results), where each run directory has its
+Written by `make results` from `experiments/results/`, where each run directory has its
 config and a row for every class and seed, with further measures, device, data and commit.
 
 - *settings*: what differs from the experiment file. Smaller networks, fewer epochs and fewer images than the
@@ -104,10 +105,10 @@ def _add(run: RunResults) -> None:
     if of_run.evaluate.every_epochs:
         for job in run.directories:
             of_job = {"normal_class": job[0], "seed": job[1]}
-            log = directory.MetricsLog(path / "metrics.jsonl", of_job)
-            for entry in directory.read_metrics(run.roots[0] / "metrics.jsonl"):
+            metrics = MetricsLog(path / "metrics.jsonl", of_job)
+            for entry in read_metrics(run.roots[0] / "metrics.jsonl"):
                 if entry.items() >= of_job.items():
-                    log.add(entry)
+                    metrics.add(entry)
 
 
 def _is_same(published: RunResults, of_run: Experiment, run: RunResults) -> bool:

@@ -145,8 +145,8 @@ def load_tree(
     root_name, train = root.absolute().name, root / "train"
     test = next((root / name for name in _TEST_NAMES if (root / name).is_dir()), None)
     if test is None:
-        there = ", ".join(subfolders(root)) or "nothing"
-        raise RequestError(f"data.root={root}: expected folders train and test (or val) there, found {there}")
+        found = ", ".join(subfolders(root)) or "nothing"
+        raise RequestError(f"data.root={root}: expected folders train and test (or val) there, found {found}")
     if not train.is_dir():
         raise RequestError(f"data.root={root}: there is no folder train in it")
     there = {*subfolders(train), *subfolders(test)}
@@ -223,8 +223,8 @@ def read_superclasses(path: Path) -> dict[str, str]:
 
 def load(config: DataConfig) -> Dataset:
     """Loads the user's own tree; `data.superclasses` names a CSV file that `read_superclasses` reads."""
-    mapping = Path(config.superclasses) if config.superclasses else None
-    return load_tree(config, superclasses=mapping and read_superclasses(mapping))
+    mapping = read_superclasses(Path(config.superclasses)) if config.superclasses else None
+    return load_tree(config, superclasses=mapping)
 
 
 def _there(root: str) -> str:

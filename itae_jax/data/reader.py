@@ -166,7 +166,7 @@ def _eight_bits(image: Image.Image, channels: int) -> Image.Image:
 def _stretched(image: Image.Image, channels: int) -> Image.Image:
     """Does the same and scales the brightest pixel to 255: masks mark defects by 255, by 1, or by a colour."""
     image = _eight_bits(image, channels)
-    brightest = max(image.getextrema()[1], 1)
+    brightest = max(int(np.asarray(image).max(initial=0)), 1)
     return image.point([round(255 * value / brightest) for value in range(256)])
 
 

@@ -184,8 +184,11 @@ class _Scorer:
             found = trained.score_of(measured)
             columns = [found.scores_N, *(found.columns[name] for name in self._components)]
             numbers[positions] = np.column_stack(columns)
-            if maps_BxHxW is not None:
-                list(pool.map(self._draw, [chunk[position] for position in positions], maps_BxHxW))
+            if self._heatmaps and maps_BxHxW is not None:
+                drawn = [
+                    (path, self._heatmaps / f"{name}.png") for path, name in map(chunk.__getitem__, positions)
+                ]
+                list(pool.map(self._draw, drawn, maps_BxHxW))
             self._progress.scored(len(positions))
         return [
             self._row(path, score, components, unreadable.get(str(path), ""))
@@ -201,15 +204,14 @@ class _Scorer:
         self.counts[1] += is_anomaly
         return [path, repr(score), int(is_anomaly), *map(repr, components), ""]
 
-    def _draw(self, named: tuple[Path, Path], map_HxW: np.ndarray) -> None:
+    def _draw(self, paths: tuple[Path, Path], map_HxW: np.ndarray) -> None:
         from PIL import Image
 
-        path, name = named
+        path, target = paths
         try:
             picture = draw(self._model, path, map_HxW)
         except UnreadableImageError:
             return  # removed since it was scored
-        target = self._heatmaps / name.with_name(name.name + ".png")
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(target)
 

@@ -144,7 +144,7 @@ def halve(x_BxHxWxC: jax.Array) -> jax.Array:
 
 
 def _maxima(x):
-    return nn.max_pool(x, (2, 2), (2, 2))
+    return nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
 
 
 @jax.custom_vjp

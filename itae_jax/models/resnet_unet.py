@@ -1,6 +1,6 @@
 """The network for ShanghaiTech: a ResNet-34 encoder with a skip-connected decoder."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ class ResNetUNet(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         check_side(self, x)
-        shared = {"axis_name": self.axis_name, "dtype": self.dtype}
+        shared: dict[str, Any] = {"axis_name": self.axis_name, "dtype": self.dtype}
         size = x.shape[1:3]
         x = Conv(self.width, 7, 2, use_bias=False, dtype=self.dtype)(x.astype(self.dtype))
         x = nn.relu(BatchNorm(**shared)(x, train=train))

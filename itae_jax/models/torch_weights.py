@@ -1,6 +1,6 @@
 """Weights of the U-Net under PyTorch's names: to and from a state dict, and safetensors files.
 
-The names are those of `bench.torch_unet.TorchUNet`: nine blocks of (convolution, batch normalisation, ReLU)
+The names are those of `torch_unet.TorchUNet`: nine blocks of (convolution, batch normalisation, ReLU)
 twice, and a last convolution. Nothing here needs PyTorch.
 """
 
@@ -18,7 +18,7 @@ _BLOCKS = 9
 
 def _places() -> dict[str, tuple[str, ...]]:
     """Returns PyTorch's name of every array -> its path in the variables of a `UNet`."""
-    places = {}
+    places: dict[str, tuple[str, ...]] = {}
     for block in range(_BLOCKS):
         for half in range(2):
             module = f"DoubleConv_{block}"
@@ -65,7 +65,7 @@ def from_state_dict(named: dict[str, np.ndarray]) -> dict:
     unknown = sorted(named.keys() - places.keys() - set(_counters()))
     if missing or unknown:
         what = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
-        raise RequestError(f"not the weights of a U-Net: {what}; expected the names of bench/torch_unet.py")
+        raise RequestError(f"not the weights of a U-Net: {what}; expected the names of models/torch_unet.py")
     shapes = _shapes(np.shape(named["blocks.0.0.weight"]), np.shape(named["last.weight"]))
     variables: dict = {}
     for name, place in places.items():

@@ -87,7 +87,7 @@ def join(skip_BxHxWxC: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.concatenate([skip_BxHxWxC, fit_to(double_bilinear(x), skip_BxHxWxC.shape[1:3])], axis=-1)
 
 
-def fit_to(x_BxHxWxC: jax.Array, shape: tuple[int, int]) -> jax.Array:
+def fit_to(x_BxHxWxC: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Cuts off rows and columns, or repeats the last ones, so that the map has this height and width."""
     x_BxHxWxC = x_BxHxWxC[:, : shape[0], : shape[1]]
     missing = [wanted - have for wanted, have in zip(shape, x_BxHxWxC.shape[1:3], strict=True)]

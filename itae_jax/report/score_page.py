@@ -17,7 +17,7 @@ from itae_jax.detection.model import TrainedModel
 from itae_jax.errors import RequestError
 from itae_jax.files import write_text, writing
 from itae_jax.report import figures, html, score_measures
-from itae_jax.runs.directory import read_metrics
+from itae_jax.training.log import read_metrics
 
 _ODDEST = 12
 _MOST_ROWS = 2000  # of the table; a page of a hundred thousand rows helps nobody

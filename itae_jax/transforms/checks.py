@@ -157,7 +157,7 @@ def _range(transform: Transform) -> str:
     low, high = np.inf, -np.inf
     for channels in _channels(transform):
         noise = _images((16, 16, channels))[0]
-        squares = np.float32(np.indices((16, 16)).sum(0) % 2 * 2 - 1)
+        squares = (np.indices((16, 16)).sum(0) % 2 * 2 - 1).astype(np.float32)
         board = jnp.asarray(np.broadcast_to(squares[..., None], noise.shape))
         for dtype, slack in (("float32", 1e-6), ("bfloat16", 0.0)):
             for image in (noise, jnp.ones_like(noise), -jnp.ones_like(noise), board):
