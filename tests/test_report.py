@@ -79,7 +79,7 @@ def test_paper_numbers_stand_beside_the_same_classes():
 
     def texts(cells, *aurocs):
         results = [make_result(index, 0, auroc) for index, auroc in enumerate(aurocs)]
-        return [(line.text, line.paper_text) for line in tables.lines(results, cells)]
+        return [(line.text, line.paper_text(with_difference=True)) for line in tables.lines(results, cells)]
 
     both = [("95.0", "90.0 (+5.0)"), ("68.0", f"70 (quoted, {MINUS}2.0)")]
     everything = [("81.5", "80.0 (+1.5)"), ("19.09", "14.14 (+4.95)")]
@@ -119,10 +119,10 @@ def test_cells_of_the_paper_give_its_average_and_sd(table, dataset, ours, count,
     lines = {line.key: line for line in tables.lines(results, paper.cells(run))}
     assert lines[AVERAGE].value == pytest.approx(by_hand[0], abs=0.0051)
     differences = [f"{MINUS}0.1"] if ours == "fashion_mnist" else ["+0.0", f"{MINUS}0.0"]  # of rounding
-    assert lines[AVERAGE].paper_text in [f"{average} ({difference})" for difference in differences]
+    assert lines[AVERAGE].paper_text() == average and lines[AVERAGE].difference_text in differences
     if sd:
         assert lines[SD].value == pytest.approx(by_hand[1], abs=0.0051)
-        assert lines[SD].paper_text.startswith(f"{sd} (")
+        assert lines[SD].paper_text() == sd
         assert lines[SD].value == pytest.approx(float(sd), abs=0.006)  # of rounded cells
 
 
@@ -201,7 +201,10 @@ def test_table_6_compares_mean_and_sd_over_the_runs():
     runs, settings = ((1, 0, 0.999), (1, 1, 0.9994)), "method.transform=rotate"
     column = column_of(runs, settings, table="table6", dataset="mnist")
     for line in column.lines:
-        assert (line.text, line.paper_text) == ("99.92 ± 0.03", f"99.94 ± 0.01 ({MINUS}0.02)")
+        assert (line.text, line.paper_text(with_difference=True)) == (
+            "99.92 ± 0.03",
+            f"99.94 ± 0.01 ({MINUS}0.02)",
+        )
     column.run.paper[:] = [row for row in column.run.paper if row["class"] != "SD"]
     assert paper.cells(column.run) == {"1": Cell("99.94")}
 
