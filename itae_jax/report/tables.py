@@ -79,15 +79,17 @@ class Line:
         return f"{self.value:.{self.digits}f}{spread}"
 
     @property
-    def paper_text(self) -> str:
-        """The paper's number, how it was read if it is not plainly printed, and the difference to it."""
+    def difference_text(self) -> str:
+        return "" if self.difference is None else f"{self.difference:+.{self.digits}f}".replace("-", MINUS)
+
+    def paper_text(self, with_difference: bool = False) -> str:
+        """The paper's number, and how it was read if it is not plainly printed."""
         if self.cell is None:
             return ""
-        marks = [] if self.cell.source == "printed" else [self.cell.source]
-        if self.difference is not None:
-            marks.append(f"{self.difference:+.{self.digits}f}".replace("-", MINUS))
+        source = self.cell.source.replace("printed", "")
+        marks = ", ".join(filter(None, (source, self.difference_text if with_difference else "")))
         spread = f" ± {self.cell.spread}" if self.cell.spread else ""
-        return f"{self.cell.text}{spread} ({', '.join(marks)})".strip()
+        return f"{self.cell.text}{spread}{f' ({marks})' if marks else ''}".strip()
 
 
 def value_of(result: Result, measure: str) -> float | None:
@@ -213,7 +215,7 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
         columns.append((title, _texts(column.lines, differ)))
         if column.has_paper:
             columns.append(
-                (f"paper (ours {MINUS} paper)", {line.key: line.paper_text for line in column.lines})
+                (f"paper (ours {MINUS} paper)", {line.key: line.paper_text(with_difference=True) for line in column.lines})
             )
     return _grid(columns)
 
