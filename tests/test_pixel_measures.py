@@ -52,5 +52,5 @@ def test_run_measures_pixels_and_shows_them(category, tmp_path, tiny_network):
             assert np.isclose(scores, mean, rtol=1e-5).any()
     assert shown["dent"].mean() == 0.5 and not shown["good"].any()
     assert "| plate | " in (out / "report.md").read_text() and "AUPRO" in (out / "report.md").read_text()
-    assert (out / "figures" / "error_maps_plate.png").exists()
+    assert (out / "figures" / "anomaly_maps_plate.png").exists()
     assert experiment.read_record(out / "config.json").data.root == str(category)

@@ -72,7 +72,7 @@ class ITAEConfig(MethodConfig):
     def score_titles(self, table: str) -> dict[str, str]:
         if table != "table5":
             return {}
-        return {f"score_{error}": f"{self.loss} → {error}" for error in restoration.ERRORS}
+        return {f"score_{error}": f"{self.loss} loss, {error} score" for error in restoration.ERRORS}
 
     def suggest(self, channels: int, accelerator: bool) -> list[tuple[str, Any, str]]:
         transform = (

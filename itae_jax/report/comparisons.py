@@ -6,6 +6,7 @@ Each function returns a figure and its caption, or None where there are no data 
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ Files = dict[int, list[tuple[Result, tuple[np.ndarray, np.ndarray], dict[str, np
 _COLOURS = (NORMAL, ANOMALOUS, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 # A method has one colour on every picture, wherever its column stands.
 _OF_METHOD = {"ITAE": NORMAL, "AE+G+R": NORMAL, "AE": ANOMALOUS, "VAE": "#009e73"}
-_PAPER_MARK = {"color": "black", "markerfacecolor": "white", "markersize": 4}
+_PAPER_MARK: dict[str, Any] = {"color": "black", "markerfacecolor": "white", "markersize": 4}
 
 
 def draw_all(of_dataset: Sequence[Column], files: Files) -> Iterator[tuple[str, Figure, str]]:
@@ -35,7 +36,7 @@ def draw_all(of_dataset: Sequence[Column], files: Files) -> Iterator[tuple[str, 
         "bars": bars_by_class(of_dataset),
         "curves": curves_over_epochs(of_dataset),
         "efficiency": bubbles(of_dataset),
-        "error_maps": error_maps(of_dataset, files),
+        "anomaly_maps": anomaly_maps(of_dataset, files),
     }
     yield from ((kind, *picture) for kind, picture in kinds.items() if picture)
 
@@ -79,7 +80,9 @@ def bars_by_class(of_dataset: Sequence[Column]) -> Picture | None:
         offset = (number - (count - 1) / 2) * share
         places = {line: groups.index(line.key) + offset for line in column.lines if line.key in keys}
         values = [line.value for line in places]
-        handles.append(ax.bar(places.values(), values, share * 0.92, color=colour, alpha=0.75, label=title))
+        handles.append(
+            ax.bar(list(places.values()), values, share * 0.92, color=colour, alpha=0.75, label=title)
+        )
         for line, x in places.items():
             if line.spread is not None:
                 ax.errorbar(x, line.value, line.spread, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
@@ -90,7 +93,7 @@ def bars_by_class(of_dataset: Sequence[Column]) -> Picture | None:
     ax.set(xlim=(-0.5, len(groups) - 0.5), ylim=(0, 102))
     ax.set_ylabel("AUROC, %", fontsize=9)
     names = [figures.label(key.name, 24) for key in groups]
-    turned = {"rotation": 40, "ha": "right"} if sum(map(len, names)) > 9 * inches else {}
+    turned: dict[str, Any] = {"rotation": 40, "ha": "right"} if sum(map(len, names)) > 9 * inches else {}
     ax.set_xticks(range(len(names)), names, **turned)
     figures.tidy(ax)
     _legend(figure, [*handles, *marks[:1]])
@@ -119,7 +122,7 @@ def curves_over_epochs(of_dataset: Sequence[Column]) -> Picture | None:
         for number, of_column in of_class.groupby("column"):
             curve = of_column.pivot(index="epoch", columns="seed", values="auroc").dropna()
             mean, sd, (_, title, colour) = curve.mean(axis=1), curve.std(axis=1), looks[number]
-            look = {"color": colour, "linewidth": 1.4, "marker": ".", "markersize": 3}
+            look: dict[str, Any] = {"color": colour, "linewidth": 1.4, "marker": ".", "markersize": 3}
             (handles[number],) = ax.plot(curve.index, mean, label=title, **look)
             if curve.shape[1] > 1:
                 ax.fill_between(curve.index, mean - sd, mean + sd, color=colour, alpha=0.2, linewidth=0)
@@ -142,7 +145,7 @@ def bubbles(of_dataset: Sequence[Column]) -> Picture | None:
     ax, handles = figure.subplots(), []
     largest = max(one.memory_mb for one in methods)
     for one, colour in zip(methods, colours([one.title for one in methods]), strict=True):
-        look = {"facecolor": colour, "edgecolor": colour, "alpha": 0.75}
+        look: dict[str, Any] = {"facecolor": colour, "edgecolor": colour, "alpha": 0.75}
         if one.is_paper:
             look = {"facecolor": "none", "edgecolor": colour, "linestyle": "--"}
         ax.scatter(one.images_per_second, one.auroc, s=1600 * one.memory_mb / largest, **look)
@@ -160,7 +163,7 @@ def bubbles(of_dataset: Sequence[Column]) -> Picture | None:
     return figure, f"{efficiency.ABOUT} Circles: their area is the memory; dashed: the paper's."
 
 
-def error_maps(of_dataset: Sequence[Column], files: Files) -> Picture | None:
+def anomaly_maps(of_dataset: Sequence[Column], files: Files) -> Picture | None:
     """Draws where each method sees an anomaly, in the first class and seed whose defects have masks."""
     found = [
         (columns.labelled(title, run), (tables.class_key(result), result.seed), saved)
@@ -180,7 +183,7 @@ def error_maps(of_dataset: Sequence[Column], files: Files) -> Picture | None:
         f"Normal class {first[0].name}, seed {first[1]}. Where each method sees an anomaly: the brighter, the "
         "larger its error, by a scale for each column. The outline is the defect's mask; blue names are normal."
     )
-    return figures.error_maps(shown, methods), caption
+    return figures.anomaly_maps(shown, methods), caption
 
 
 def _legend(figure: Figure, handles: Sequence) -> None:

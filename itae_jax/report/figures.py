@@ -77,7 +77,7 @@ def threshold_histogram(
 def _histogram(ax: Axes, scores_N, is_anomaly_N, count: int, high: float | None = None, **options) -> None:
     """Draws bars from the lowest score to the 99.5th percentile, or to `high`; the last has all beyond."""
     end = np.quantile(scores_N, 0.995) if high is None else max(np.quantile(scores_N, 0.995), high)
-    bins = np.linspace(scores_N.min(), end + 1e-9 * (1 + abs(end)), count + 1)
+    bins = np.linspace(scores_N.min(), end + 1e-9 * (1 + abs(end)), count + 1).tolist()
     scores_N = np.minimum(scores_N, bins[-1])
     if is_anomaly_N is None:
         ax.hist(scores_N, bins, color=NORMAL, alpha=0.8)
@@ -131,47 +131,43 @@ def restorations(saved: dict[str, np.ndarray], titles: Sequence[str]) -> Figure:
     originals = saved["originals"]
     enlarge = max(1, round(64 / max(originals.shape[1:3])))
     columns = [_enlarged(images, enlarge) for images in (originals, *saved["inputs"], *saved["outputs"])]
-    return _image_rows(columns, heads, saved["labels"].tolist(), saved["is_anomaly"], 0.62)
+    return _image_rows(columns, heads, saved, 0.62)
 
 
-def error_maps(saved: dict[str, np.ndarray], methods: Sequence[tuple[str, np.ndarray]]) -> Figure:
+def anomaly_maps(saved: dict[str, np.ndarray], methods: Sequence[tuple[str, np.ndarray]]) -> Figure:
     """Draws rows of an image with its defect outlined, and of where each method sees it.
 
     Args:
       saved: the arrays of illustrations.npz, masks among them.
       methods: (title, maps N x H x W), each coloured from the mean of normal images to its 99.5th percentile.
     """
-    originals = saved["originals"]
-    enlarge = max(1, round(160 / max(originals.shape[1:3])))
-    images, masks = _enlarged(originals, enlarge), _enlarged(saved["masks"], enlarge)
-    columns = [images]
-    for _, maps in methods:
+    enlarge = max(1, round(160 / max(saved["originals"].shape[1:3])))
+    images, masks = _enlarged(saved["originals"], enlarge), _enlarged(saved["masks"], enlarge)
+
+    def overlay(maps: np.ndarray) -> list[np.ndarray]:
         full, maps = float(np.quantile(maps, 0.995)), _enlarged(maps, enlarge)
-        columns.append(np.stack([anomaly_map.overlay(*pair, full) for pair in zip(images, maps, strict=True)]))
+        return [anomaly_map.overlay(*pair, full) for pair in zip(images, maps, strict=True)]
+
     columns = [
         np.stack([anomaly_map.outline(*pair, OUTLINE) for pair in zip(column, masks, strict=True)])
-        for column in columns
+        for column in (list(images), *(overlay(maps) for _, maps in methods))
     ]
-    heads = [
-        "\n".join(textwrap.wrap(label(title), 22)) for title in ("image", *(title for title, _ in methods))
-    ]
-    return _image_rows(columns, heads, saved["labels"].tolist(), saved["is_anomaly"], 1.2)
+    heads = ["\n".join(textwrap.wrap(label(head), 22)) for head in ("image", *(title for title, _ in methods))]
+    return _image_rows(columns, heads, saved, 1.2)
 
 
 def _enlarged(images_NxHxW: np.ndarray, factor: int) -> np.ndarray:
-    """Images, masks or maps of larger pixels; images in RGB."""
+    """Images, masks or maps with larger pixels; images in RGB."""
     larger = images_NxHxW.repeat(factor, 1).repeat(factor, 2)
     return larger if larger.ndim == 3 else np.broadcast_to(larger, (*larger.shape[:3], 3))
 
 
-def _image_rows(columns: Sequence[np.ndarray], heads, names, is_anomaly, inches: float) -> Figure:
-    """Columns of N RGB images side by side, `inches` wide each, with heads above and names on the left."""
+def _image_rows(columns: Sequence[np.ndarray], heads: Sequence[str], saved: dict, inches: float) -> Figure:
+    """Columns of N RGB images side by side, `inches` wide each, with heads above and labels on the left."""
     gaps = ((0, 0), (2, 2), (2, 2), (0, 0))
-    mosaic = np.concatenate(
-        [np.concatenate(list(np.pad(c, gaps, constant_values=255))) for c in columns], axis=1
-    )
+    framed = [np.concatenate(list(np.pad(images, gaps, constant_values=255))) for images in columns]
+    mosaic, names = np.concatenate(framed, axis=1), [label(name, 24) for name in saved["labels"].tolist()]
     height, width = mosaic.shape[0] / len(names), mosaic.shape[1] / len(heads)
-    names = [label(name, 24) for name in names]
     side = len(heads) * inches + 0.1 * max(map(len, names)) + 0.2, mosaic.shape[0] * inches / width + 0.4
     figure = Figure(figsize=side, layout="constrained")
     ax = figure.subplots()
@@ -181,6 +177,6 @@ def _image_rows(columns: Sequence[np.ndarray], heads, names, is_anomaly, inches:
     ax.tick_params(length=0)
     ax.set_xticks((np.arange(len(heads)) + 0.5) * width, heads, fontsize=9)
     ax.set_yticks((np.arange(len(names)) + 0.5) * height, names, fontsize=10)
-    for tick, anomalous in zip(ax.get_yticklabels(), is_anomaly, strict=True):
+    for tick, anomalous in zip(ax.get_yticklabels(), saved["is_anomaly"], strict=True):
         tick.set_color(ANOMALOUS if anomalous else NORMAL)
     return figure

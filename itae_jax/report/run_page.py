@@ -62,7 +62,9 @@ def write(paths: Sequence[Path], out: Path | None = None) -> Path:
         for run in runs
     }
     (out / "figures").mkdir(exist_ok=True)
-    groups, compared, own = columns.by_dataset(runs), [], {}
+    groups = columns.by_dataset(runs)
+    compared: list[list[tuple[str, str, str]]] = []
+    own: dict[int, dict[str, Any]] = {}
     for of_dataset in groups:
         compared.append([])
         for kind, figure, caption in comparisons.draw_all(of_dataset, files):

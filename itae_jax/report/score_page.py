@@ -92,7 +92,7 @@ def write_for_scores(
         images = images._replace(is_anomaly_N=images.scores_N > threshold)
     else:
         threshold = _threshold_of(images, loaded)
-    page = {"title": scores.name, "what": "images", "settings": {}, "loss": None}
+    page: dict[str, Any] = {"title": scores.name, "what": "images", "settings": {}, "loss": None}
     return _write(scores.with_suffix(".html"), images, threshold, loaded, page)
 
 
@@ -196,7 +196,9 @@ def _oddest(images: ScoredImages, order: np.ndarray, model: TrainedModel | None)
         except UnreadableImageError as error:
             entry["missing"] = error.reason
         shown.append(entry)
-    views = model.trained.illustrate(np.stack(pixels)) if model and pixels else {}
+    if model is None or not pixels:
+        return shown
+    views = model.trained.illustrate(np.stack(pixels))
     for position, entry in enumerate(seen):
         path = Path(images.paths[entry["index"]])
         if "maps" in views:

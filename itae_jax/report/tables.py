@@ -214,9 +214,8 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
         title = f"{column.title}: AUROC, %" if len(of_dataset) == 1 else column.title
         columns.append((title, _texts(column.lines, differ)))
         if column.has_paper:
-            columns.append(
-                (f"paper (ours {MINUS} paper)", {line.key: line.paper_text(with_difference=True) for line in column.lines})
-            )
+            texts = {line.key: line.paper_text(with_difference=True) for line in column.lines}
+            columns.append((f"paper (ours {MINUS} paper)", texts))
     return _grid(columns)
 
 
