@@ -147,12 +147,6 @@ def test_resuming_with_other_images_is_refused(make_trainer, bars, tmp_path):
         train(trainer, bars[:32], Checkpoints(tmp_path, 0, 2))
 
 
-def test_signals_are_as_before_after_training(make_trainer, bars, tmp_path):
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    train(make_trainer("itae", "train.epochs=1"), bars, Checkpoints(tmp_path, 9, 2))
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-
-
 def test_loss_that_is_not_finite_stops_training_and_is_never_kept(make_trainer, bars, tmp_path):
     trainer = make_trainer("itae", "train.epochs=9", "train.learning_rate=1e6", "method.weight_decay=1e6")
     checkpoints = Checkpoints(tmp_path, 0, 99)

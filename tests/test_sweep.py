@@ -67,15 +67,10 @@ def test_aurocs_are_scikit_learns_of_the_scores_written(finished):
         assert all(score["score_l1"] != score["score_l2"] for score in scores)
 
 
-def test_config_records_everything_and_where_it_ran(finished):
+def test_sweep_records_its_settings_metrics_and_where_it_ran(finished):
     record = json.loads((finished / "config.json").read_text())
-    assert record["method"]["name"], record["method"]["width"] == ("itae", 4)
-    assert record["train"]["learning_rate"] == 0.1 and record["seed"] == 0
+    assert experiment.read_record(finished / "config.json").method.width == record["method"]["width"] == 4
     assert record["environment"]["versions"]["jax"] and record["environment"]["device"].startswith("4 x ")
-    assert experiment.read_record(finished / "config.json").method.width == 4
-
-
-def test_metrics_hold_loss_and_rate_of_every_epoch(finished):
     entries = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [(entry["normal_class"], entry["epoch"]) for entry in entries] == [(6, 1), (6, 2), (8, 1), (8, 2)]
     assert all(0 < entry["loss"] < 2 and entry["learning_rate"] == 0.1 for entry in entries)
@@ -153,24 +148,31 @@ def test_diverged_class_is_marked_and_the_others_go_on(tmp_path):
     assert run(tmp_path, *settings, classes=["6", "8"]) == (found, 0)
 
 
-def test_test_images_of_one_kind_have_scores_but_no_auroc(tmp_path):
-    (result,), _ = run(tmp_path, "data.limit_test=2", classes=["6"])
-    assert (result.auroc, result.status, result.num_test) == (None, "undefined", 2)
-    assert "2 test images are all anomalous" in result.note
-    assert len(rows_of(tmp_path / "class_6" / "seed_0" / "scores.csv")) == 2
+BROKEN = b"no image"
+
+
+def noise(**folders):
+    """A tree {split/class: images}, of 4 grey images a class and split but for those given as train_a."""
+    rng = np.random.default_rng(0)
+    tree = {
+        f"{split}/{name}": list(rng.integers(0, 256, (4, 16, 16)))
+        for split in ("train", "test")
+        for name in "ab"
+    }
+    return tree | {name.replace("_", "/"): images for name, images in folders.items()}
 
 
 @pytest.fixture
 def run_tree(tmp_path):
-    """Writes a tree {split/class: images H x W, or bytes}, runs its classes, and returns the results."""
+    """Writes a tree, runs its classes, and returns the results."""
 
-    def make(tree, *assignments, classes=("0",)):
+    def make(tree, *assignments, classes=("a",)):
         root = tmp_path / "tree"
         for folder, images in tree.items():
             (root / folder).mkdir(parents=True, exist_ok=True)
             for number, image in enumerate(images):
                 path = root / folder / f"{number}.png"
-                if isinstance(image, bytes):
+                if image is BROKEN:
                     path.write_bytes(image)
                 else:
                     Image.fromarray(np.asarray(image, np.uint8)).save(path)
@@ -180,75 +182,62 @@ def run_tree(tmp_path):
     return make
 
 
-def constant(value, count):
-    return [np.full((16, 16), value)] * count
+def constant(value):
+    return noise(train_a=[np.full((16, 16), value)] * 4, test_a=[np.full((16, 16), value)] * 4)
 
 
-@pytest.mark.parametrize("value", [0, 128, 255])
-def test_constant_images_have_an_auroc(run_tree, value):
-    tree = {"train/a": constant(value, 8), "test/a": constant(value, 2), "test/b": constant(255 - value, 2)}
+@pytest.mark.parametrize(
+    ("tree", "batch_size", "status", "counts", "note"),
+    [
+        *((constant(value), 4, "done", (4, 8), "") for value in (0, 128, 255)),
+        (noise(train_a=noise()["train/a"][:1]), 1, "done", (1, 8), ""),
+        (
+            noise(test_a=[], test_b=noise()["test/b"][:1]),
+            4,
+            "undefined",
+            (4, 1),
+            "the 1 test images are all anomalous",
+        ),
+        (noise(test_b=[]), 4, "undefined", (4, 4), "the 4 test images are all normal"),
+        (noise(test_a=[BROKEN], test_b=[BROKEN]), 4, "undefined", (4, 0), "no test image can be read"),
+        (
+            noise(train_a=[BROKEN] * 4),
+            4,
+            "failed",
+            (4, 8),
+            "of 4 training images fewer than train.batch_size=4",
+        ),
+    ],
+)
+def test_odd_data_give_a_result_that_says_what_it_lacks(run_tree, tree, batch_size, status, counts, note):
+    first, second = run_tree(tree, f"train.batch_size={batch_size}", classes=("a", "b"))
+    assert (first.status, (first.num_train, first.num_test)) == (status, counts)
+    assert note in first.note and (first.auroc is None) == (status != "done")
+    assert second.normal_class_name == "b"  # the sweep goes on
+
+
+def test_unreadable_images_are_left_out_and_listed_or_end_the_run(run_tree, tmp_path):
+    tree = noise()
+    tree["train/a"] = [*tree["train/a"], BROKEN]
+    tree["test/b"][1] = BROKEN
+    with pytest.raises(RequestError, match=r"(a/4|b/1)\.png"):
+        run_tree(tree, "data.on_corrupt=error")
     (result,) = run_tree(tree)
-    assert 0 <= result.auroc <= 1
+    assert (result.num_train, result.num_test, result.status) == (4, 7, "done")
+    listed = [row["image"] for row in rows_of(tmp_path / "out" / "unreadable.csv")]
+    assert listed == [str(tmp_path / "tree" / name) for name in ("test/b/1.png", "train/a/4.png")]
+    scores = rows_of(tmp_path / "out" / "class_0" / "seed_0" / "scores.csv")
+    assert "test/b/1.png" not in {row["id"] for row in scores}
 
 
-def test_one_training_image_and_one_test_image_are_enough_to_run(run_tree, rng):
-    tree = {"train/a": rng.integers(0, 256, (1, 16, 16)), "train/b": rng.integers(0, 256, (4, 16, 16))}
-    tree["test/b"] = rng.integers(0, 256, (1, 16, 16))
-    (result,) = run_tree(tree, "train.batch_size=1")
-    assert (result.num_train, result.num_test, result.status) == (1, 1, "undefined")
-    assert "the 1 test images are all anomalous" in result.note
-
-
-def test_unreadable_images_are_left_out_and_listed_or_end_the_run(run_tree, rng, tmp_path):
-    noise = {
-        f"{split}/{name}": list(rng.integers(0, 256, (6, 16, 16)))
-        for split in ("train", "test")
-        for name in "ab"
-    }
-    noise["train/a"][3] = noise["test/b"][1] = b"no image"
-    with pytest.raises(RequestError, match=r"[ab]/[13]\.png"):
-        run_tree(noise, "data.on_corrupt=error")
-    (result,) = run_tree(noise)
-    assert (result.num_train, result.num_test, result.status) == (5, 11, "done")
-    listed = [
-        row["image"].removeprefix(f"{tmp_path}/tree/") for row in rows_of(tmp_path / "out/unreadable.csv")
-    ]
-    assert listed == ["test/b/1.png", "train/a/3.png"]
-    assert "test/b/1.png" not in {row["id"] for row in rows_of(tmp_path / "out/class_0/seed_0/scores.csv")}
-
-
-def test_class_that_cannot_be_trained_does_not_end_the_sweep(run_tree, rng, tmp_path):
-    tree = {
-        f"{split}/{name}": list(rng.integers(0, 256, (4, 16, 16)))
-        for split in ("train", "test")
-        for name in "ab"
-    }
-    tree["train/a"] = [b"no image"] * 4
-    first, second = run_tree(tree, classes=("0", "1"))
-    assert (first.status, second.status) == ("failed", "done")
-    assert "of 4 training images fewer than train.batch_size=4 can be read" in first.note
-
-
-def test_unreadable_test_images_leave_no_scores(run_tree, rng):
-    tree = {f"train/{name}": rng.integers(0, 256, (4, 16, 16)) for name in "ab"}
-    (result,) = run_tree(tree | {"test/a": [b"no image"], "test/b": [b"no image"]})
-    assert (result.status, result.num_test) == ("undefined", 0)
-    assert "no test image can be read" in result.note
-
-
-def test_refused_images_leave_a_directory_that_another_config_may_use(run_tree, rng, tmp_path):
+def test_refused_images_leave_a_directory_that_another_config_may_use(run_tree, tmp_path):
     """What only reading shows comes after config.json is written, but before a training has started."""
-    tree = {
-        f"{split}/{name}": list(rng.integers(0, 256, (4, 16, 16)))
-        for split in ("train", "test")
-        for name in "ab"
-    }
-    tree["train/a"][2] = np.zeros((20, 20))
-    with pytest.raises(RequestError, match=r"2\.png: is 20x20.*data\.image_size"):
+    tree = noise(train_a=[*noise()["train/a"], np.zeros((20, 20))])
+    with pytest.raises(RequestError, match=r"4\.png: is 20x20.*data\.image_size"):
         run_tree(tree, "data.image_size=0")
     (result,) = run_tree(tree, "data.image_size=16")
     assert result.status == "done"
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["data"]["image_size"] == 16
+    assert experiment.read_record(tmp_path / "out" / "config.json").data.image_size == 16
 
 
 def toy(name="toy", source="here", videos=()):
