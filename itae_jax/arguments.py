@@ -150,8 +150,8 @@ def _add_report(commands) -> None:
     report = commands.add_parser(
         "report",
         help="write tables and a page of finished runs, or a page of a model or of scores",
-        description="Run directories: report.html, .md and .csv in the first of them, or in --out; those of one "
-        "experiment are joined. A model: a page inside it. A file of scores: a page beside it.",
+        description="Run directories: report.html, .md and .csv in the first of them, or in --out; those of "
+        "one experiment are joined. A model: a page inside it. A file of scores: a page beside it.",
         epilog="examples: itae report runs/a runs/b; itae report model; itae report scores.csv --model model",
     )
     report.add_argument(

@@ -23,7 +23,7 @@ class Profile:
         self.is_written = False
 
     def after_call(self, metrics: dict[str, jax.Array]) -> None:
-        """Starts or stops recording; call after each call to the devices with its metrics, rows of all steps."""
+        """Starts or stops recording; call after each call to the devices, with its metrics."""
         self._calls += 1
         if self._is_recording:
             self._steps += len(metrics["loss"])
