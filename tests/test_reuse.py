@@ -8,8 +8,8 @@ from conftest import one_line
 
 from itae_jax import cli, data, experiment
 from itae_jax.errors import RequestError
-from itae_jax.runs import directory, read, results, reuse
-from itae_jax.training import loop
+from itae_jax.runs import read, results, reuse
+from itae_jax.training import log, loop
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 FILE = """
@@ -84,7 +84,7 @@ def test_same_trainings_are_taken_and_the_rest_is_trained(file, first, tmp_path,
     for name in ("scores.csv", "illustrations.npz"):
         taken, original = (one / "class_6" / "seed_0" / name for one in directories)
         assert taken.read_bytes() == original.read_bytes()
-    entries = [directory.read_metrics(one / "metrics.jsonl") for one in directories]
+    entries = [log.read_metrics(one / "metrics.jsonl") for one in directories]
     ours, theirs = ([entry for entry in of_run if entry["normal_class"] == 6] for of_run in entries)
     assert ours == theirs and len(ours) == 2
     assert (tmp_path / "out" / "report.html").exists()
@@ -129,7 +129,7 @@ def test_copy_that_was_cut_short_is_made_again(file, first, tmp_path, trained, m
         one / "class_6" / "seed_0" / "scores.csv" for one in (tmp_path / "turned", first / "Turned")
     )
     assert ours.read_bytes() == theirs.read_bytes()
-    entries = directory.read_metrics(tmp_path / "turned" / "metrics.jsonl")
+    entries = log.read_metrics(tmp_path / "turned" / "metrics.jsonl")
     assert [entry["epoch"] for entry in entries if entry["normal_class"] == 6] == [1, 2]
 
 

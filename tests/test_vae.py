@@ -207,8 +207,8 @@ def test_vae_stands_beside_itae_in_one_report(finished, tmp_path, tiny_network, 
     before = contents(finished / "class_6")
     capsys.readouterr()
     assert cli.main(["report", str(other), str(finished), "--out", str(tmp_path / "page")]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     page = (tmp_path / "page" / "report.html").read_text()
     for title in ("VAE", "rotate"):
-        assert title in told and title in page
+        assert title in printed and title in page
     assert contents(finished / "class_6") == before
