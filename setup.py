@@ -15,8 +15,8 @@ setup(
         "itae_jax": ["py.typed", "report/templates/*", "data/*.csv"],
         "itae_jax.experiments": ["paper/*.csv"],
     },
-    # Tested on Linux with Python 3.11 and 3.13; macOS and Windows are untested. The dependencies have wheels for
-    # 3.14 too (promise is pure Python), but the tests have not been run there.
+    # Tested on Linux with Python 3.11 and 3.13; macOS and Windows are untested. The dependencies have wheels
+    # for 3.14 too (promise is pure Python), but the tests have not been run there.
     python_requires=">=3.11,<3.14",
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -54,6 +54,8 @@ def test_contenders_of_pytorch_run():
     pytest.importorskip("torch", reason="PyTorch is not installed")
     (case,) = cases.experiments(["method.width=2"]).values()
     assert cases.has_torch_reference(case.method)
+    (other,) = cases.experiments(["method.network=resnet34_unet", "method.width=2"]).values()
+    assert not cases.has_torch_reference(other.method)
     for rivals, batch in ((cases.torch_training(case), 32), (cases.torch_scoring(case, 8), 8)):
         assert [rival.batch for rival in rivals] == [batch] * 3
         for rival in rivals:

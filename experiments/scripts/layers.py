@@ -45,7 +45,7 @@ class Case:
 
 
 def traced_for(platform: str, function: Callable) -> Callable:
-    """The function as it is traced for a platform; on others than CPUs layers are XLA's own."""
+    """Traces a function for a platform: for others than CPUs its layers are XLA's own."""
 
     def traced(*arrays):
         with cpu_conv.traced_for(platform):
@@ -77,7 +77,7 @@ def one_by_one(x, kernel):
 
 
 def cases() -> list[Case]:
-    """Everything that is timed."""
+    """Returns everything that is timed."""
     found = []
 
     def add(name: str, function: Callable, *shapes: tuple[int, ...]) -> None:
@@ -100,7 +100,7 @@ def cases() -> list[Case]:
 
 
 def measure(case: Case, rounds: int) -> dict[str, Any]:
-    """The milliseconds of both ways, medians of turns of about a second."""
+    """Returns the milliseconds of both ways, medians of turns of about a second."""
     rng = np.random.default_rng(0)
     arrays = [jax.device_put(rng.standard_normal(shape, np.float32)) for shape in case.shapes]
 

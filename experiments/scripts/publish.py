@@ -116,7 +116,7 @@ def _run_directories(place: Path) -> list[Path]:
 
 
 def summary() -> pd.DataFrame:
-    """The published averages over classes: a row for each run, or for each score of it that is compared."""
+    """Returns the averages over classes: a row for each run, or for each score of it that is compared."""
     rows: list[dict[str, Any]] = []
     for place in sorted(RESULTS.iterdir()):
         for run in map(read.read, _run_directories(place)):
@@ -139,7 +139,7 @@ def summary() -> pd.DataFrame:
 
 
 def _paper(line: tables.Line) -> tuple[str, str]:
-    """The paper's number, with how it was read if it is not plainly printed, and the difference to ours."""
+    """Returns the paper's number, with how it was read unless it is printed, and the difference to ours."""
     if line.cell is None:
         return "", ""
     spread = f" ± {line.cell.spread}" if line.cell.spread else ""
@@ -149,7 +149,7 @@ def _paper(line: tables.Line) -> tuple[str, str]:
 
 
 def _settings(run: RunResults) -> Iterator[str]:
-    """What differs from the experiment file, by short names; the transform is shown as the method."""
+    """Yields what differs from the experiment file, by short names; the method shows the transform."""
     usual, first = Experiment(method=type(run.experiment.method)()), run.results[0]
     if run.experiment.name in experiment.shipped():
         usual = experiment.load(experiment.find(run.experiment.name)).get(run.experiment.variant, usual)
@@ -164,20 +164,20 @@ def _settings(run: RunResults) -> Iterator[str]:
 
 
 def markdown(frame: pd.DataFrame, numbers: Sequence[str]) -> list[str]:
-    """The lines of a Markdown table, with the columns of numbers to the right."""
+    """Returns the lines of a Markdown table, with numbers to the right."""
     rules = ["--:" if name in numbers else "---" for name in frame.columns]
     rows = [list(frame.columns), rules, *frame.astype(str).to_numpy().tolist()]
     return [f"| {' | '.join(tables.in_markdown(cell) for cell in row)} |" for row in rows]
 
 
 def results_page() -> str:
-    """docs/results.md."""
+    """Returns docs/results.md."""
     kept = ["experiment", "settings", "method", "classes", "seeds", "AUROC", "paper", "difference"]
     return "\n".join([_RESULTS_NOTE, *markdown(summary()[kept], kept[4:]), ""])
 
 
 def readme_table() -> list[str]:
-    """For README.md: the longest training of each experiment and method, on the most classes."""
+    """Returns the longest training of each experiment and method, on the most classes, for README.md."""
     frame = summary()
     longest = frame[frame["experiment"].str.match(_IN_README)].sort_values(["epochs", "count"], ascending=False)
     chosen = longest.drop_duplicates(["experiment", "method"]).sort_index()
@@ -186,7 +186,7 @@ def readme_table() -> list[str]:
 
 
 def speed_page() -> str:
-    """docs/speed.md."""
+    """Returns docs/speed.md."""
     lines = ["# Speed", "", "Written by `make results` from the JSON files of `experiments/results/`.", ""]
     for title, pattern, section in (
         ("Training and scoring, beside PyTorch", "bench_method*.json", _bench),
@@ -260,7 +260,7 @@ def _reading(measured: dict[str, Any], lines: list[str]) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """The text of each page that is written."""
+    """Returns the text of each page that is written."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     before, rest = readme.split(BEGIN)
     _, after = rest.split(END)

@@ -17,7 +17,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-_INTERRUPTED = 130
 _TEN = "0,1,2,3,4,5,6,7,8,9"
 _SMALL = "method.width=16 data.limit_test=2000"
 _GREY, _COLOUR = f"{_SMALL} train.epochs=5", f"{_SMALL} train.epochs=60"
@@ -74,7 +73,7 @@ RUNS |= {
 
 
 def command(name: str, classes: str, place: Path, root: str, full: bool) -> list[str]:
-    """The arguments of `itae` for a run; --reuse names what is finished now."""
+    """Returns the arguments of `itae` for a run; --reuse names what is finished now."""
     run = RUNS[name]
     settings = f"{run.settings} {'' if full else run.reduced}".split() + ([f"data.root={root}"] if root else [])
     others = [place.parent / other for other in run.reuse.split()]
@@ -85,7 +84,7 @@ def command(name: str, classes: str, place: Path, root: str, full: bool) -> list
 
 
 def carry_out(jobs: list[tuple[str, str, Path, str, bool]], more: list[str], at_once: int) -> int:
-    """Runs `itae` for each job: 0, 1 if one failed, 130 after a signal, which is passed on to all."""
+    """Runs `itae` for each job; returns 1 if one failed, 130 after a signal, which it passes on to all."""
     running: list[subprocess.Popen] = []
     received: list[int] = []
 
@@ -96,7 +95,7 @@ def carry_out(jobs: list[tuple[str, str, Path, str, bool]], more: list[str], at_
 
     def call(job: tuple[str, str, Path, str, bool]) -> int:
         if received:
-            return _INTERRUPTED
+            return 130
         arguments = [*command(*job), *more]
         print(f"itae {shlex.join(arguments)}", flush=True)
         # In a session of its own: or Ctrl-C would reach it twice, and a second signal ends it without saving.
@@ -113,7 +112,7 @@ def carry_out(jobs: list[tuple[str, str, Path, str, bool]], more: list[str], at_
         codes = list(pool.map(call, jobs))
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    return _INTERRUPTED if received else int(any(codes))
+    return 130 if received else int(any(codes))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -35,7 +35,7 @@ DIGITS = ("data.name=digits", "data.image_size=16", "method.transform=rotate", f
 
 
 def measure_steps(sizes: list[tuple[int, int, int]], rounds: int) -> list[dict[str, Any]]:
-    """The time, memory and operations of a training step for each (side, width, devices), timed in turns."""
+    """Times a training step for each (side, width, devices), in turns, and adds memory and operations."""
     rows: list[dict[str, Any]] = []
     rivals = []
     for side, width, devices in sizes:
@@ -53,7 +53,7 @@ def measure_steps(sizes: list[tuple[int, int, int]], rounds: int) -> list[dict[s
 
 
 def losses(devices: int, dtype: str, count: int = STEPS) -> list[float]:
-    """The losses of the first steps of a training on the sixes among scikit-learn's digits."""
+    """Returns the losses of the first steps of a training on the sixes of scikit-learn's digits."""
     settings = [*DIGITS, "train.epochs=10", f"compute.devices={devices}", f"compute.dtype={dtype}"]
     of_digits = experiment.override(Experiment(), [*settings, "compute.steps_per_call=1"])
     found: list[float] = []
@@ -67,14 +67,14 @@ def losses(devices: int, dtype: str, count: int = STEPS) -> list[float]:
 
 
 def difference(devices: int, dtype: str, alone: list[float]) -> dict[str, Any]:
-    """The relative differences of losses from those of one device: of the first step, and the largest."""
+    """Returns how far losses leave those of one device, relatively: at the first step, and at most."""
     several = losses(devices, dtype, len(alone))
     apart = [abs(ours - its) / its for ours, its in zip(several, alone, strict=True)]
     return {"devices": devices, "dtype": dtype, "first": apart[0], "largest": max(apart)}
 
 
 def read_files(count: int) -> float | None:
-    """Reads generated files once in batches, as training does; the resident memory after it."""
+    """Reads generated files once in batches, as training does; returns the resident memory."""
     with tempfile.TemporaryDirectory() as directory:
         for folder, files in (("train/normal", count), ("test/normal", 1), ("test/other", 1)):
             (Path(directory) / folder).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What `itae bench` times: a method's training step and its scoring, and the same network in PyTorch.
+"""The contenders of `itae bench`: a method's training step and scoring, and the same network in PyTorch.
 
 Ours do all the work from uint8 images on. PyTorch's networks get float inputs that are erased already. On an
 accelerator each uses one device.
@@ -47,7 +47,7 @@ class Contender:
 
 
 def experiments(assignments: Sequence[str]) -> dict[str, Experiment]:
-    """The benchmark cases by name: the method's `BENCH`, but for fields that the assignments fix.
+    """Returns the benchmark cases by name: the method's `BENCH`, but for fields that the assignments fix.
 
     Raises:
       RequestError: an assignment is wrong, or does not change the speed.
@@ -67,13 +67,15 @@ def experiments(assignments: Sequence[str]) -> dict[str, Experiment]:
 
 
 def image_shape(case: Experiment) -> tuple[int, int, int]:
-    """Height, width and channels of the images."""
+    """Returns height, width and channels of the images."""
     side = case.data.image_size or SIDE
     return side, side, case.data.channels or CHANNELS
 
 
 def learner(case: Experiment, scored_at_once: int) -> Learner:
-    """The learner of a case: on one device of an accelerator, on all cores of a CPU, unless it says how many.
+    """Returns the learner of a case.
+
+    Without `compute.devices` it uses all cores of a CPU, or one accelerator.
 
     Raises:
       RequestError: the method or the devices cannot do it, or cannot share the batch that is scored.
@@ -96,7 +98,7 @@ def _images(count: int, shape: Sequence[int]) -> np.ndarray:
 
 
 def training(trainer: Trainer, shape: tuple[int, int, int], name: str = "itae_jax") -> Contender:
-    """Our training step, as many of them in a call as a training does."""
+    """Returns our training step, with as many steps in a call as a training takes."""
     state, batch = trainer.initial_state((0,)), trainer.config.batch_size
     images = np.stack([_images(batch, shape)] * trainer.steps_per_call)
     rates = np.full(trainer.steps_per_call, _RATE, trainer.dtype)
@@ -112,7 +114,7 @@ def training(trainer: Trainer, shape: tuple[int, int, int], name: str = "itae_ja
 
 
 def scoring(learner: Learner, scored_at_once: int) -> Contender:
-    """Our measurements of images, from which scores are computed."""
+    """Returns our measurement of images, from which scores are computed."""
     variables = learner.trainer.initial_state((0,)).method.variables
     batch = _images(scored_at_once, learner.image_shape)
 
@@ -128,7 +130,7 @@ def scoring(learner: Learner, scored_at_once: int) -> Contender:
 
 
 def torch_device() -> str | None:
-    """PyTorch's device of the kind that JAX computes on; None without one, or without PyTorch."""
+    """Returns PyTorch's device of the kind that JAX computes on; None without one, or without PyTorch."""
     if not importlib.util.find_spec("torch"):
         return None
     import torch
@@ -140,7 +142,7 @@ def torch_device() -> str | None:
 
 
 def has_torch_reference(method: MethodConfig) -> bool:
-    """Whether PyTorch can take part: it has a device, and the network of these settings."""
+    """Returns whether PyTorch has a device, and the network of these settings."""
     reference = methods.spec(method.NAME).torch_reference
     return bool(reference and torch_device() and reference(method, CHANNELS))
 
@@ -179,7 +181,7 @@ def _autocast(case: Experiment) -> Any:
 
 
 def torch_training(case: Experiment) -> list[Contender]:
-    """PyTorch's forward and backward pass, and its update by SGD."""
+    """Returns PyTorch's forward and backward pass with an update by SGD."""
     import torch
 
     def contender(name, network, pairs):
@@ -203,7 +205,7 @@ def torch_training(case: Experiment) -> list[Contender]:
 
 
 def torch_scoring(case: Experiment, scored_at_once: int) -> list[Contender]:
-    """PyTorch's errors of as many restorations of each image as the method makes."""
+    """Returns PyTorch's errors of as many restorations of each image as the method makes."""
     import torch
 
     method = methods.build(case.method, image_shape(case), case.compute.dtype)
@@ -227,10 +229,10 @@ def torch_scoring(case: Experiment, scored_at_once: int) -> list[Contender]:
 
 
 def operations(kind: str, case: Experiment, batch: int) -> float:
-    """Floating-point operations that a batch takes in "training" or "scoring", by XLA's count."""
+    """Counts the floating-point operations of a batch in "training" or "scoring", as XLA does."""
     from itae_jax.models import cpu_conv
 
-    # Traced without what is done for a CPU, on a CPU, which alone counts operations before compiling.
+    # Only XLA's CPU backend counts before compiling; the tuning for CPUs must not be counted.
     with cpu_conv.traced_for("tpu"), jax.default_device(jax.local_devices(backend="cpu")[0]):
         method = methods.build(case.method, image_shape(case), "float32")
         state = jax.eval_shape(method.init, jax.random.key(0))

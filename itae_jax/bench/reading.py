@@ -50,12 +50,12 @@ def measure(count: int, passes: int, say: Callable[[str], None] = lambda line: N
 
 
 def ratio(result: dict[str, Any]) -> float:
-    """The pipeline's images per second over bare decoding's, the median over passes."""
+    """Returns the pipeline's images per second over bare decoding's, the median over passes."""
     return statistics.median(row["pipeline"] / row["bare"] for row in result["passes"])
 
 
 def table(result: dict[str, Any]) -> str:
-    """A line for each pass, and the ratio."""
+    """Returns a line for each pass, and the ratio."""
     lines = ["pass  pipeline images/s  bare images/s  resident MiB"]
     for number, row in enumerate(result["passes"], 1):
         memory = "" if row["resident_mib"] is None else f"{row['resident_mib']:.0f}"
@@ -100,7 +100,7 @@ def _per_second(count: int, work: Callable[[], int]) -> float:
 
 
 def resident_mib() -> float | None:
-    """The resident memory of this process; None where the system does not say, as outside Linux."""
+    """Returns the resident memory of this process; None where the system does not say, as outside Linux."""
     with contextlib.suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -13,7 +13,7 @@ _PICTURES = (".png", ".pdf", ".svg")
 
 
 def ratios(result: dict[str, Any]) -> dict[tuple[str, str], float]:
-    """Our seconds over PyTorch's best for each (kind, case); empty without PyTorch."""
+    """Returns our seconds over PyTorch's best for each (kind, case); empty without PyTorch."""
     seconds: dict[tuple[str, str], dict[str, float]] = {}
     for timing in result["timings"]:
         seconds.setdefault((timing["kind"], timing["case"]), {})[timing["contender"]] = timing["seconds"]
@@ -25,7 +25,7 @@ def ratios(result: dict[str, Any]) -> dict[tuple[str, str], float]:
 
 
 def shares(result: dict[str, Any]) -> dict[tuple[str, str], float]:
-    """The floor over our seconds for each (kind, case): 1 is as fast as a large matrix product."""
+    """Returns the floor over our seconds for each (kind, case): 1 is as fast as a large matrix product."""
     floors = {(floor["kind"], floor["case"]): floor["seconds"] for floor in result["floors"]}
     ours = [timing for timing in result["timings"] if timing["contender"] == "itae_jax"]
     return {
@@ -34,7 +34,7 @@ def shares(result: dict[str, Any]) -> dict[tuple[str, str], float]:
 
 
 def batches(settings: dict[str, Any]) -> str:
-    """The number and size of the images in a batch."""
+    """Describes the number and size of the images in a batch."""
     trained, scored = settings["batch_size"], settings["scored_at_once"]
     height, width, channels = settings["image"]
     own = f" ({scored} in scoring)" if scored != trained else ""
@@ -42,7 +42,7 @@ def batches(settings: dict[str, Any]) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A line for each timing, then our time beside PyTorch's best and beside the floor."""
+    """Returns a line for each timing, then our time over PyTorch's best and the share of the floor."""
     wide = max(len(timing["case"]) for timing in result["timings"])
     first = f"{'kind':<9} {'case':<{wide}}  {'contender':<27} {'images':>6}"
     lines = [f"{first}  {'s/batch':>8}  {'images/s':>8}  {'MiB':>6}"]

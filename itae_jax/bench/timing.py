@@ -105,7 +105,7 @@ def take_turns(rivals: Sequence[Contender], rounds: int) -> dict[str, list[float
 
 
 def _batches_a_turn(contender: Contender) -> int:
-    """How many batches take about a second; compiles and prepares everything for them."""
+    """Returns how many batches take about a second, after compiling everything for them."""
     unit = contender.unit
     contender.call(unit)
     contender.call(unit)
@@ -122,7 +122,7 @@ def _seconds_a_batch(contender: Contender, batches: int) -> float:
 
 
 def peak(dtype: str) -> float:
-    """Floating-point operations a second in a product of two large square matrices."""
+    """Measures the floating-point operations a second of a product of two large square matrices."""
     size = LARGE_MATRIX.get(jax.default_backend(), _LARGE_ELSEWHERE)
     matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(jnp.matmul)

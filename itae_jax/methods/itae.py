@@ -210,6 +210,8 @@ def _torch_weights(config: ITAEConfig, variables: Any) -> dict[str, np.ndarray]:
 
 
 def _torch_reference(config: ITAEConfig, channels: int) -> Any:
+    if (config.network, config.output) != ("unet", "tanh"):
+        return None
     from itae_jax.models.torch_unet import TorchUNet
 
     inputs = transforms.get(config.transform).out_channels(channels)

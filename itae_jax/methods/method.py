@@ -90,7 +90,7 @@ class Spec:
       build: (settings, image shape, dtype of activations) -> method.
       torch_weights: (settings, variables) -> arrays under PyTorch's names, where that is defined.
       torch_reference: the same network in PyTorch for `itae bench`: (settings, channels) -> (module,
-        channels of its input), where there is one.
+        channels of its input), or None where the settings have no counterpart.
     """
 
     config: type[MethodConfig]

@@ -15,7 +15,7 @@ from itae_jax.methods.method import Method
 from itae_jax.models import parameter_dtype
 from itae_jax.training.step import TrainState, initial_state, make_train_step, steps_in_one_call
 
-# A loop makes weight gradients of convolutions many times slower on XLA's CPU backend (experiments/layers.py);
+# A loop makes weight gradients of convolutions many times slower on XLA's CPU backend (docs/speed.md);
 # elsewhere it removes the gap between the launches of small steps.
 _STEPS_PER_CALL = {"cpu": 1}
 _STEPS_PER_CALL_ELSEWHERE = 50
