@@ -47,11 +47,7 @@ def subfolders(directory: Path) -> list[str]:
 
 
 def expanded(root: str) -> Path:
-    """Returns a path whose ~ is expanded.
-
-    Raises:
-      RequestError: there is no such user.
-    """
+    """Returns a path whose ~ is expanded. Raises RequestError if there is no such user."""
     try:
         return Path(root).expanduser()
     except RuntimeError:
@@ -59,11 +55,7 @@ def expanded(root: str) -> Path:
 
 
 def root_of(config: DataConfig) -> Path:
-    """Returns `data.root` as a directory.
-
-    Raises:
-      RequestError: it is not given or not a directory.
-    """
+    """Returns `data.root` as a directory. Raises RequestError if it is not given or not a directory."""
     if not config.root:
         raise RequestError(f"data.name={config.name!r} reads a folder: give it by --set data.root=DIR")
     root = expanded(config.root)
@@ -109,7 +101,7 @@ def shape_of(reader: Reader, paths: list[Path], where: Path) -> images.Shape:
       RequestError: no file can be read.
     """
     if reader.size:
-        return reader.size, reader.size, reader.channels
+        return reader.shape
     reason = "there is none"
     for path in paths[:1000]:
         try:

@@ -54,7 +54,6 @@ def load(config: DataConfig) -> Dataset:
             raise RequestError(f"{found[name] / 'train' / 'good'}: no images in it")
     everything = [path for paths in normal.values() for path in paths]
     reader = folders.make_reader(config, fit="stretch", size=_SIZE, paths=everything)
-    shape = (reader.size, reader.size, reader.channels)
     unreadable: dict[str, str] = {}
 
     def read_mask(path: Path) -> np.ndarray | None:
@@ -70,8 +69,8 @@ def load(config: DataConfig) -> Dataset:
         if not test:
             raise RequestError(f"{folder / 'test'}: no images in it")
         return OneClassSplit(
-            train_images=images.lazy(config, reader.read, normal[name], shape, unreadable),
-            test_images=images.lazy(config, reader.read, test, shape, unreadable),
+            train_images=images.lazy(config, reader.read, normal[name], reader.shape, unreadable),
+            test_images=images.lazy(config, reader.read, test, reader.shape, unreadable),
             test_labels=tuple(path.relative_to(folder / "test").parts[0] for path in test),
             test_ids=tuple(path.relative_to(root).as_posix() for path in test),
             normal_label="good",
@@ -86,7 +85,7 @@ def load(config: DataConfig) -> Dataset:
         source=f"folder {root_name}: {len(everything)} normal training images of {', '.join(names)}",
         class_names=names,
         trainable=tuple(range(len(names))),
-        image_shape=shape,
+        image_shape=reader.shape,
         make_split=make_split,
         kind="published" if published else "folder",
         unreadable=unreadable,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from itae_jax.data.images import UnreadableImageError
+from itae_jax.data.images import Shape, UnreadableImageError
 
 FITS = ("crop", "letterbox", "stretch", "pad")
 _BILINEAR = Image.Resampling.BILINEAR
@@ -37,6 +37,11 @@ class Reader:
     channels: int = 3
     fit: str = "crop"
     max_side: int = 20_000
+
+    @property
+    def shape(self) -> Shape:
+        """(height, width, channels) of the result, if `size` is not 0."""
+        return self.size, self.size, self.channels
 
     def read(self, source: Path | tuple[str, bytes]) -> np.ndarray:
         """Reads a file, or (name, bytes), as H x W x C uint8.

@@ -1,8 +1,8 @@
 """Data sets of the TensorFlow Datasets catalogue, prepared once and then read without TensorFlow."""
 
-import dataclasses
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,9 @@ def _versions(name: str, root: str) -> list[Path]:
     return sorted(path.parent for path in found if not path.parent.name.startswith("incomplete"))
 
 
-def is_prepared(name: str, root: str) -> bool:
-    """Returns whether `prepare` has put the data set there."""
-    return bool(_versions(name, root))
-
-
 def there(name: str, root: str) -> str:
-    """Returns "prepared", or nothing: what `Spec.there` needs."""
-    return "prepared" if is_prepared(name, root) else ""
+    """Returns "prepared" if `prepare` has put the data set there, else "", as `Spec.there` does."""
+    return "prepared" if _versions(name, root) else ""
 
 
 def make_builder(name: str, root: str) -> Any:
@@ -44,7 +39,8 @@ def make_builder(name: str, root: str) -> Any:
     Raises:
       RequestError: it is not prepared, or tensorflow-datasets is not installed.
     """
-    if not is_prepared(name, root):
+    versions = _versions(name, root)
+    if not versions:
         raise RequestError(
             f"{name} is not in {directory_of(root)}; itae data prepare {name} --root DIR puts it there, "
             "data.root=DIR reads it from there (data.name=folder, cifar10 and cifar100 read folder trees, too)"
@@ -56,7 +52,7 @@ def make_builder(name: str, root: str) -> Any:
             f"data.name={name!r} is read by tensorflow-datasets; pip install tensorflow-datasets array_record, "
             "or give a folder tree by data.root"
         ) from None
-    return tensorflow_datasets.builder_from_directory(str(_versions(name, root)[-1]))
+    return tensorflow_datasets.builder_from_directory(str(versions[-1]))
 
 
 def encoded(builder: Any, split: str) -> Any:
@@ -92,7 +88,7 @@ def prepare(name: str, root: str, manual_dir: str) -> Path:
       RequestError: TensorFlow is not installed, or TFDS failed.
     """
     directory = directory_of(root)
-    if is_prepared(name, root):
+    if _versions(name, root):
         return directory / name
     if manual_dir and not Path(manual_dir).is_dir():
         raise RequestError(f"--manual-dir {manual_dir}: no such directory")
@@ -128,17 +124,22 @@ def prepare(name: str, root: str, manual_dir: str) -> Path:
     return Path(builder.data_dir)
 
 
-@dataclasses.dataclass(frozen=True)
-class Records:
-    """The images of a split of a prepared data set, by position."""
+def lazy_images(
+    config: DataConfig,
+    builder: Any,
+    split: str,
+    reader: Reader,
+    unreadable: dict[str, str],
+    positions: Sequence[int] | None = None,
+) -> images.LazyImages:
+    """Returns the images at these positions of a split; all if None."""
+    records = encoded(builder, split)
 
-    source: Any
-    name: str
-    reader: Reader
+    def read(position: int) -> np.ndarray:
+        return reader.read((f"{builder.name}/{split}/{position}", records[position]["image"]))
 
-    def read(self, position: int) -> np.ndarray:
-        """Reads an image as `Reader.read` does."""
-        return self.reader.read((f"{self.name}/{position}", self.source[int(position)]["image"]))
+    positions = range(len(records)) if positions is None else positions
+    return images.lazy(config, read, positions, reader.shape, unreadable)
 
 
 def load(
@@ -165,7 +166,6 @@ def load(
     """
     builder = make_builder(name, config.root)
     reader = folders.make_reader(config, fit=fit, size=size, channels=channels)
-    shape = (reader.size, reader.size, reader.channels)
     tfds_names = builder.info.features[label].names
     ours = superclasses or {text: text for text in tfds_names}
     classes = tuple(dict.fromkeys(ours.values()))
@@ -175,8 +175,8 @@ def load(
     def part(split: str) -> tuple[images.LazyImages, np.ndarray, np.ndarray]:
         labels = index[np.asarray(features_of(builder, split, [label])[label], np.int64)]
         kept = np.flatnonzero(labels >= 0)
-        records = Records(encoded(builder, split), f"{name}/{split}", reader)
-        return images.lazy(config, records.read, tuple(kept.tolist()), shape, unreadable), labels[kept], kept
+        part_images = lazy_images(config, builder, split, reader, unreadable, kept.tolist())
+        return part_images, labels[kept], kept
 
     train, train_labels, _ = part("train")
     test, test_labels, kept = part(test_split)

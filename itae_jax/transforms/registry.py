@@ -66,8 +66,8 @@ def _from_module(part: str) -> Transform:
     """Imports the user's own transform, and names it `module:attribute`."""
     module_name, _, attribute = part.partition(":")
     where = f"method.transform={part!r}"
-    words = [*module_name.split("."), attribute]
-    if not all(word.isidentifier() for word in words) or module_name.endswith(".py"):
+    parts = [*module_name.split("."), attribute]
+    if not all(map(str.isidentifier, parts)) or module_name.endswith(".py"):
         raise RequestError(f"{where}: expected module:attribute, as my_module:MyTransform for my_module.py")
     module = _import(module_name, where)
     if not hasattr(module, attribute):
