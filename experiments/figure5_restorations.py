@@ -4,7 +4,7 @@
   itae run figure5_restorations --variants cifar10 --set data.root=DIR
 
 Variant mnist is trained on sixes (Figure 5), cifar10 on horses (Figure 7). The pictures lie in
-<variant>/figures/. In the paper normal images come back upright, others do not.
+figures/. In the paper normal images come back upright, others do not.
 """
 
 from itae_jax.config import DataConfig, TrainConfig

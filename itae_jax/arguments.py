@@ -150,8 +150,8 @@ def _add_report(commands) -> None:
     report = commands.add_parser(
         "report",
         help="write tables and a page of finished runs, or a page of a model or of scores",
-        description="Run directories: report.html, .md and .csv in the first of them, or in --out; those of one "
-        "experiment are joined. A model: a page inside it. A file of scores: a page beside it.",
+        description="Run directories: report.html, .md and .csv in the first of them, or in --out; those of "
+        "one experiment are joined. A model: a page inside it. A file of scores: a page beside it.",
         epilog="examples: itae report runs/a runs/b; itae report model; itae report scores.csv --model model",
     )
     report.add_argument(
@@ -222,7 +222,7 @@ def _add_bench(commands) -> None:
     bench = commands.add_parser(
         "bench",
         help="measure the speed of training and scoring beside PyTorch's, or of reading images",
-        epilog="examples: itae bench --json bench.json; itae bench --set method.width=16; itae bench data",
+        epilog="examples: itae bench --json bench.json; itae bench --set train.batch_size=64; itae bench data",
     )
     bench.add_argument("what", nargs="?", choices=("method", "data"), default="method", help="default method")
     bench.add_argument("--rounds", type=_count(10_000), default=5, help="turns of each contender; default 5")
@@ -267,5 +267,5 @@ def _add_transforms(commands) -> None:
         help="check what training and scoring rely on in a transform",
         epilog="example: itae transforms check my_module:MyTransform",
     )
-    check.add_argument("name", metavar="NAME", help="as in method.transform: gray+rotate, or module:attribute")
+    check.add_argument("name", metavar="NAME", help="gray, gray+rotate, or your module:attribute")
     check.set_defaults(call="transforms_check")

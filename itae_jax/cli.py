@@ -120,7 +120,7 @@ def _run_variants(experiments: dict, path: Path, out: Path, arguments) -> int:
                 else "profile: too few steps, none written"
             )
         if failed:
-            print(f"itae: {failed} trainings failed; see above", file=sys.stderr)
+            print(f"itae: {failed} training{'s' * (failed != 1)} failed; see above", file=sys.stderr)
     return 1 if failed else 0
 
 

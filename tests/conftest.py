@@ -83,9 +83,9 @@ def bars():
 
 @pytest.fixture(scope="session")
 def scripts():
-    """Makes the scripts of experiments/ importable."""
+    """Makes experiments/scripts/ importable."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parent.parent / "experiments")
+        patch.syspath_prepend(Path(__file__).parent.parent / "experiments" / "scripts")
         yield
 
 

@@ -46,7 +46,10 @@ def test_bars_show_averages_that_compare_and_nothing_that_a_table_says():
 
 
 def test_a_method_has_one_colour_wherever_its_column_stands():
-    first, second = comparisons.colours(["AE (reduced)", "AE+S", "ITAE, 5 epochs"]), comparisons.colours(["ITAE"])
+    first, second = (
+        comparisons.colours(["AE (reduced)", "AE+S", "ITAE, 5 epochs"]),
+        comparisons.colours(["ITAE"]),
+    )
     assert first[2] == second[0]
     assert comparisons.colours(["AE+G", "AE"])[1] == first[0]
     many = comparisons.colours(["ITAE", "ITAE (float32)", "x", "AE", "", "AE+G", "AE+R"])
@@ -61,9 +64,9 @@ def test_legends_lie_within_their_picture(tmp_path, count):
         entry = {"normal_class": 1, "seed": 0, "epoch": 5, "auroc": 0.8}
         (directory / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
     (of_dataset,) = columns.by_dataset(run_page.read(sorted(tmp_path.iterdir())))
-    pictures = {kind: figure for kind, figure, _ in comparisons.draw_all(of_dataset)}
-    for figure in [pictures["curves"], *([pictures["bars"]] if count > 1 else [])]:
-        figure.canvas.draw()
+    pictures = [comparisons.curves_over_epochs(of_dataset), comparisons.bars_by_class(of_dataset)]
+    for picture in pictures[: 1 if count == 1 else 2]:
+        figure, _ = drawn(picture)
         box = figure.legends[0].get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.width
 
@@ -102,13 +105,13 @@ def test_bubbles_lie_at_speed_and_auroc_and_grow_with_memory():
     assert sizes[2] == pytest.approx(2 * sizes[0])
 
 
-def test_error_maps_are_bright_where_the_error_is_and_outline_the_defect(rng):
+def test_anomaly_maps_are_bright_where_the_error_is_and_outline_the_defect(rng):
     masks = np.zeros((2, 16, 16), bool)
     masks[1, 4:8, :4] = True  # at the edge
     saved = {"originals": rng.integers(0, 256, (2, 16, 16, 1), np.uint8), "masks": masks}
     saved |= {"labels": np.array(["good", "dent"]), "is_anomaly": np.array([False, True])}
     maps = np.where(masks, 9.0, 0.5)
-    figure, _ = drawn((figures.error_maps(saved, [("AE", np.full_like(maps, 0.5)), ("ITAE", maps)]), ""))
+    figure, _ = drawn((figures.anomaly_maps(saved, [("AE", np.full_like(maps, 0.5)), ("ITAE", maps)]), ""))
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["image", "AE", "ITAE"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["good", "dent"]

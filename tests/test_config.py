@@ -81,7 +81,7 @@ def test_zero_in_train_stands_for_the_methods_default_but_not_on_the_command_lin
 @pytest.mark.parametrize("method", methods.names())
 def test_method_config_gives_every_answer_the_package_asks_for(method):
     config = methods.config_class(method)()
-    assert isinstance(config, MethodConfig) and config.NAME == method and config.title
+    assert isinstance(config, MethodConfig) and method == config.NAME and config.title
     fields = {field.name for field in dataclasses.fields(config)}
     assert config.TRAIN.keys() >= {"epochs", "batch_size", "learning_rate", "halve_every_epochs"}
     assert all(own.keys() <= fields for own in config.BENCH)

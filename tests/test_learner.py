@@ -77,10 +77,11 @@ def test_images_of_another_type_or_shape_are_refused(trained, bars):
             use(bars[:, :, :12])
 
 
-def test_calibration_that_is_not_finite_is_a_failed_training(bars, monkeypatch):
+def test_measurements_that_are_not_finite_are_a_failed_training(bars, monkeypatch):
     learner = make_learner(tiny("itae", "train.epochs=1"))
-    monkeypatch.setattr(learner.method, "calibrate", lambda measured: {"l1": np.full(4, np.inf)})
-    with pytest.raises(DivergedError, match="not finite"):
+    measure = learner.method.measure
+    monkeypatch.setattr(learner.method, "measure", lambda *args: jax.tree.map(lambda x: x / 0, measure(*args)))
+    with pytest.raises(DivergedError, match=r"not finite; lower train\.learning_rate"):
         fit(learner, bars)
 
 
@@ -88,7 +89,9 @@ def test_reports_can_score_with_the_method_as_trained_so_far(bars):
     learner = make_learner(tiny("itae", "train.epochs=3", "evaluate.every_epochs=2"))
     found = {}
     trained = learner.fit(
-        as_images(bars), (0,), lambda report, so_far: found.update({report.epoch: so_far().score(bars).scores_N})
+        as_images(bars),
+        (0,),
+        lambda report, so_far: found.update({report.epoch: so_far().score(bars).scores_N}),
     )
     assert list(found) == [2, 3]
     np.testing.assert_array_equal(found[3], trained.score(bars).scores_N)

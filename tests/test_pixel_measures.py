@@ -38,7 +38,13 @@ def test_masks_are_cut_at_half_and_unknown_ones_are_none(category):
 
 
 def test_run_measures_pixels_and_shows_them(category, tmp_path, tiny_network):
-    small = ["data.image_size=16", "method.width=2", "train.epochs=1", "train.batch_size=1", "train.augment=none"]
+    small = [
+        "data.image_size=16",
+        "method.width=2",
+        "train.epochs=1",
+        "train.batch_size=1",
+        "train.augment=none",
+    ]
     small += [f"data.root={category}", "method.transform=identity", "compute.devices=1"]
     out = tmp_path / "out"
     assert cli.main(["run", "table2_mvtec_ad", "--out", str(out), "--set", *small]) == 0
@@ -52,5 +58,5 @@ def test_run_measures_pixels_and_shows_them(category, tmp_path, tiny_network):
             assert np.isclose(scores, mean, rtol=1e-5).any()
     assert shown["dent"].mean() == 0.5 and not shown["good"].any()
     assert "| plate | " in (out / "report.md").read_text() and "AUPRO" in (out / "report.md").read_text()
-    assert (out / "figures" / "error_maps_plate.png").exists()
+    assert (out / "figures" / "anomaly_maps_plate.png").exists()
     assert experiment.read_record(out / "config.json").data.root == str(category)

@@ -37,35 +37,12 @@ def test_errors_are_means_over_pixels_for_every_member(images, kind):
         np.testing.assert_allclose(result[:, index], ERRORS[kind](difference).mean((1, 2, 3)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ERRORS)
-def test_loss_and_pixel_errors_are_those_of_numpy(rng, kind):
-    restored, originals = rng.uniform(-1, 1, (3, 5, 4, 4, 2)), rng.uniform(-1, 1, (5, 4, 4, 2))
-    expected = ERRORS[kind](restored - originals)
-    by_kind = restoration.pixel_errors(jnp.float32(restored), jnp.float32(originals))
-    np.testing.assert_allclose(by_kind[kind], expected, atol=1e-6)
-    loss = restoration.loss(jnp.float32(restored[0]), jnp.float32(originals), kind)
-    assert float(loss) == pytest.approx(expected[0].mean(), rel=1e-5)
-
-
-def test_mean_of_a_map_is_the_score(rng):
-    errors, normal = rng.uniform(0.1, 1, (3, 5, 4, 6, 2)).astype(np.float32), rng.uniform(0.1, 1, 3)
-    maps = restoration.maps(jnp.asarray(errors), jnp.float32(normal))
-    expected = (errors / normal[:, None, None, None, None]).mean((0, 4))
-    np.testing.assert_allclose(maps, expected, rtol=1e-5)
-    scores = anomaly_scores(errors.mean((2, 3, 4)).T, normal)
-    np.testing.assert_allclose(maps.mean((1, 2)), scores, rtol=1e-5)
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 4, 11, 64])
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize(("batch_size", "devices"), [(1, 1), (3, 1), (11, 1), (3, 4), (64, 4)])
 def test_batches_padding_and_devices_change_nothing(images, batch_size, devices):
-    transform = transforms.get("rotate")
-
     def errors(**options):
-        return restoration_errors(lambda x: x * 0.9, images, transform, **options)
+        return restoration_errors(lambda x: x * 0.9, images, transforms.get("rotate"), **options)
 
     result = errors(batch_size=batch_size, devices=jax.devices()[:devices])
-    assert result.shape == (11, 4)
     np.testing.assert_allclose(result, errors(batch_size=16, devices=jax.devices()[:1]), rtol=1e-6)
 
 
@@ -82,7 +59,7 @@ def test_images_and_errors_of_other_kinds_are_refused(images):
     rotate = transforms.get("rotate")
     with pytest.raises(TypeError, match=r"uint8 images, got float64.*\(255 \* x\)"):
         restoration_errors(blur, images / 255, rotate)
-    with pytest.raises(ValueError, match="l3.*l1 or l2"):
+    with pytest.raises(ValueError, match=r"l3.*l1 or l2"):
         restoration_errors(blur, images, rotate, "l3")
     with pytest.raises(RequestError, match="square"):
         restoration_errors(blur, images[:, :4], rotate)
@@ -106,14 +83,16 @@ def test_training_normals_score_one_on_average(errors):
     assert scores.mean() == pytest.approx(1, rel=1e-6)
 
 
-def test_images_restored_exactly_leave_a_normaliser_that_can_divide():
-    assert (restoration.normal_errors(np.zeros((3, 2))) == restoration.LEAST_NORMAL_ERROR).all()
-
-
 @pytest.mark.parametrize(
     ("normal", "message"),
-    [([0.5, 0.0], "above zero"), ([0.5, np.nan], "above zero"), ([0.5, -1.0], "above zero"), ([1], "not match")],
+    [
+        ([0.5, 0.0], "above zero"),
+        ([0.5, np.nan], "above zero"),
+        ([0.5, -1.0], "above zero"),
+        ([1], "not match"),
+    ],
 )
 def test_normaliser_that_cannot_divide_is_refused(normal, message):
     with pytest.raises(ValueError, match=message):
         anomaly_scores(np.ones((3, 2)), normal)
+    assert (restoration.normal_errors(np.zeros((3, 2))) > 0).all()  # images restored exactly

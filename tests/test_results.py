@@ -1,6 +1,5 @@
 """Rows of results.csv as typed values, and what is refused on reading them."""
 
-import csv
 import dataclasses
 
 import pytest
@@ -11,6 +10,7 @@ from itae_jax import files
 from itae_jax.errors import RequestError
 from itae_jax.runs import directory, results
 from itae_jax.runs.results import Result
+from itae_jax.training.log import MetricsLog, read_metrics
 
 DOCUMENTED = "experiment,dataset,method,normal_class,normal_class_name,seed,epochs,auroc,num_train,num_test,"
 DOCUMENTED += "train_seconds,score_seconds,device"
@@ -68,7 +68,11 @@ def test_results_come_back_from_their_file(tmp_path_factory, written):
 def test_adding_a_result_keeps_the_others_and_their_columns(tmp_path):
     path = tmp_path / "results.csv"
     assert results.read(path) == {}
-    added = [result(seed=0, further_aurocs={"l1": 0.5}), result(seed=1, further_aurocs={"l2": 0.25}), result(seed=2)]
+    added = [
+        result(seed=0, further_aurocs={"l1": 0.5}),
+        result(seed=1, further_aurocs={"l2": 0.25}),
+        result(seed=2),
+    ]
     for one in added:
         results.add(path, one)
     assert results.read(path) == {(6, seed): added[seed] for seed in range(3)}
@@ -76,70 +80,38 @@ def test_adding_a_result_keeps_the_others_and_their_columns(tmp_path):
 
 @pytest.mark.parametrize(
     ("column", "text"),
-    [
-        *(("auroc", text) for text in ("7", "-0.1", "nan", "high", "")),
-        *((name, "inf") for name in ("aupro", "train_seconds", "score_memory_mib", "auroc_l1")),
-        *((name, text) for name in ("normal_class", "seed", "epochs", "num_test") for text in ("", "-1", "1.5")),
-        ("seed", "9" * 30),
-        ("status", "failed"),
-        ("status", "well"),
-        ("coverage", "most"),
-        ("num_anomalous", "61"),
-        ("num_anomalous", "0"),
-    ],
+    [("auroc", "high"), ("auroc_l1", "inf"), ("seed", "9" * 30), ("coverage", "most"), ("num_anomalous", "61")],
 )
-def test_row_with_another_value_is_refused_with_its_column(tmp_path, column, text):
+def test_impossible_cell_is_refused_with_its_column_and_the_file_is_kept(tmp_path, column, text):
     path = tmp_path / "results.csv"
     results.write(path, [result(further_aurocs={"l1": 0.5})])
-    rows = files.read_csv(path)
-    rows[0][column] = text
-    files.write_csv(path, rows)
-    with pytest.raises(RequestError, match=rf"results\.csv: is damaged \(row 1: .*{column}"):
-        results.read(path)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda text: text[:-1], "last line is cut short"),
-        (lambda text: text[:-30] + b"\n", "row 2"),
-        (lambda text: text + text.splitlines(keepends=True)[1], "class 6, seed 0"),
-        (lambda text: b"\xff\xfe\x00\n", "columns|damaged"),
-        (lambda text: b"a,b\n1,2\n", "columns"),
-        (lambda text: b"\n", "columns"),
-    ],
-)
-def test_damaged_file_is_refused_by_name(tmp_path, damage, message):
-    path = tmp_path / "results.csv"
-    results.write(path, [result(), result(seed=1, note="a\nb, c")])
-    path.write_bytes(damage(path.read_bytes()))
+    (row,) = files.read_csv(path)
+    files.write_csv(path, [row | {column: text}])
     before = path.read_bytes()
     for use in (results.read, lambda path: results.add(path, result(seed=2))):
-        with pytest.raises(RequestError, match=rf"results\.csv: .*{message}"):
+        with pytest.raises(RequestError, match=rf"results\.csv: is damaged \(row 1: .*{column}"):
             use(path)
     assert path.read_bytes() == before
 
 
 def test_names_of_any_bytes_survive(tmp_path):
     path = tmp_path / "results.csv"
-    odd = result(normal_class_name=b"caf\xe9,\"".decode("utf-8", "surrogateescape"))
+    odd = result(normal_class_name=b'caf\xe9,"'.decode("utf-8", "surrogateescape"))
     results.write(path, [odd])
     assert results.read(path) == {odd.job: odd}
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        assert next(csv.DictReader(file))["normal_class_name"] == odd.normal_class_name
 
 
 def test_metrics_of_an_interrupted_training_are_replaced_from_where_it_resumes(tmp_path):
     path = tmp_path / "metrics.jsonl"
     for seed, epochs in ((0, (1, 2)), (1, (1, 2, 3))):
-        log = directory.MetricsLog(path, {"seed": seed})
+        metrics = MetricsLog(path, {"seed": seed})
         for epoch in epochs:
-            log.add({"epoch": epoch, "loss": 0.5})
+            metrics.add({"epoch": epoch, "loss": 0.5})
     with path.open("a") as file:  # as a kill and a hand leave it
         file.write('{"seed": 1, "ep\n[]\n{"epoch": "3"}\n{"epoch": -1}\n')
-    log = directory.MetricsLog(path, {"seed": 1})
-    log.add({"epoch": 2, "loss": 0.25})
-    found = [(entry["seed"], entry["epoch"], entry["loss"]) for entry in directory.read_metrics(path)]
+    metrics = MetricsLog(path, {"seed": 1})
+    metrics.add({"epoch": 2, "loss": 0.25})
+    found = [(entry["seed"], entry["epoch"], entry["loss"]) for entry in read_metrics(path)]
     assert found == [(0, 1, 0.5), (0, 2, 0.5), (1, 1, 0.5), (1, 2, 0.25)]
 
 

@@ -1,7 +1,6 @@
 """The page of scores: what it measures, what it shows, and that it works in a browser."""
 
 import base64
-import csv
 import html
 import io
 import json
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL_FIT
+from conftest import SMALL_FIT, rows_of
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from test_read import whole, write_run
@@ -45,8 +44,7 @@ def report(scores, model=None, rate=None):
 
 
 def readable(scores):
-    with scores.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row["score"]]
+    return [row for row in rows_of(scores) if row["score"]]
 
 
 def numbers_of(page):
@@ -154,7 +152,9 @@ def test_page_measures_the_scores_by_the_names_of_the_folders(page, scores, imag
     measures = (roc_auc_score(odd, values), average_precision_score(odd, values), best)
     numbers = numbers_of(page)
     assert (numbers["images"], numbers["cannot be read"]) == ("32", "1")
-    assert [value for name, value in numbers.items() if "%" in name] == [f"{100 * value:.1f}" for value in measures]
+    assert [value for name, value in numbers.items() if "%" in name] == [
+        f"{100 * value:.1f}" for value in measures
+    ]
 
 
 def test_table_holds_every_score_and_component_highest_first(page, scores):
@@ -211,16 +211,13 @@ def test_page_of_a_model_shows_its_calibration_images_and_settings(small_model, 
     trained.load(model)
 
 
-def test_page_of_a_vae_shows_what_it_has(images, tmp_path):
-    settings = ["method.name=vae", "method.channels=2", "method.latent=2"]
-    settings = [text for text in SMALL_FIT if not text.startswith("method.")] + settings
-    assert cli.main(["fit", str(images / "good"), "--out", str(tmp_path / "model"), *settings]) == 0
-    page = report(score(tmp_path / "model", images, tmp_path / "scores.csv"), tmp_path / "model")
+def test_page_of_a_vae_shows_what_it_has(images, small_model_of, small_model, tmp_path):
+    scores = score(small_model_of("vae"), images, tmp_path / "scores.csv")
+    page = report(scores, small_model_of("vae"))
     assert page.count("Heat map of") == page.count('alt="Restored"') == 12
     assert ">score reconstruction<" in page
     with pytest.raises(RequestError, match="is not the model that wrote"):
-        (tmp_path / "scores.csv").write_text((tmp_path / "scores.csv").read_text().replace("kl", "error_0"))
-        report(tmp_path / "scores.csv", tmp_path / "model")
+        report(scores, small_model)
 
 
 @pytest.mark.parametrize("losses", [[0.031, 0.024, 0.022], [0.9, 0.2, 0.004], [0.02]])
@@ -366,11 +363,9 @@ def test_files_that_are_not_scores_are_refused(tmp_path, text, message):
         (["nowhere", "--model", "MODEL"], "nowhere: does not exist"),
     ],
 )
-def test_a_wrong_request_gets_one_line(scores, small_model, capsys, arguments, message):
-    named = {"SCORES": str(scores), "MODEL": str(small_model)}
-    assert cli.main(["report", *(named.get(word, word) for word in arguments)]) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+def test_a_wrong_request_is_refused(scores, small_model, refused, arguments, message):
+    named = {"SCORES": scores, "MODEL": small_model}
+    assert message in refused("report", *(named.get(word, word) for word in arguments))
 
 
 # Puts the page into frames of two widths, clicks, and tells what there is to see.

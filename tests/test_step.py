@@ -102,7 +102,9 @@ def test_rate_is_halved_after_every_so_many_epochs():
     config = TrainConfig(learning_rate=0.1, halve_every_epochs=50)
     rate = learning_rate_schedule(config, steps_per_epoch=7)
     halvings = {0: 0, 50 * 7 - 1: 0, 50 * 7: 1, 100 * 7: 2, 500 * 7 - 1: 9}
-    assert {step: rate(step) for step in halvings} == {s: pytest.approx(0.1 / 2**n) for s, n in halvings.items()}
+    assert {step: rate(step) for step in halvings} == {
+        s: pytest.approx(0.1 / 2**n) for s, n in halvings.items()
+    }
 
 
 def test_pixels_become_floats_in_minus_one_to_one():

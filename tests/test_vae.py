@@ -1,5 +1,6 @@
 """The VAE against an independent network in PyTorch, and on the command line."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -38,20 +39,20 @@ class TorchVAE(nn.Module):
     def __init__(self, height, width, colours):
         super().__init__()
         widths = [colours, CHANNELS, 2 * CHANNELS, 4 * CHANNELS]
-        self.encoder = nn.ModuleList(
-            nn.Conv2d(*pair, 3, 2, bias=False) for pair in zip(widths, widths[1:], strict=False)
-        )
+        self.encoder = nn.ModuleList(nn.Conv2d(*pair, 3, 2, bias=False) for pair in itertools.pairwise(widths))
         back = widths[::-1]
         self.decoder = nn.ModuleList(
             nn.ConvTranspose2d(*pair, 3, 2, bias=number == 2)
-            for number, pair in enumerate(zip(back, back[1:], strict=False))
+            for number, pair in enumerate(itertools.pairwise(back))
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(features) for features in (*widths[1:], *back[1:3]))
         self.sizes = [(height, width)]
         for _ in range(3):
             self.sizes.append(tuple(-(-side // 2) for side in self.sizes[-1]))
         inner = 4 * CHANNELS * self.sizes[3][0] * self.sizes[3][1]
-        self.dense = nn.ModuleList([nn.Linear(inner, LATENT), nn.Linear(inner, LATENT), nn.Linear(LATENT, inner)])
+        self.dense = nn.ModuleList(
+            [nn.Linear(inner, LATENT), nn.Linear(inner, LATENT), nn.Linear(LATENT, inner)]
+        )
 
     def forward(self, images, noise):
         x = images
@@ -206,8 +207,8 @@ def test_vae_stands_beside_itae_in_one_report(finished, tmp_path, tiny_network, 
     before = contents(finished / "class_6")
     capsys.readouterr()
     assert cli.main(["report", str(other), str(finished), "--out", str(tmp_path / "page")]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     page = (tmp_path / "page" / "report.html").read_text()
     for title in ("VAE", "rotate"):
-        assert title in told and title in page
+        assert title in printed and title in page
     assert contents(finished / "class_6") == before

@@ -1,26 +1,29 @@
-"""Experiments of several variants: run, resumed and reported as one."""
+"""Experiments of several variants, from the file to the joint report."""
 
 import json
 import shutil
 
 import pytest
+from conftest import contents, one_line, rows_of
 
 from itae_jax import cli
-from itae_jax.errors import RequestError
-from itae_jax.report import run_page
-from itae_jax.runs import directory
 
+pytestmark = pytest.mark.usefixtures("tiny_network")
 TWO = """
-from itae_jax import experiment
+from itae_jax.config import DataConfig, EvaluateConfig, TrainConfig
+from itae_jax.experiment import Experiment
+from itae_jax.methods.itae import ITAEConfig
 
 def get_configs():
-    small = ["data.image_size=16", "data.limit_test=60", "train.epochs=2", "evaluate.every_epochs=1"]
-    one = experiment.override(experiment.Experiment(name="two", classes="6,8"), small)
-    methods = {"turned": ["method.transform=rotate", "method.width=2"], "vae": ["method.name=vae"]}
-    methods["vae"] += ["method.channels=2", "method.latent=2"]
-    return {variant: experiment.override(one, settings) for variant, settings in methods.items()}
+    return {
+        name: Experiment(
+            name="two", classes="6,8", data=DataConfig(image_size=16, limit_test=60),
+            method=ITAEConfig(transform=transform, width=2),
+            train=TrainConfig(epochs=2), evaluate=EvaluateConfig(every_epochs=1),
+        )
+        for name, transform in {"turned": "rotate", "plain": "identity"}.items()
+    }
 """
-LIMIT = ["--set", "data.limit_train=40"]
 
 
 @pytest.fixture(scope="module")
@@ -34,85 +37,74 @@ def file(tmp_path_factory):
 def finished(file, tiny_network):
     """Both variants run, the second by a call of its own; tests leave it as it is."""
     out = file.parent / "out"
-    assert cli.main(["run", str(file), "--out", str(out), *LIMIT, "--variants", "turned"]) == 0
-    assert cli.main(["run", str(file), "--out", str(out), *LIMIT]) == 0
+    command = ["run", str(file), "--out", str(out), "--set", "data.limit_train=40"]
+    assert cli.main([*command, "--variants", "turned"]) == 0
+    assert cli.main(command) == 0
     return out
 
 
-def test_each_variant_is_a_run_of_the_files_classes_in_its_order(finished):
-    assert json.loads((finished / "variants.json").read_text()) == ["turned", "vae"]
-    runs = run_page.read([finished])
-    assert [(run.experiment.variant, run.experiment.method.NAME) for run in runs] == [
-        ("turned", "itae"),
-        ("vae", "vae"),
-    ]
-    for run in runs:
-        assert [(result.variant, result.normal_class) for result in run.results] == [
-            (run.experiment.variant, index) for index in (6, 8)
-        ]
+def test_variants_are_run_directories_with_the_classes_of_the_file(finished):
+    assert json.loads((finished / "variants.json").read_text()) == ["turned", "plain"]
+    for variant in ("turned", "plain"):
+        rows = rows_of(finished / variant / "results.csv")
+        assert [row["normal_class"] for row in rows] == ["6", "8"]
+        assert {(row["variant"], row["experiment"]) for row in rows} == {(variant, "two")}
 
 
-def test_one_report_is_over_all_methods(finished):
-    turned, vae = ([100 * result.auroc for result in run.results] for run in run_page.read([finished]))
+def test_report_is_over_all_variants_in_the_order_of_the_file(finished):
     markdown = (finished / "report.md").read_text()
-    assert "| normal class | turned | vae |" in markdown
-    assert f"| **average** | {sum(turned) / 2:.1f} | {sum(vae) / 2:.1f} |" in markdown
-    assert "AUROC on the test set while training" in (finished / "report.html").read_text()  # the curves
-    assert {path.name for path in (finished / "figures").iterdir()} == {
-        f"{kind}_digits.{ending}" for kind in ("bars", "curves") for ending in ("png", "pdf")
-    }
-    for variant in ("turned", "vae"):
-        assert (finished / variant / "figures" / "restorations_class_6_seed_0.png").exists()
+    assert "| normal class | turned | plain |" in markdown
+    averages = [
+        sum(100 * float(row["auroc"]) for row in rows_of(finished / variant / "results.csv")) / 2
+        for variant in ("turned", "plain")
+    ]
+    assert f"| **average** | {averages[0]:.1f} | {averages[1]:.1f} |" in markdown
+    names = {path.name for path in (finished / "figures").iterdir()}
+    assert names > {f"{kind}_digits.{ending}" for kind in ("bars", "curves") for ending in ("png", "pdf")}
+    assert names > {f"two_{variant}_restorations_class_6_seed_0.png" for variant in ("turned", "plain")}
 
 
 def test_finished_variants_are_not_run_again(finished, file, capsys):
-    before = [(finished / variant / "results.csv").read_bytes() for variant in ("turned", "vae")]
-    assert cli.main(["run", str(file), "--out", str(finished), *LIMIT]) == 0
+    before = {path: content for path, content in contents(finished).items() if path.name == "results.csv"}
+    assert cli.main(["run", str(file), "--out", str(finished), "--set", "data.limit_train=40"]) == 0
     assert capsys.readouterr().out.count("nothing to do") == 2
-    assert [(finished / variant / "results.csv").read_bytes() for variant in ("turned", "vae")] == before
+    assert {path: path.read_bytes() for path in before} == before
 
 
-def test_reports_of_the_whole_and_of_its_parts_are_alike(finished, capsys):
-    texts = []
-    for paths in ([finished], [finished / "turned", finished / "vae"]):
-        assert cli.main(["report", *map(str, paths)]) == 0
-        texts.append(capsys.readouterr().out.rpartition("report:")[0])
-    assert texts[0] == texts[1]
+def test_report_of_the_whole_and_of_its_parts_are_alike(finished, capsys):
+    assert cli.main(["report", str(finished)]) == 0
+    whole = capsys.readouterr().out.rpartition("report:")[0]
+    assert cli.main(["report", str(finished / "turned"), str(finished / "plain")]) == 0
+    assert capsys.readouterr().out.rpartition("report:")[0] == whole
+
+
+def test_experiments_with_and_without_variants_do_not_share_a_directory(finished, file, capsys):
+    for experiment, out, message in (
+        ("digits", finished, "several variants"),
+        (str(file), finished / "plain", "without variants"),
+    ):
+        assert cli.main(["run", experiment, "--out", str(out)]) == 2
+        assert message in one_line(capsys)
 
 
 @pytest.mark.parametrize(
-    ("name", "out", "options", "message"),
+    ("arguments", "message"),
     [
-        ("digits", "", [], "several variants"),
-        ("two", "turned", [], "without variants"),
-        ("two", "new", ["--variants", "melted"], "has no variant 'melted'"),
-        ("two", "new", ["--set", "method.name=itae", "method.transform=rotate", "method.width=2"], "alike"),
+        (["--variants", "melted"], "no variant 'melted'; its variants: turned, plain"),
+        (["--variants", ""], "no variant ''"),
+        (["--set", "method.transform=rotate"], "turned and plain alike"),
     ],
 )
-def test_a_wrong_choice_is_refused(finished, file, refused, name, out, options, message):
-    path = file if name == "two" else name
-    assert message in refused("run", path, "--out", finished / out, *options)
-    assert not (finished / "new").exists()
+def test_wrong_choice_of_variants_is_refused_in_one_line(file, tmp_path, capsys, arguments, message):
+    out = tmp_path / "out"
+    assert cli.main(["run", str(file), "--out", str(out), *arguments]) == 2
+    assert message in one_line(capsys)
+    assert not out.exists()
 
 
-def test_report_names_the_variants_without_results(finished, tmp_path, capsys):
+def test_report_names_a_variant_without_results(finished, tmp_path, capsys):
     copy = shutil.copytree(finished, tmp_path / "copy")
-    assert directory.unfinished(copy) == []
-    (copy / "vae" / "results.csv").unlink()
+    (copy / "plain" / "results.csv").unlink()
     assert cli.main(["report", str(copy)]) == 0
-    assert f"{copy}: no training has finished yet of vae" in capsys.readouterr().out
-
-
-def test_a_directory_of_runs_stands_for_all_of_them(tmp_path):
-    for name in ("b", "a", "empty"):
-        (tmp_path / name).mkdir()
-    for name in ("b", "a"):
-        (tmp_path / name / "results.csv").touch()
-    assert directory.expand(tmp_path) == [tmp_path / "a", tmp_path / "b"]
-    (tmp_path / "variants.json").write_text('["b", "not yet"]')
-    assert directory.expand(tmp_path) == [tmp_path / "b", tmp_path / "a"]
-    assert directory.expand(tmp_path / "a") == [tmp_path / "a"]
-    assert directory.expand(tmp_path / "nowhere") == [tmp_path / "nowhere"]
-    (tmp_path / "variants.json").write_text('{"a": 1}')
-    with pytest.raises(RequestError, match=r"variants\.json: is damaged"):
-        directory.expand(tmp_path)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{copy}: "))
+    assert "plain" in line and "turned" not in line

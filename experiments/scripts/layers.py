@@ -11,6 +11,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 if __name__ == "__main__" and hasattr(os, "sched_setaffinity"):
@@ -92,13 +93,13 @@ def cases() -> list[Case]:
     for side, channels in MAXIMA:
         name = f"gradient of the maxima, {channels} channels, {side}x{side}"
         add(name, maxima_gradient, (IMAGES, side, side, channels), (IMAGES, side // 2, side // 2, channels))
-    shapes = (STEPS, IMAGES, 32, 32, 64), (3, 3, 64, 64)
+    steps = (STEPS, IMAGES, 32, 32, 64), (3, 3, 64, 64)
     name = f"{STEPS} steps by XLA's gradient of the weights, in a loop or one by one, 64 to 64 channels, 32x32"
-    found.append(Case(name, traced_for("tpu", in_a_loop), traced_for("tpu", one_by_one), shapes))
+    found.append(Case(name, traced_for("tpu", in_a_loop), traced_for("tpu", one_by_one), steps))
     return found
 
 
-def measure(case: Case, rounds: int) -> dict[str, str | float]:
+def measure(case: Case, rounds: int) -> dict[str, Any]:
     """The milliseconds of both ways, medians of turns of about a second."""
     rng = np.random.default_rng(0)
     arrays = [jax.device_put(rng.standard_normal(shape, np.float32)) for shape in case.shapes]

@@ -26,11 +26,11 @@ from itae_jax.experiment import Experiment
 from itae_jax.report import columns, tables
 from itae_jax.runs import directory, read, results
 from itae_jax.runs.read import RunResults
+from itae_jax.training.log import MetricsLog, read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS, PAPER = ROOT / "experiments" / "results", ROOT / "experiments" / "paper"
 BEGIN, END = "<!-- results: begin, written by make results -->", "<!-- results: end -->"
-# Of these experiments README.md shows results.
 _IN_README = r"digits$|table[1236]_"
 _NOT_SHOWN = (
     "name",
@@ -45,8 +45,8 @@ _NOT_SHOWN = (
 _RESULTS_NOTE = """\
 # Results
 
-Written by `make results` from [experiments/results/](../experiments/results), where each run directory has its
-config and a row for every class and seed, with further measures, device, data and commit.
+Written by `make results` from `experiments/results/`, where each run directory has its config and a row for
+every class and seed, with further measures, device, data and commit.
 
 - *settings*: what differs from the experiment file. Smaller networks, fewer epochs and fewer images than the
   paper's are the reduced runs that a CPU can do; they show that the code runs, not how good the method is.
@@ -61,9 +61,8 @@ config and a row for every class and seed, with further measures, device, data a
 
 _CPU_NOTE = """\
 Two virtual CPU devices slow each other more than PyTorch's two threads do: XLA passes more memory between
-operations, and batch statistics are exchanged twice for each of 18 layers. Tried without gain: patches or
-shifted products on all maps, the transforms one after the other, single-threaded convolutions, larger pages,
-Winograd's convolution, channels first, XLA's oneDNN, fast-math and YNN options, networks in one program."""
+operations and exchanges batch statistics 36 times a step. Tried without gain: patches or shifted products on
+all maps, Winograd's convolution, channels first, single-threaded convolutions, XLA's oneDNN and fast-math."""
 
 
 def add(paths: Sequence[Path]) -> None:
@@ -91,7 +90,9 @@ def _add(run: RunResults) -> None:
     of_run = dataclasses.replace(run.experiment, data=dataclasses.replace(run.experiment.data, root=""))
     place = RESULTS / of_run.name
     there = {path: read.read(path) for path in _run_directories(place)}
-    path = next((path for path, other in there.items() if _is_same(other, of_run, run)), None)
+    new = (run.results[0].data_source, run.results[0].coverage)
+    same = [path for path, old in there.items() if (old.results[0].data_source, old.results[0].coverage) == new]
+    path = next((one for one in same if not experiment.differences(there[one].experiment, of_run)), None)
     kept = {result.job: result for result in there[path].results} if path else {}
     if path is None:
         path = place / str(max((int(path.name) for path in there), default=0) + 1)
@@ -104,16 +105,10 @@ def _add(run: RunResults) -> None:
     if of_run.evaluate.every_epochs:
         for job in run.directories:
             of_job = {"normal_class": job[0], "seed": job[1]}
-            log = directory.MetricsLog(path / "metrics.jsonl", of_job)
-            for entry in directory.read_metrics(run.roots[0] / "metrics.jsonl"):
+            metrics = MetricsLog(path / "metrics.jsonl", of_job)
+            for entry in read_metrics(run.roots[0] / "metrics.jsonl"):
                 if entry.items() >= of_job.items():
-                    log.add(entry)
-
-
-def _is_same(published: RunResults, of_run: Experiment, run: RunResults) -> bool:
-    old, new = published.results[0], run.results[0]
-    same_data = (old.data_source, old.coverage) == (new.data_source, new.coverage)
-    return same_data and not experiment.differences(published.experiment, of_run)
+                    metrics.add(entry)
 
 
 def _run_directories(place: Path) -> list[Path]:
@@ -122,25 +117,35 @@ def _run_directories(place: Path) -> list[Path]:
 
 def summary() -> pd.DataFrame:
     """The published averages over classes: a row for each run, or for each score of it that is compared."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place in sorted(RESULTS.iterdir()):
         for run in map(read.read, _run_directories(place)):
             table = run.experiment.paper_table
             run = dataclasses.replace(run, paper=read.read_paper(PAPER / f"{table}.csv") if table else [])
             (of_run,) = columns.by_dataset([run])
-            for column in filter(lambda column: column.lines, of_run):
+            for column in of_run:
                 classes = [line for line in column.lines if line.key.is_class]
-                average = next(line for line in column.lines if line.key == tables.AVERAGE)
-                shown = classes[0] if len(classes) == 1 else average
-                row = {"experiment": run.experiment.name, "settings": ", ".join(_settings(run))}
-                row |= {
-                    "method": column.title,
-                    "classes": f"class {shown.key.name}" if shown in classes else len(classes),
-                }
-                row |= {"seeds": shown.seeds, "AUROC": shown.text, "paper": shown.paper_text()}
-                row |= {"difference": shown.difference_text, "epochs": run.experiment.train.epochs}
-                rows.append(row | {"count": len(classes)})
+                if classes:
+                    shown = classes[0] if len(classes) == 1 else column.lines[len(classes)]  # the average
+                    name = f"class {shown.key.name}" if len(classes) == 1 else len(classes)
+                    row: dict[str, Any] = {
+                        "experiment": run.experiment.name,
+                        "settings": ", ".join(_settings(run)),
+                    }
+                    row |= {"method": column.title, "classes": name, "seeds": shown.seeds, "AUROC": shown.text}
+                    row |= dict(zip(("paper", "difference"), _paper(shown), strict=True))
+                    rows.append(row | {"epochs": run.experiment.train.epochs, "count": len(classes)})
     return pd.DataFrame(rows)
+
+
+def _paper(line: tables.Line) -> tuple[str, str]:
+    """The paper's number, with how it was read if it is not plainly printed, and the difference to ours."""
+    if line.cell is None:
+        return "", ""
+    spread = f" ± {line.cell.spread}" if line.cell.spread else ""
+    source = "" if line.cell.source == "printed" else f" ({line.cell.source})"
+    difference = "" if line.difference is None else f"{line.difference:+.{line.digits}f}"
+    return f"{line.cell.text}{spread}{source}", difference.replace("-", tables.MINUS)
 
 
 def _settings(run: RunResults) -> Iterator[str]:
@@ -193,7 +198,8 @@ def speed_page() -> str:
             measured = json.loads(path.read_text(encoding="utf-8"))
             about = measured["environment"]
             on = f"{about['device']}, jax {about['versions']['jax']}, commit {about['commit']}"
-            lines += [f"## {title}", "", f"{on}: {section(measured, found := [])}", "", *found, ""]
+            found: list[str] = []
+            lines += [f"## {title}", "", f"{on}: {section(measured, found)}", "", *found, ""]
     return "\n".join(lines)
 
 
@@ -220,8 +226,7 @@ def _layers(measured: dict[str, Any], lines: list[str]) -> str:
     frame = pd.DataFrame(measured["layers"]).set_index("layer").map("{:.2f}".format).reset_index()
     frame.columns = pd.Index(["layer", "XLA's, ms", "ours, ms"])
     lines += markdown(frame, list(frame.columns[1:]))
-    images = measured["settings"]["images"]
-    return f"{images} images, float32, as XLA computes them and as `itae_jax/models/cpu_conv.py` does."
+    return f"{measured['settings']['images']} images, as XLA computes them and as `models/cpu_conv.py` does."
 
 
 def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
@@ -241,22 +246,17 @@ def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
     ]
     frame = pd.DataFrame(measured["differences"]["rows"])
     frame[["first", "largest"]] = frame[["first", "largest"]].map("{:.1g}".format)
-    frame.columns = pd.Index(["devices", "dtype", "first step", "largest"])
-    lines += markdown(frame, ["devices", "first step", "largest"])
-    return (
-        f"a training step of {measured['settings']['batch_size']} images. Devices beyond the "
-        f"{measured['environment']['cores']} cores are virtual and share them."
-    )
+    lines += markdown(frame.rename(columns={"first": "first step"}), ["devices", "first step", "largest"])
+    cores, images = measured["environment"]["cores"], measured["settings"]["batch_size"]
+    return f"a training step of {images} images. Devices beyond the {cores} cores are virtual and share them."
 
 
 def _reading(measured: dict[str, Any], lines: list[str]) -> str:
     frame = pd.DataFrame(measured["passes"]).map("{:.0f}".format)
     frame.columns = pd.Index(["pipeline, images/s", "bare decoding, images/s", "resident MiB"])
-    lines += [*markdown(frame, list(frame.columns)), ""]
-    lines += [f"The pipeline reads {reading.ratio(measured):.2f} times as fast as bare decoding."]
-    settings = measured["settings"]
-    side, threads = settings["image"][0], settings["threads"]
-    return f"{settings['count']} JPEG files of {side}x{side}, {threads} threads, a line for each pass."
+    ratio, settings = reading.ratio(measured), measured["settings"]
+    lines += [*markdown(frame, list(frame.columns)), "", f"The pipeline is {ratio:.2f} times as fast."]
+    return f"{settings['count']} JPEG files, {settings['threads']} threads, a line for each pass."
 
 
 def pages() -> dict[Path, str]:

@@ -36,7 +36,8 @@ DIGITS = ("data.name=digits", "data.image_size=16", "method.transform=rotate", f
 
 def measure_steps(sizes: list[tuple[int, int, int]], rounds: int) -> list[dict[str, Any]]:
     """The time, memory and operations of a training step for each (side, width, devices), timed in turns."""
-    rows, rivals = [], []
+    rows: list[dict[str, Any]] = []
+    rivals = []
     for side, width, devices in sizes:
         settings = [f"data.image_size={side}", f"method.width={width}", f"compute.devices={devices}"]
         (case,) = cases.experiments(settings).values()

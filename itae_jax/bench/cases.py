@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from itae_jax import experiment, methods, parallel
@@ -239,7 +240,7 @@ def operations(kind: str, case: Experiment, batch: int) -> float:
             def update(state, images_1xBxHxWxC):
                 keys_B = jax.random.split(jax.random.key(0), batch)
                 mapped = jax.vmap(method.update, (None, None, None, 0), axis_name=parallel.AXIS)
-                return mapped(state, keys_B, np.float32(_RATE), images_1xBxHxWxC)
+                return mapped(state, keys_B, jnp.float32(_RATE), images_1xBxHxWxC)
 
             lowered = jax.jit(update).lower(state, images)
         else:

@@ -22,7 +22,8 @@ def outline(picture_HxWx3: np.ndarray, mask_HxW: np.ndarray, colour: str) -> np.
     shares = Image.fromarray(np.float32(mask_HxW)).resize((width, height), Image.Resampling.BOX)
     inside = np.asarray(shares) > 0  # even the smallest defect gets a line
     around = ndimage.binary_dilation(inside, iterations=max(1, round(max(height, width) / 160)))
-    return np.where((around & ~inside)[..., None], np.uint8(ImageColor.getrgb(colour)), picture_HxWx3)
+    line = np.array(ImageColor.getrgb(colour), np.uint8)
+    return np.where((around & ~inside)[..., None], line, picture_HxWx3)
 
 
 def overlay(image_HxWxC: np.ndarray, map_HxW: np.ndarray, full: float) -> np.ndarray:
@@ -40,10 +41,10 @@ def overlay(image_HxWxC: np.ndarray, map_HxW: np.ndarray, full: float) -> np.nda
     from PIL import Image
 
     strength_HxW = np.clip((map_HxW - 1) / max(full - 1, 1e-6), 0, 1)
-    index_HxW = np.uint8(np.rint(255 * np.nan_to_num(strength_HxW, nan=0.0)))
+    index_HxW = np.rint(255 * np.nan_to_num(strength_HxW, nan=0.0)).astype(np.uint8)
     shades = np.linspace(0, 1, 256)
-    palette = np.uint8(255 * matplotlib.colormaps["inferno"](0.25 + 0.6 * shades)[:, :3])
-    opacity = np.uint8(255 * _OPACITY * shades)
+    palette = (255 * matplotlib.colormaps["inferno"](0.25 + 0.6 * shades)[:, :3]).astype(np.uint8)
+    opacity = (255 * _OPACITY * shades).astype(np.uint8)
     image = Image.fromarray(image_HxWxC[..., 0] if image_HxWxC.shape[2] == 1 else image_HxWxC)
     grey = image.convert("L").convert("RGB")
     colour, mask = Image.fromarray(palette[index_HxW]), Image.fromarray(opacity[index_HxW])

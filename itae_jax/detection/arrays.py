@@ -48,10 +48,9 @@ def row_shape(image_shape, num_features: int) -> tuple[int, int, int]:
             raise RequestError(f"image_shape={image_shape!r}: expected (H, W), (H, W, C) or 'square'")
         side = math.isqrt(num_features - 1) + 1
         return side, side, 1
-    shape = tuple(image_shape)
-    if len(shape) == 2:
-        shape = (*shape, 1)
-    if len(shape) != 3 or not all(isinstance(n, Integral) and n > 0 for n in shape) or shape[2] not in (1, 3):
+    height, width, channels = (*image_shape, 1)[:3] if len(image_shape) in (2, 3) else (0, 0, 0)
+    shape = height, width, channels
+    if not all(isinstance(n, Integral) and int(n) > 0 for n in shape) or channels not in (1, 3):
         raise RequestError(f"image_shape={image_shape}: expected (H, W) or (H, W, C), C being 1 or 3")
     if math.prod(shape) != num_features:
         raise RequestError(
@@ -73,7 +72,7 @@ def rows_as_pictures(
     """Returns N x H x W x C uint8; clips numbers beyond black and white, and fills up with black."""
     low, high = black_and_white
     scale = 255 / (high - low) if high > low else 0.0
-    pixels_NxF = np.uint8(np.rint(np.clip((rows_NxF.astype(float) - low) * scale, 0, 255)))
+    pixels_NxF = np.rint(np.clip((rows_NxF.astype(float) - low) * scale, 0, 255)).astype(np.uint8)
     missing = math.prod(shape) - pixels_NxF.shape[1]
     return np.pad(pixels_NxF, ((0, 0), (0, missing))).reshape(-1, *shape)
 

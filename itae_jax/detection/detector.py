@@ -18,6 +18,7 @@ from itae_jax.detection.model import TrainedModel
 from itae_jax.detection.threshold import NormalScores, threshold
 from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
+from itae_jax.methods.itae import ITAEConfig
 
 # The settings that are parameters.
 _FIELDS = {
@@ -29,6 +30,13 @@ _FIELDS = {
     "learning_rate": "train.learning_rate",
     "augment": "train.augment",
 }
+
+
+def _itae(settings: Experiment, where: str) -> ITAEConfig:
+    """Returns the settings of ITAE; raises RequestError for those of another method."""
+    if not isinstance(settings.method, ITAEConfig):
+        raise RequestError(f"{where}ITAEDetector cannot use method.name={settings.method.NAME}; itae fit can")
+    return settings.method
 
 
 class _HiddenParameter:
@@ -149,7 +157,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
             raise RequestError(f"contamination={self.contamination}: expected a number in (0, 0.5]")
         if not 0 <= self.holdout < 1:
             raise RequestError(f"holdout={self.holdout}: expected a number in [0, 1)")
-        if isinstance(self.random_state, Integral) and not 0 <= self.random_state < 2**32:
+        if isinstance(self.random_state, Integral) and not 0 <= int(self.random_state) < 2**32:
             raise RequestError(f"random_state={self.random_state}: expected 0 to 4294967295")
 
     def _experiment(self, seed: int) -> Experiment:
@@ -203,13 +211,13 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         images_NxHxWxC = arrays.as_pictures(X) if self.image_shape is None else self._rows(X, fitting)
         shape = height, width, channels = images_NxHxWxC.shape[1:]
         if fitting:
-            settings = self._experiment(0).method
-            if height != width and transforms.get(settings.transform).square_only:
+            method = _itae(self._experiment(0), "settings: ")
+            if height != width and transforms.get(method.transform).square_only:
                 raise RequestError(
-                    f"images of {height}x{width}: transform={settings.transform!r} needs square ones; crop or "
+                    f"images of {height}x{width}: transform={method.transform!r} needs square ones; crop or "
                     "pad them, or choose a transform without rotation"
                 )
-            self._factor = max(1, math.ceil(models.min_side(settings.network) / min(height, width)))
+            self._factor = max(1, math.ceil(models.min_side(method.network) / min(height, width)))
         factor = self._factor
         if not fitting and self.model_.image_shape != (factor * height, factor * width, channels):
             height, width, channels = self.model_.image_shape
@@ -265,8 +273,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         """
         model = model_directory.load(Path(directory), trust)
         settings = model.experiment
-        if type(settings.method) is not type(cls()._experiment(0).method):
-            raise RequestError(f"{directory}: is of method.name={settings.method.NAME}; itae score uses it")
+        _itae(settings, f"{directory}: ")
         flat, defaults = experiment.flatten(settings), experiment.flatten(cls()._experiment(0))
         parameters = {name: flat.pop(field) for name, field in _FIELDS.items()}
         for place in ("name", "data.name", "data.root", "compute.devices"):
@@ -282,7 +289,8 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
                 shape = rows["image_shape"]
                 detector.image_shape = shape if isinstance(shape, str) else tuple(shape)
                 detector.n_features_in_ = int(rows["n_features"])
-                detector.pixel_range_ = tuple(map(float, rows["pixel_range"]))
+                black, white = rows["pixel_range"]
+                detector.pixel_range_ = float(black), float(white)
                 detector._row_shape = arrays.row_shape(detector.image_shape, detector.n_features_in_)
             detector._check_parameters()
         except (AttributeError, KeyError, TypeError, ValueError) as error:

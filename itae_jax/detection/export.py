@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from itae_jax import environment, files, methods
+from itae_jax import environment, experiment, files, methods
 from itae_jax.detection import model as models
 from itae_jax.detection.model import TrainedModel
 from itae_jax.detection.threshold import threshold
@@ -85,12 +85,11 @@ def export(model: TrainedModel, path: Path, kind: str = "") -> None:
 def _about(model: TrainedModel, kind: str) -> dict:
     height, width, channels = model.image_shape
     image = {"height": height, "width": width, "channels": channels, "dtype": "uint8", "fit": model.reader.fit}
-    method = model.experiment.method
     return {
         "format": _FORMAT,
         "kind": kind,
         "image": image,
-        "method": {"name": method.NAME, **dataclasses.asdict(method)},
+        "method": experiment.as_tree(model.experiment)["method"],
         "components": list(model.trained.learner.method.components),
         "calibration": {name: np.asarray(value).tolist() for name, value in model.trained.calibration.items()},
         "normal_scores": np.sort(model.normal.scores_N).tolist(),

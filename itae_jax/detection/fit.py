@@ -25,9 +25,9 @@ from itae_jax.detection.threshold import NormalScores
 from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
 from itae_jax.progress import Progress
-from itae_jax.runs.directory import MetricsLog, add_unreadable
 from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.learner import Learner
+from itae_jax.training.log import MetricsLog, add_unreadable
 
 HOLDOUT = 0.2
 _LEAST_IMAGES = 8

@@ -1,15 +1,17 @@
 """`itae score`: scores of any number of images, one row each, and heat maps."""
 
+import collections
+import contextlib
 import csv
 import dataclasses
+import functools
 import itertools
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -101,15 +103,33 @@ def score(
         raise RequestError(
             f"--heatmaps: the method of {model_directory}, {name}, has no anomaly maps; leave it out"
         )
-    scorer = _Scorer(model, heatmap_directory, false_positive_rate, progress)
+    limit, components = model.normal.threshold(false_positive_rate), model.trained.learner.method.components
+    counts = collections.Counter[str]()
+    named = itertools.chain([first], named)
     with (
         writing(out),
         atomic_path(out) as partial,
         partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ThreadPoolExecutor(cpu_cores()) as pool,
     ):
-        scorer.write(itertools.chain([first], named), file)
-    rate = max(false_positive_rate, model.normal.least_rate)
-    return Summary(out, scorer.threshold, rate, false_positive_rate, len(model.normal.ids), *scorer.counts)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "score", "is_anomaly", *components, "reason"])
+        while chunk := list(itertools.islice(named, _AT_A_TIME)):
+            for path, numbers, reason in _scored(model, chunk, heatmap_directory, pool, progress):
+                is_anomaly = numbers[0] > limit
+                texts = [repr(numbers[0]), int(is_anomaly), *map(repr, numbers[1:])]
+                writer.writerow([path, *([""] * len(texts) if reason else texts), reason])
+                counts.update(unreadable=bool(reason), scored=not reason, anomalies=is_anomaly)
+    return Summary(
+        out,
+        limit,
+        max(false_positive_rate, model.normal.least_rate),
+        false_positive_rate,
+        len(model.normal.ids),
+        counts["scored"],
+        counts["anomalies"],
+        counts["unreadable"],
+    )
 
 
 def _is_scores(path: Path) -> bool:
@@ -152,66 +172,40 @@ def _relative(path: str) -> Path:
     return normal
 
 
-class _Scorer:
-    """Writes rows and heat maps, one chunk of images after the other."""
+def _scored(
+    model: TrainedModel,
+    named: Sequence[tuple[Path, Path]],
+    heatmap_directory: Path | None,
+    pool: Executor,
+    progress: Progress,
+) -> Iterator[tuple[Path, list[float], str]]:
+    """Yields the path of each image, its score and components, and why it has none; draws heat maps."""
+    unreadable: dict[str, str] = {}
+    components = model.trained.learner.method.components
+    images = LazyImages(model.read, [path for path, _ in named], model.image_shape, unreadable)
+    numbers_NxC = np.full((len(named), 1 + len(components)), np.nan)
+    for positions, measured, maps_BxHxW in model.trained.measure(images, maps=heatmap_directory is not None):
+        found = model.trained.score_of(measured)
+        numbers_NxC[positions] = np.column_stack(
+            [found.scores_N, *(found.columns[name] for name in components)]
+        )
+        if heatmap_directory and maps_BxHxW is not None:
+            paths, names = zip(*(named[position] for position in positions), strict=True)
+            targets = [heatmap_directory / f"{name}.png" for name in names]
+            list(pool.map(functools.partial(_draw, model), paths, targets, maps_BxHxW))
+        progress.scored(len(positions))
+    for (path, _), numbers in zip(named, numbers_NxC.tolist(), strict=True):
+        reason = unreadable.get(str(path), "its score is not a number") if math.isnan(numbers[0]) else ""
+        yield path, numbers, reason
 
-    def __init__(
-        self,
-        model: TrainedModel,
-        heatmap_directory: Path | None,
-        false_positive_rate: float,
-        progress: Progress,
-    ):
-        self._model, self._heatmaps, self._progress = model, heatmap_directory, progress
-        self.threshold = model.normal.threshold(false_positive_rate)
-        self._components = model.trained.learner.method.components
-        self.counts = [0, 0, 0]  # scored, anomalies, unreadable
 
-    def write(self, named: Iterable[tuple[Path, Path]], file: Any) -> None:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "score", "is_anomaly", *self._components, "reason"])
-        named = iter(named)
-        with ThreadPoolExecutor(cpu_cores()) as pool:
-            while chunk := list(itertools.islice(named, _AT_A_TIME)):
-                writer.writerows(self._rows(chunk, pool))
+def _draw(model: TrainedModel, path: Path, target: Path, map_HxW: np.ndarray) -> None:
+    from PIL import Image
 
-    def _rows(self, chunk: list[tuple[Path, Path]], pool: Executor) -> list[list]:
-        unreadable: dict[str, str] = {}
-        paths, trained = tuple(path for path, _ in chunk), self._model.trained
-        images = LazyImages(self._model.read, paths, self._model.image_shape, unreadable)
-        numbers = np.full((len(chunk), 1 + len(self._components)), np.nan)
-        for positions, measured, maps_BxHxW in trained.measure(images, maps=self._heatmaps is not None):
-            found = trained.score_of(measured)
-            columns = [found.scores_N, *(found.columns[name] for name in self._components)]
-            numbers[positions] = np.column_stack(columns)
-            if maps_BxHxW is not None:
-                list(pool.map(self._draw, [chunk[position] for position in positions], maps_BxHxW))
-            self._progress.scored(len(positions))
-        return [
-            self._row(path, score, components, unreadable.get(str(path), ""))
-            for path, (score, *components) in zip(paths, numbers.tolist(), strict=True)
-        ]
-
-    def _row(self, path: Path, score: float, components: list[float], reason: str) -> list:
-        if math.isnan(score):
-            self.counts[2] += 1
-            return [path, "", "", *[""] * len(components), reason or "its score is not a number"]
-        is_anomaly = score > self.threshold
-        self.counts[0] += 1
-        self.counts[1] += is_anomaly
-        return [path, repr(score), int(is_anomaly), *map(repr, components), ""]
-
-    def _draw(self, named: tuple[Path, Path], map_HxW: np.ndarray) -> None:
-        from PIL import Image
-
-        path, name = named
-        try:
-            picture = draw(self._model, path, map_HxW)
-        except UnreadableImageError:
-            return  # removed since it was scored
-        target = self._heatmaps / name.with_name(name.name + ".png")
+    with contextlib.suppress(UnreadableImageError):  # removed since it was scored
+        picture = Image.fromarray(draw(model, path, map_HxW))
         target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(target)
+        picture.save(target)
 
 
 def draw(model: TrainedModel, path: Path, map_HxW: np.ndarray) -> np.ndarray:

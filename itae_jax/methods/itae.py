@@ -72,7 +72,7 @@ class ITAEConfig(MethodConfig):
     def score_titles(self, table: str) -> dict[str, str]:
         if table != "table5":
             return {}
-        return {f"score_{error}": f"{self.loss} → {error}" for error in restoration.ERRORS}
+        return {f"score_{error}": f"{self.loss} loss, {error} score" for error in restoration.ERRORS}
 
     def suggest(self, channels: int, accelerator: bool) -> list[tuple[str, Any, str]]:
         transform = (
@@ -165,9 +165,11 @@ class ITAE:
 
     def _restored(self, variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Inputs and restorations, T x B x H x W x C each."""
-        return restoration.restore_all(
-            lambda inputs: self._model.apply(variables, inputs), self._transform, images
-        )
+
+        def restore(inputs: jax.Array) -> Any:
+            return self._model.apply(variables, inputs)
+
+        return restoration.restore_all(restore, self._transform, images)
 
     def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
         _, restored = self._restored(variables, images_BxHxWxC)

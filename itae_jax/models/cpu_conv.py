@@ -2,7 +2,8 @@
 
 On a GPU or TPU each is one XLA operation. On the CPU backend some cases of it are slow and are computed by
 matrix products or comparisons instead: maps of 4x4 and smaller, few channels on large maps, weight gradients,
-the gradient of the maxima. bfloat16 always uses XLA's convolution: with jax 0.12 the products give NaN.
+the gradient of the maxima. bfloat16 always uses XLA's convolution: with jax 0.11 and later the products give
+NaN.
 """
 
 from collections.abc import Callable
@@ -29,7 +30,7 @@ def traced_for(*platforms: str) -> AbstractContextManager:
 def conv3x3(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
     """Computes the 3x3 cross-correlation of stride 1, zero padding 1: B x H x W x C to B x H x W x F."""
     if x_BxHxWxC.dtype == jnp.bfloat16:
-        return _convolve(x_BxHxWxC, kernel_3x3xCxF)
+        return _by_platform(_apart, _convolve, x_BxHxWxC, kernel_3x3xCxF)
     return _by_platform(_on_cpu, _convolve, x_BxHxWxC, kernel_3x3xCxF)
 
 
@@ -59,6 +60,11 @@ def _neighbours(x, rows, columns):
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     shifted = [padded[:, dy : dy + height, dx : dx + width] for dy in rows for dx in columns]
     return jnp.concatenate(shifted, axis=-1)
+
+
+def _apart(x, kernel):
+    """Keeps XLA from fusing the convolution with what follows, which gives NaN in bfloat16 since jax 0.11."""
+    return lax.optimization_barrier(_convolve(x, kernel))
 
 
 def _as_patches(x, kernel):
@@ -140,7 +146,7 @@ def halve(x_BxHxWxC: jax.Array) -> jax.Array:
 
 
 def _maxima(x):
-    return nn.max_pool(x, (2, 2), (2, 2))
+    return nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
 
 
 @jax.custom_vjp

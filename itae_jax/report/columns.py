@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -12,10 +13,6 @@ from itae_jax.report.tables import Column, Line
 from itae_jax.runs.read import RunResults
 
 DIFFERENT_CLASSES = "The averages are over different classes and do not compare; compare class by class."
-_CSV_COLUMNS = (
-    *("experiment", "column", "dataset", "data_source", "method", "settings", "dtype", "device", "reduced"),
-    *("measure", "class", "name", "seeds", "ours", "sd_over_seeds", "paper", "paper_source", "difference"),
-)
 
 
 def by_dataset(runs: Sequence[RunResults]) -> list[list[Column]]:
@@ -101,11 +98,9 @@ def notes(of_dataset: Sequence[Column]) -> list[str]:
     runs = trainings(of_dataset)
     differing = _differing([run for _, run in runs])
     if any(differing):
-        texts = (
-            f"{title}: {', '.join(texts) or 'defaults'}"
-            for (title, _), texts in zip(runs, differing, strict=True)
-        )
-        found.append(f"Settings that differ: {'; '.join(texts)}.")
+        chosen = [", ".join(of_run) or "defaults" for of_run in differing]
+        of_runs = [f"{title}: {text}" for (title, _), text in zip(runs, chosen, strict=True)]
+        found.append(f"Settings that differ: {'; '.join(of_runs)}.")
     data = {title: run.results[0].data_source for title, run in runs}
     if len(set(data.values())) > 1:
         found.append(f"Data that differ: {'; '.join(f'{title}: {source}' for title, source in data.items())}.")
@@ -119,12 +114,9 @@ def notes(of_dataset: Sequence[Column]) -> list[str]:
 
 
 def about_paper(run: RunResults) -> list[str]:
-    """Returns in what a run differs from the paper's training, as sentences."""
-    reduced, otherwise = paper.reduced(run), paper.otherwise(run)
-    return [
-        *([f"reduced: {reduced}"] if reduced else []),
-        *([f"not the paper's training: {otherwise}"] if otherwise else []),
-    ]
+    """Returns how a run is smaller than the paper's setup, as a sentence; nothing if it is not."""
+    reduced = paper.reduced(run)
+    return [f"reduced: {reduced}"] if reduced else []
 
 
 def describe(run: RunResults) -> str:
@@ -165,16 +157,28 @@ def as_frame(runs: Sequence[RunResults]) -> pd.DataFrame:
                 if measure not in elsewhere
             ]
             rows += [_numbers(run, title, measure, line) for title, measure, part in found for line in part]
-    return pd.DataFrame(rows, columns=_CSV_COLUMNS, dtype=object)
+    return pd.DataFrame(rows, dtype=object)
 
 
-def _numbers(run: RunResults, title: str, measure: str, line: Line) -> tuple:
-    """The values of `_CSV_COLUMNS`."""
+def _numbers(run: RunResults, title: str, measure: str, line: Line) -> dict[str, Any]:
     first, cell = run.results[0], line.cell or paper.Cell("", "")
-    return (
-        *(run.experiment.name, title, run.dataset, first.data_source, first.method, " ".join(settings(run))),
-        *(first.dtype, first.device, paper.reduced(run) or "no", measure),
-        *({tables.AVERAGE: "avg", tables.SD: "SD"}.get(line.key, line.key.number), line.key.name, line.seeds),
-        *(f"{line.value:.4f}", "" if line.spread is None else f"{line.spread:.4f}", cell.text, cell.source),
-        "" if line.difference is None else f"{line.difference:+.4f}",
-    )
+    return {
+        "experiment": run.experiment.name,
+        "column": title,
+        "dataset": run.dataset,
+        "data_source": first.data_source,
+        "method": first.method,
+        "settings": " ".join(settings(run)),
+        "dtype": first.dtype,
+        "device": first.device,
+        "reduced": paper.reduced(run) or "no",
+        "measure": measure,
+        "class": {tables.AVERAGE: "avg", tables.SD: "SD"}.get(line.key, line.key.number),
+        "name": line.key.name,
+        "seeds": line.seeds,
+        "ours": f"{line.value:.4f}",
+        "sd_over_seeds": "" if line.spread is None else f"{line.spread:.4f}",
+        "paper": cell.text,
+        "paper_source": cell.source,
+        "difference": "" if line.difference is None else f"{line.difference:+.4f}",
+    }

@@ -6,38 +6,39 @@ Each function returns a figure and its caption, or None where there are no data 
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from itae_jax.report import columns, efficiency, figures, tables
 from itae_jax.report.figures import ANOMALOUS, NORMAL
-from itae_jax.report.tables import Column, Key
+from itae_jax.report.tables import Column
 from itae_jax.runs import read as finished
+from itae_jax.runs.results import Result
 
 Picture = tuple[Figure, str]
+# By id of the run: results, (is_anomaly_N, scores_N), and the arrays of illustrations.npz.
+Files = dict[int, list[tuple[Result, tuple[np.ndarray, np.ndarray], dict[str, np.ndarray]]]]
 # Colour-blind readers can tell them apart (Okabe and Ito).
 _COLOURS = (NORMAL, ANOMALOUS, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 # A method has one colour on every picture, wherever its column stands.
 _OF_METHOD = {"ITAE": NORMAL, "AE+G+R": NORMAL, "AE": ANOMALOUS, "VAE": "#009e73"}
-_PAPER_MARK = {"color": "black", "markerfacecolor": "white", "markersize": 4}
+_PAPER_MARK: dict[str, Any] = {"color": "black", "markerfacecolor": "white", "markersize": 4}
 
 
-def draw_all(of_dataset: Sequence[Column]) -> Iterator[tuple[str, Figure, str]]:
+def draw_all(of_dataset: Sequence[Column], files: Files) -> Iterator[tuple[str, Figure, str]]:
     """Yields (kind, figure, caption) of the pictures that there are data for."""
     kinds = {
-        "bars": bars_by_class,
-        "curves": curves_over_epochs,
-        "efficiency": bubbles,
-        "error_maps": error_maps,
+        "bars": bars_by_class(of_dataset),
+        "curves": curves_over_epochs(of_dataset),
+        "efficiency": bubbles(of_dataset),
+        "anomaly_maps": anomaly_maps(of_dataset, files),
     }
-    for kind, draw in kinds.items():
-        if drawn := draw(of_dataset):
-            yield kind, *drawn
+    yield from ((kind, *picture) for kind, picture in kinds.items() if picture)
 
 
 def colours(titles: Sequence[str]) -> list[str]:
@@ -79,7 +80,9 @@ def bars_by_class(of_dataset: Sequence[Column]) -> Picture | None:
         offset = (number - (count - 1) / 2) * share
         places = {line: groups.index(line.key) + offset for line in column.lines if line.key in keys}
         values = [line.value for line in places]
-        handles.append(ax.bar(places.values(), values, share * 0.92, color=colour, alpha=0.75, label=title))
+        handles.append(
+            ax.bar(list(places.values()), values, share * 0.92, color=colour, alpha=0.75, label=title)
+        )
         for line, x in places.items():
             if line.spread is not None:
                 ax.errorbar(x, line.value, line.spread, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
@@ -90,12 +93,14 @@ def bars_by_class(of_dataset: Sequence[Column]) -> Picture | None:
     ax.set(xlim=(-0.5, len(groups) - 0.5), ylim=(0, 102))
     ax.set_ylabel("AUROC, %", fontsize=9)
     names = [figures.label(key.name, 24) for key in groups]
-    turned = {"rotation": 40, "ha": "right"} if sum(map(len, names)) > 9 * inches else {}
+    turned: dict[str, Any] = {"rotation": 40, "ha": "right"} if sum(map(len, names)) > 9 * inches else {}
     ax.set_xticks(range(len(names)), names, **turned)
-    _tidy(ax)
+    figures.tidy(ax)
     _legend(figure, [*handles, *marks[:1]])
-    caption = f"AUROC by normal class; dotted: chance{'; diamonds: the paper' + chr(39) + 's' if marks else ''}"
-    return figure, f"{caption}{'; whiskers: one SD over seeds' if has_spread else ''}."
+    caption = "AUROC by normal class; dotted: chance"
+    caption += "; diamonds: the paper's" if marks else ""
+    caption += "; whiskers: one SD over seeds" if has_spread else ""
+    return figure, f"{caption}."
 
 
 def curves_over_epochs(of_dataset: Sequence[Column]) -> Picture | None:
@@ -111,13 +116,13 @@ def curves_over_epochs(of_dataset: Sequence[Column]) -> Picture | None:
     if not rows:
         return None
     panels = list(pd.DataFrame(rows, columns=["class", "column", "seed", "epoch", "auroc"]).groupby("class"))
-    figure, axes = figures.make_panels(len(panels), 2.2, 1.9, sharex=True, sharey=True)
+    figure, axes = figures.make_panels(len(panels), "epoch", "AUROC, %", 1.9, sharex=True, sharey=True)
     handles, has_bands, looks = {}, False, _titled(followed)
     for ax, (key, of_class) in zip(axes, panels, strict=True):
         for number, of_column in of_class.groupby("column"):
             curve = of_column.pivot(index="epoch", columns="seed", values="auroc").dropna()
             mean, sd, (_, title, colour) = curve.mean(axis=1), curve.std(axis=1), looks[number]
-            look = {"color": colour, "linewidth": 1.4, "marker": ".", "markersize": 3}
+            look: dict[str, Any] = {"color": colour, "linewidth": 1.4, "marker": ".", "markersize": 3}
             (handles[number],) = ax.plot(curve.index, mean, label=title, **look)
             if curve.shape[1] > 1:
                 ax.fill_between(curve.index, mean - sd, mean + sd, color=colour, alpha=0.2, linewidth=0)
@@ -126,9 +131,6 @@ def curves_over_epochs(of_dataset: Sequence[Column]) -> Picture | None:
         ax.set_ylim(top=min(ax.get_ylim()[1], 101))
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.grid(color="0.9", linewidth=0.6)
-        ax.tick_params(labelsize=7)
-    figure.supxlabel("epoch", fontsize=9)
-    figure.supylabel("AUROC, %", fontsize=9)
     _legend(figure, [handles[number] for number in sorted(handles)])
     bands = "; bands are one SD over seeds" if has_bands else ""
     return figure, f"AUROC on the test set while training{bands}. No epoch is chosen by it."
@@ -143,7 +145,7 @@ def bubbles(of_dataset: Sequence[Column]) -> Picture | None:
     ax, handles = figure.subplots(), []
     largest = max(one.memory_mb for one in methods)
     for one, colour in zip(methods, colours([one.title for one in methods]), strict=True):
-        look = {"facecolor": colour, "edgecolor": colour, "alpha": 0.75}
+        look: dict[str, Any] = {"facecolor": colour, "edgecolor": colour, "alpha": 0.75}
         if one.is_paper:
             look = {"facecolor": "none", "edgecolor": colour, "linestyle": "--"}
         ax.scatter(one.images_per_second, one.auroc, s=1600 * one.memory_mb / largest, **look)
@@ -156,41 +158,32 @@ def bubbles(of_dataset: Sequence[Column]) -> Picture | None:
     ax.set_ylabel("AUROC, %", fontsize=9)
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
-    _tidy(ax)
+    figures.tidy(ax)
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
     return figure, f"{efficiency.ABOUT} Circles: their area is the memory; dashed: the paper's."
 
 
-def error_maps(of_dataset: Sequence[Column]) -> Picture | None:
+def anomaly_maps(of_dataset: Sequence[Column], files: Files) -> Picture | None:
     """Draws where each method sees an anomaly, in the first class and seed whose defects have masks."""
-    runs = columns.trainings(of_dataset)
-    first_seeds: dict[Key, int] = {}
-    for _, run in runs:
-        for result in run.measured:
-            first_seeds.setdefault(tables.class_key(result), result.seed)
-    for key, seed in first_seeds.items():
-        shown, methods = None, []
-        for title, run in runs:
-            same = [one for one in run.measured if (tables.class_key(one), one.seed) == (key, seed)]
-            saved = finished.read_illustrations(run, same[0]) if same else {}
-            if not {"maps", "masks"} <= set(saved) or not saved["masks"].any():
-                continue
-            shown = shown or saved
-            if np.array_equal(saved["originals"], shown["originals"]):
-                methods.append((columns.labelled(title, run), saved["maps"]))
-        if shown:
-            caption = (
-                f"Normal class {key.name}, seed {seed}. Where each method sees an anomaly: the brighter, the "
-                "larger its error, by a scale for each column. The outline is the defect's mask; blue labels "
-                "are normal."
-            )
-            return figures.error_maps(shown, methods), caption
-    return None
-
-
-def _tidy(ax: Axes) -> None:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(labelsize=8)
+    found = [
+        (columns.labelled(title, run), (tables.class_key(result), result.seed), saved)
+        for title, run in columns.trainings(of_dataset)
+        for result, _, saved in files[id(run)]
+        if {"maps", "masks"} <= saved.keys() and saved["masks"].any()
+    ]
+    if not found:
+        return None
+    _, first, shown = found[0]
+    methods = [
+        (title, saved["maps"])
+        for title, which, saved in found
+        if which == first and np.array_equal(saved["originals"], shown["originals"])
+    ]
+    caption = (
+        f"Normal class {first[0].name}, seed {first[1]}. Where each method sees an anomaly: the brighter, the "
+        "larger its error, by a scale for each column. The outline is the defect's mask; blue names are normal."
+    )
+    return figures.anomaly_maps(shown, methods), caption
 
 
 def _legend(figure: Figure, handles: Sequence) -> None:

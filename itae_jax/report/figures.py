@@ -2,49 +2,61 @@
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from itae_jax.detection import anomaly_map
+from itae_jax.report import html
 
 NORMAL, ANOMALOUS = "#0072b2", "#d55e00"  # colour-blind readers can tell them apart
-Panel = tuple[str, np.ndarray, np.ndarray]  # title, is_anomaly, scores
 OUTLINE = "#00e5ff"  # of a defect; no shade of a heat map is like it
-_PLAIN = (5, 3)  # inches
+Panel = tuple[str, np.ndarray, np.ndarray]  # title, is_anomaly, scores
 
 
 def label(text: str, length: int = 40) -> str:
     """Returns a name that matplotlib can draw: one line of valid characters, no mathematics, not too long."""
-    text = " ".join(text.encode("utf-8", "replace").decode().split())
+    text = " ".join(html.printable(text).split())
     text = text if len(text) <= length else text[: length - 1] + "…"
     return text.replace("$", r"\$")
 
 
-def make_panels(count: int, side: float, height: float, **options) -> tuple[Figure, list[Axes]]:
-    """Returns a figure with rows of up to five panels."""
+def make_panels(count: int, x: str, y: str, height: float = 2.1, **options: Any) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with rows of up to five panels, and labels of their common axes."""
     columns = min(5, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(max(columns * side, 4.2), rows * height + 0.5), layout="constrained")
+    size = (5, 3) if count == 1 else (max(columns * 2.1, 4.2), rows * height + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    figure.supxlabel(x, fontsize=9)
+    figure.supylabel(y, fontsize=9)
     axes = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+    for ax in axes:
+        tidy(ax)
     for spare in axes[count:]:
         spare.set_axis_off()
     return figure, axes[:count]
 
 
-def score_histograms(panels: Sequence[Panel], scale: str = "higher = more anomalous") -> Figure:
+def tidy(ax: Axes) -> None:
+    """Leaves out lines that say nothing."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=8)
+
+
+def score_histograms(panels: Sequence[Panel], scale: str) -> Figure:
     """Draws the scores of normal and of anomalous test images, a panel for each class."""
-    figure, axes = make_panels(len(panels), 2.1, 2.1)
+    figure, axes = make_panels(len(panels), f"anomaly score, {scale}", "")
     for ax, (title, is_anomaly_N, scores_N) in zip(axes, panels, strict=True):
         _histogram(ax, scores_N, is_anomaly_N, 30, density=True)
         ax.set_title(label(title), fontsize=9)
         ax.set_yticks([])
-        ax.tick_params(labelsize=7)
-    figure.supxlabel(f"anomaly score, {scale}", fontsize=9)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8, frameon=False
+    )
     return figure
 
 
@@ -52,7 +64,7 @@ def threshold_histogram(
     scores_N: np.ndarray, is_anomaly_N: np.ndarray | None, threshold: float | None
 ) -> Figure:
     """Draws how many images have which score, by kind where that is known, with the threshold as a line."""
-    figure, ax = _plain("anomaly score", "images")
+    figure, (ax,) = make_panels(1, "anomaly score", "images")
     _histogram(ax, scores_N, is_anomaly_N, 40, threshold)
     if is_anomaly_N is not None:
         ax.legend(fontsize=9, frameon=False)
@@ -65,7 +77,7 @@ def threshold_histogram(
 def _histogram(ax: Axes, scores_N, is_anomaly_N, count: int, high: float | None = None, **options) -> None:
     """Draws bars from the lowest score to the 99.5th percentile, or to `high`; the last has all beyond."""
     end = np.quantile(scores_N, 0.995) if high is None else max(np.quantile(scores_N, 0.995), high)
-    bins = np.linspace(scores_N.min(), end + 1e-9 * (1 + abs(end)), count + 1)
+    bins = np.linspace(scores_N.min(), end + 1e-9 * (1 + abs(end)), count + 1).tolist()
     scores_N = np.minimum(scores_N, bins[-1])
     if is_anomaly_N is None:
         ax.hist(scores_N, bins, color=NORMAL, alpha=0.8)
@@ -76,38 +88,21 @@ def _histogram(ax: Axes, scores_N, is_anomaly_N, count: int, high: float | None 
 
 def roc_curves(panels: Sequence[Panel]) -> Figure:
     """Draws the ROC curve of each class, with its area in percent."""
-    figure, axes = make_panels(len(panels), 2.1, 2.1)
-    for ax, (title, is_anomaly_N, scores_N) in zip(axes, panels, strict=True):
-        auroc = _roc(ax, is_anomaly_N, scores_N)
-        ax.set_title(f"{label(title)}: {auroc:.1f}", fontsize=9)
-        ax.set_aspect("equal")
-        ax.tick_params(labelsize=7)
-    figure.supxlabel("false-positive rate", fontsize=9)
-    figure.supylabel("true-positive rate", fontsize=9)
-    return figure
-
-
-def roc_curve(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> Figure:
-    """Draws one ROC curve at the size of the other pictures of scores."""
-    figure, ax = _plain("false-positive rate", "true-positive rate")
-    _roc(ax, is_anomaly_N, scores_N)
-    return figure
-
-
-def _roc(ax: Axes, is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
-    """Draws a ROC curve and returns its area in percent."""
     from sklearn.metrics import roc_auc_score, roc_curve
 
-    false_rate, true_rate, _ = roc_curve(is_anomaly_N, scores_N)
-    ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
-    ax.plot(false_rate, true_rate, color=NORMAL, linewidth=1.6)
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    return 100 * roc_auc_score(is_anomaly_N, scores_N)
+    figure, axes = make_panels(len(panels), "false-positive rate", "true-positive rate")
+    for ax, (title, is_anomaly_N, scores_N) in zip(axes, panels, strict=True):
+        false_rate, true_rate, _ = roc_curve(is_anomaly_N, scores_N)
+        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
+        ax.plot(false_rate, true_rate, color=NORMAL, linewidth=1.6)
+        ax.set_title(f"{label(title)}: {100 * roc_auc_score(is_anomaly_N, scores_N):.1f}", fontsize=9)
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal" if len(panels) > 1 else "auto")
+    return figure
 
 
-def loss_curve(entries: Sequence[dict]) -> Figure:
+def loss_curve(entries: Sequence[dict[str, Any]]) -> Figure:
     """Draws the loss of each report of a training; on a logarithmic axis if it falls to a tenth or below."""
-    figure, ax = _plain("epoch", "loss")
+    figure, (ax,) = make_panels(1, "epoch", "loss")
     losses = np.array([entry["loss"] for entry in entries], float)
     mark = "." if len(entries) == 1 else None
     ax.plot([entry["epoch"] for entry in entries], losses, color=NORMAL, marker=mark)
@@ -118,20 +113,11 @@ def loss_curve(entries: Sequence[dict]) -> Figure:
     return figure
 
 
-def label_log_axis(axis) -> None:
+def label_log_axis(axis: Axis) -> None:
     """Labels a logarithmic axis at 1, 2 and 5."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
-
-
-def _plain(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=_PLAIN, layout="constrained")
-    ax = figure.subplots()
-    ax.set_xlabel(x, fontsize=10)
-    ax.set_ylabel(y, fontsize=10)
-    ax.spines[["top", "right"]].set_visible(False)
-    return figure, ax
 
 
 def restorations(saved: dict[str, np.ndarray], titles: Sequence[str]) -> Figure:
@@ -145,47 +131,43 @@ def restorations(saved: dict[str, np.ndarray], titles: Sequence[str]) -> Figure:
     originals = saved["originals"]
     enlarge = max(1, round(64 / max(originals.shape[1:3])))
     columns = [_enlarged(images, enlarge) for images in (originals, *saved["inputs"], *saved["outputs"])]
-    return _image_rows(columns, heads, saved["labels"].tolist(), saved["is_anomaly"], 0.62)
+    return _image_rows(columns, heads, saved, 0.62)
 
 
-def error_maps(saved: dict[str, np.ndarray], methods: Sequence[tuple[str, np.ndarray]]) -> Figure:
+def anomaly_maps(saved: dict[str, np.ndarray], methods: Sequence[tuple[str, np.ndarray]]) -> Figure:
     """Draws rows of an image with its defect outlined, and of where each method sees it.
 
     Args:
       saved: the arrays of illustrations.npz, masks among them.
       methods: (title, maps N x H x W), each coloured from the mean of normal images to its 99.5th percentile.
     """
-    originals = saved["originals"]
-    enlarge = max(1, round(160 / max(originals.shape[1:3])))
-    images, masks = _enlarged(originals, enlarge), _enlarged(saved["masks"], enlarge)
-    columns = [images]
-    for _, maps in methods:
+    enlarge = max(1, round(160 / max(saved["originals"].shape[1:3])))
+    images, masks = _enlarged(saved["originals"], enlarge), _enlarged(saved["masks"], enlarge)
+
+    def overlay(maps: np.ndarray) -> list[np.ndarray]:
         full, maps = float(np.quantile(maps, 0.995)), _enlarged(maps, enlarge)
-        columns.append(np.stack([anomaly_map.overlay(*pair, full) for pair in zip(images, maps, strict=True)]))
+        return [anomaly_map.overlay(*pair, full) for pair in zip(images, maps, strict=True)]
+
     columns = [
         np.stack([anomaly_map.outline(*pair, OUTLINE) for pair in zip(column, masks, strict=True)])
-        for column in columns
+        for column in (list(images), *(overlay(maps) for _, maps in methods))
     ]
-    heads = [
-        "\n".join(textwrap.wrap(label(title), 22)) for title in ("image", *(title for title, _ in methods))
-    ]
-    return _image_rows(columns, heads, saved["labels"].tolist(), saved["is_anomaly"], 1.2)
+    heads = ["\n".join(textwrap.wrap(label(head), 22)) for head in ("image", *(title for title, _ in methods))]
+    return _image_rows(columns, heads, saved, 1.2)
 
 
 def _enlarged(images_NxHxW: np.ndarray, factor: int) -> np.ndarray:
-    """Images, masks or maps of larger pixels; images in RGB."""
+    """Images, masks or maps with larger pixels; images in RGB."""
     larger = images_NxHxW.repeat(factor, 1).repeat(factor, 2)
     return larger if larger.ndim == 3 else np.broadcast_to(larger, (*larger.shape[:3], 3))
 
 
-def _image_rows(columns: Sequence[np.ndarray], heads, names, is_anomaly, inches: float) -> Figure:
-    """Columns of N RGB images side by side, `inches` wide each, with heads above and names on the left."""
+def _image_rows(columns: Sequence[np.ndarray], heads: Sequence[str], saved: dict, inches: float) -> Figure:
+    """Columns of N RGB images side by side, `inches` wide each, with heads above and labels on the left."""
     gaps = ((0, 0), (2, 2), (2, 2), (0, 0))
-    mosaic = np.concatenate(
-        [np.concatenate(list(np.pad(c, gaps, constant_values=255))) for c in columns], axis=1
-    )
+    framed = [np.concatenate(list(np.pad(images, gaps, constant_values=255))) for images in columns]
+    mosaic, names = np.concatenate(framed, axis=1), [label(name, 24) for name in saved["labels"].tolist()]
     height, width = mosaic.shape[0] / len(names), mosaic.shape[1] / len(heads)
-    names = [label(name, 24) for name in names]
     side = len(heads) * inches + 0.1 * max(map(len, names)) + 0.2, mosaic.shape[0] * inches / width + 0.4
     figure = Figure(figsize=side, layout="constrained")
     ax = figure.subplots()
@@ -195,6 +177,6 @@ def _image_rows(columns: Sequence[np.ndarray], heads, names, is_anomaly, inches:
     ax.tick_params(length=0)
     ax.set_xticks((np.arange(len(heads)) + 0.5) * width, heads, fontsize=9)
     ax.set_yticks((np.arange(len(names)) + 0.5) * height, names, fontsize=10)
-    for tick, anomalous in zip(ax.get_yticklabels(), is_anomaly, strict=True):
+    for tick, anomalous in zip(ax.get_yticklabels(), saved["is_anomaly"], strict=True):
         tick.set_color(ANOMALOUS if anomalous else NORMAL)
     return figure

@@ -3,7 +3,6 @@
 import base64
 import io
 import warnings
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,8 @@ from matplotlib.figure import Figure
 _PICTURE_SIDE = 320
 
 
-def render(template: str, filters: Mapping[str, Callable] | None = None, **values: Any) -> str:
-    """Returns the page of a template.
-
-    Texts in HTML are escaped. A value that is not given is an error.
-
-    Args:
-      filters: functions that the template may use.
-    """
+def render(template: str, **values: Any) -> str:
+    """Returns a template filled in; texts in HTML are escaped, and a value that is not given is an error."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -29,8 +22,7 @@ def render(template: str, filters: Mapping[str, Callable] | None = None, **value
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= filters or {}
-    return environment.get_template(template).render(**values)
+    return printable(environment.get_template(template).render(**values))
 
 
 def printable(text: str) -> str:
@@ -47,17 +39,17 @@ def thumbnail(image_HxWxC: np.ndarray) -> np.ndarray:
     return np.asarray(picture)
 
 
-def jpeg(image_HxWxC: np.ndarray) -> str:
-    """Returns the image as a data URL, made smaller if it is large."""
-    return _of_image(thumbnail(image_HxWxC), "JPEG", quality=88)
+def embed(image_HxWxC: np.ndarray, kind: str = "jpeg") -> str:
+    """Returns an image as a data URL."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    image = image_HxWxC[..., 0] if image_HxWxC.shape[2] == 1 else image_HxWxC
+    Image.fromarray(image).save(content, kind, quality=88)
+    return data_url(content.getvalue(), kind)
 
 
-def tile(image_HxWxC: np.ndarray) -> str:
-    """Returns a small image as a data URL, pixel by pixel."""
-    return _of_image(image_HxWxC[..., 0] if image_HxWxC.shape[2] == 1 else image_HxWxC, "PNG")
-
-
-def draw(figure: Figure, **options) -> bytes:
+def draw(figure: Figure, **options: Any) -> bytes:
     """Returns the content of a figure's file; letters that its font lacks become boxes."""
     content = io.BytesIO()
     with warnings.catch_warnings():
@@ -68,17 +60,9 @@ def draw(figure: Figure, **options) -> bytes:
 
 def png(figure: Figure) -> str:
     """Returns a figure as a data URL."""
-    return data_url(draw(figure, dpi=160), "png")
+    return data_url(draw(figure, dpi=160))
 
 
-def data_url(picture: bytes, kind: str) -> str:
+def data_url(picture: bytes, kind: str = "png") -> str:
     """Returns a file's content as a link that a page can hold."""
     return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
-
-
-def _of_image(image: np.ndarray, kind: str, **options) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, **options)
-    return data_url(buffer.getvalue(), kind.lower())

@@ -1,6 +1,5 @@
 """The paper's numbers: which of them compare with a run, and in what a run differs from the paper's."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, pstdev, stdev
@@ -21,7 +20,6 @@ _GREY = ("mnist", "fashion_mnist")
 _CLASSES_IN_DOUBT = ("fashion_mnist",)
 # Sides of images: what the paper prints for video, and what the experiment files choose where it prints none.
 _SIZES = {"shanghaitech": 480, "imagenet2012": 128, "mvtec_ad": 256}
-_CHOSEN_BY_DATA = ("train.augment",)
 _AVERAGED = 10  # classes, where the paper prints the average alone
 _NOT_CLASSES = ("avg", "SD")
 
@@ -130,25 +128,6 @@ def reduced(run: RunResults) -> str:
     parts += [f"at most {data.limit_test} test images"] if data.limit_test else []
     of_data = {"complete": [], "partial": ["a part of the data set"], "other": ["other classes"]}
     return ", ".join(parts + of_data[run.results[0].coverage])
-
-
-def otherwise(run: RunResults) -> str:
-    """Names the settings of training that are not the paper's, apart from those that `reduced` names.
-
-    Settings that the method's title names make another method, not another training.
-    """
-    if not run.experiment.paper_table or _is_own_folder(run):
-        return ""
-    method, fields = run.experiment.method, experiments.fields_of(type(run.experiment.method))
-    parts = []
-    for name, value in experiments.changed(run.experiment).items():
-        section, _, field = name.partition(".")
-        if section not in ("method", "train") or name not in fields or name in _CHOSEN_BY_DATA:
-            continue
-        default = {field: fields[name].default}
-        is_in_title = section == "method" and dataclasses.replace(method, **default).title != method.title
-        parts += [] if is_in_title or fields[name].metadata["reduces"] else [f"{name}={value}"]
-    return ", ".join(parts)
 
 
 def is_same_dataset(printed: str, ours: str) -> bool:

@@ -99,7 +99,7 @@ def of_pixels(
     images = LazyImages(model.read, tuple(Path(paths[i]) for i in kept), model.image_shape)
     masks, maps = [], []
     for positions, _, maps_BxHxW in model.trained.measure(images, maps=True):
-        for position, map_HxW in zip(positions, maps_BxHxW, strict=True):
+        for position, map_HxW in zip(positions, np.asarray(maps_BxHxW), strict=True):
             index = kept[position]
             mask = read_mask(paths[index], model.reader) if is_marked[index] else np.zeros_like(map_HxW, bool)
             if mask is not None and mask.shape == map_HxW.shape:

@@ -1,11 +1,10 @@
 """Scores as one self-contained HTML page: histogram, the oddest images, a table that can be sorted."""
 
 import csv
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,28 +17,22 @@ from itae_jax.detection.model import TrainedModel
 from itae_jax.errors import RequestError
 from itae_jax.files import write_text, writing
 from itae_jax.report import figures, html, score_measures
-from itae_jax.runs.directory import read_metrics
+from itae_jax.training.log import read_metrics
 
 _ODDEST = 12
 _MOST_ROWS = 2000  # of the table; a page of a hundred thousand rows helps nobody
 _USUAL_RATE = 0.05
+_TILES = ("inputs", "outputs")
 
 
-@dataclasses.dataclass(frozen=True)
-class ScoredImages:
-    """Images with scores.
-
-    Attributes:
-      is_anomaly_N: whether the score is above the threshold.
-      components: the method's components by name.
-      unreadable: path and reason of the images without a score.
-    """
+class ScoredImages(NamedTuple):
+    """Images with scores, whether these are above the threshold, and the method's components by name."""
 
     paths: list[str]
     scores_N: np.ndarray
     is_anomaly_N: np.ndarray
     components: dict[str, np.ndarray]
-    unreadable: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    unreadable: Sequence[tuple[str, str]] = ()  # path and reason of those without a score
 
 
 def read_scores(path: Path) -> ScoredImages:
@@ -96,10 +89,10 @@ def write_for_scores(
         raise RequestError(f"--model {model}: is not the model that wrote {scores}")
     if loaded and false_positive_rate is not None:
         threshold: float | None = loaded.normal.threshold(false_positive_rate)
-        images = dataclasses.replace(images, is_anomaly_N=images.scores_N > threshold)
+        images = images._replace(is_anomaly_N=images.scores_N > threshold)
     else:
         threshold = _threshold_of(images, loaded)
-    page = {"title": scores.name, "what": "images", "settings": {}, "loss": None}
+    page: dict[str, Any] = {"title": scores.name, "what": "images", "settings": {}, "loss": None}
     return _write(scores.with_suffix(".html"), images, threshold, loaded, page)
 
 
@@ -156,23 +149,20 @@ def _write(
     if is_defect_N is not None and len(set(is_defect_N[is_new_N])) < 2:
         kind = "normal" if is_defect_N[is_new_N].all() else "other"
         is_defect_N, why = None, f"the model was trained on all of the {kind} images"
-    labels = labels and [html.printable(label) for label in labels]
     shown = is_new_N if is_new_N.any() else ~is_new_N
     kinds = None if is_defect_N is None else is_defect_N[shown]
     page |= {
-        "title": html.printable(page["title"]),
         "images": images,
         "names": names,
         "labels": labels,
         "order": order[:_MOST_ROWS].tolist(),
         "threshold": threshold,
-        "unreadable": [(html.printable(name), reason) for name, reason in images.unreadable],
         "oddest": _oddest(images, order[:_ODDEST], model),
         "model": model,
         "normal": None if model is None else np.quantile(model.normal.scores_N, [0.5, 1]),
         "measured": _measure(images, labels, is_new_N, is_defect_N, model),
-        "why_not_measured": html.printable(why),
-        "about_training": html.printable(about),
+        "why_not_measured": why,
+        "about_training": about,
         "histogram": html.png(figures.threshold_histogram(images.scores_N[shown], kinds, threshold)),
     }
     with writing(path):
@@ -187,7 +177,7 @@ def _measure(images: ScoredImages, labels, is_new_N, is_defect_N, model) -> dict
     new = np.flatnonzero(is_new_N)
     scores, is_defect, paths = images.scores_N[new], is_defect_N[new], [images.paths[i] for i in new]
     return score_measures.of_images(np.array(labels)[new], scores, images.is_anomaly_N[new]) | {
-        "roc": html.png(figures.roc_curve(is_defect, scores)),
+        "roc": html.png(figures.roc_curves([("AUROC in %", is_defect, scores)])),
         "has_masks": any(map(score_measures.has_mask, paths)),
         "pixels": score_measures.of_pixels(model, paths, is_defect) if model else None,
     }
@@ -199,14 +189,16 @@ def _oddest(images: ScoredImages, order: np.ndarray, model: TrainedModel | None)
     for i in order.tolist():
         entry: dict[str, Any] = {"index": i}
         try:
-            entry["picture"] = html.jpeg(whole.read(Path(images.paths[i])))
+            entry["picture"] = html.embed(html.thumbnail(whole.read(Path(images.paths[i]))))
             if model:
                 pixels.append(model.read(Path(images.paths[i])))
                 seen.append(entry)
         except UnreadableImageError as error:
             entry["missing"] = error.reason
         shown.append(entry)
-    views = model.trained.illustrate(np.stack(pixels)) if model and pixels else {}
+    if model is None or not pixels:
+        return shown
+    views = model.trained.illustrate(np.stack(pixels))
     for position, entry in enumerate(seen):
         path = Path(images.paths[entry["index"]])
         if "maps" in views:
@@ -214,17 +206,17 @@ def _oddest(images: ScoredImages, order: np.ndarray, model: TrainedModel | None)
             mask = score_measures.read_mask(str(path), Reader())
             if mask is not None:
                 heatmap = anomaly_map.outline(heatmap, mask, figures.OUTLINE)
-            entry |= {"heatmap": html.jpeg(heatmap), "has_mask": mask is not None}
+            entry |= {"heatmap": html.embed(heatmap), "has_mask": mask is not None}
         if "inputs" in views:
-            titles = model.experiment.method.example_titles(len(views["inputs"]))
-            tiles = (map(html.tile, views[name][:, position]) for name in ("inputs", "outputs"))
-            entry["restored"] = list(zip(titles, *tiles, strict=True))
+            given, made = ([html.embed(one, "png") for one in views[name][:, position]] for name in _TILES)
+            titles = model.experiment.method.example_titles(len(given))
+            entry["restored"] = list(zip(titles, given, made, strict=True))
     return shown
 
 
 def _short(paths: Sequence[str]) -> list[str]:
     """The paths below the folder that holds them all."""
     if not all(os.path.dirname(path) for path in paths):
-        return [html.printable(path) for path in paths]
+        return list(paths)
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    return [html.printable(os.path.relpath(os.path.abspath(path), root)) for path in paths]
+    return [os.path.relpath(os.path.abspath(path), root) for path in paths]

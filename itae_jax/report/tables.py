@@ -83,13 +83,13 @@ class Line:
         return "" if self.difference is None else f"{self.difference:+.{self.digits}f}".replace("-", MINUS)
 
     def paper_text(self, with_difference: bool = False) -> str:
-        """The paper's number, how it was read if it is not plainly printed, and the difference if asked for."""
+        """The paper's number, and how it was read if it is not plainly printed."""
         if self.cell is None:
             return ""
+        source = self.cell.source.replace("printed", "")
+        marks = ", ".join(filter(None, (source, self.difference_text if with_difference else "")))
         spread = f" ± {self.cell.spread}" if self.cell.spread else ""
-        marks = [self.cell.source if self.cell.source != "printed" else ""]
-        marks = [*filter(None, [*marks, self.difference_text if with_difference else ""])]
-        return f"{self.cell.text}{spread}{' (' + ', '.join(marks) + ')' if marks else ''}".strip()
+        return f"{self.cell.text}{spread}{f' ({marks})' if marks else ''}".strip()
 
 
 def value_of(result: Result, measure: str) -> float | None:
@@ -158,6 +158,10 @@ class Column:
         return lines(self.run.results, self.cells, self.measure)
 
     @property
+    def is_reduced(self) -> bool:
+        return bool(paper.reduced(self.run))
+
+    @property
     def has_paper(self) -> bool:
         return any(line.cell for line in self.lines)
 
@@ -204,17 +208,14 @@ def _texts(of_column: Sequence[Line], differ: bool) -> dict[Key, str]:
 
 def grid(of_dataset: Sequence[Column]) -> Grid:
     """Returns AUROC by class, each method before the paper's number and the difference to it."""
-    columns, is_single = [], len(of_dataset) == 1
+    columns = []
     differ = averages_differ([column.lines for column in of_dataset])
     for column in of_dataset:
-        title = f"{column.title}: AUROC, %" if is_single else column.title
+        title = f"{column.title}: AUROC, %" if len(of_dataset) == 1 else column.title
         columns.append((title, _texts(column.lines, differ)))
         if column.has_paper:
-            texts = {line.key: line.paper_text(with_difference=not is_single) for line in column.lines}
-            columns.append(("paper" if is_single else f"paper (ours {MINUS} paper)", texts))
-            if is_single:
-                texts = {line.key: line.difference_text for line in column.lines}
-                columns.append((f"ours {MINUS} paper", texts))
+            texts = {line.key: line.paper_text(with_difference=True) for line in column.lines}
+            columns.append((f"paper (ours {MINUS} paper)", texts))
     return _grid(columns)
 
 
@@ -236,9 +237,9 @@ def is_own_score(run: RunResults, measure: str) -> bool:
 def measures_grid(run: RunResults) -> Grid:
     """Returns all measures in percent, by class, and their averages over classes."""
     found = {title: lines(run.results, {}, measure) for measure, title in measures(run).items()}
+    found = {title: [line for line in of_measure if line.key != SD] for title, of_measure in found.items()}
     differ = averages_differ(list(found.values()))
-    columns = [(title, _texts(of_measure, differ)) for title, of_measure in found.items() if of_measure]
-    return _grid([(title, {key: text for key, text in texts.items() if key != SD}) for title, texts in columns])
+    return _grid([(title, _texts(of_measure, differ)) for title, of_measure in found.items() if of_measure])
 
 
 def seeds_grid(column: Column) -> Grid | None:

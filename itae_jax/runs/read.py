@@ -15,6 +15,7 @@ from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
 from itae_jax.runs import directory, results
 from itae_jax.runs.results import Result
+from itae_jax.training.log import read_metrics
 
 _NAMED_BY_FOLDER = ("folder", "mvtec_ad")
 _MOST_SCORE = 3.4e38  # scores are float32
@@ -192,7 +193,7 @@ def training_curves(run: RunResults) -> dict[tuple[int, int], dict[int, float]]:
     """(class, seed) -> epoch -> test AUROC while training, where `evaluate.every_epochs` was set."""
     curves: dict[tuple[int, int], dict[int, float]] = {}
     for root in run.roots:
-        for entry in directory.read_metrics(root / "metrics.jsonl"):
+        for entry in read_metrics(root / "metrics.jsonl"):
             job, auroc = (entry.get("normal_class"), entry.get("seed")), entry.get("auroc")
             if run.directories.get(job) == root and isinstance(auroc, float) and 0 <= auroc <= 1:  # type: ignore[arg-type]
                 curves.setdefault(job, {})[entry["epoch"]] = auroc  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from itae_jax.runs import directory, results
 from itae_jax.runs import read as finished
 from itae_jax.runs.read import RunResults
 from itae_jax.runs.results import Result
+from itae_jax.training.log import MetricsLog, add_unreadable, read_metrics, read_unreadable
 
 
 def read(directories: Sequence[Path]) -> list[RunResults]:
@@ -72,16 +73,16 @@ def _copy(run: RunResults, result: Result, wanted: Experiment, out: Path) -> Non
     if not there.is_dir():
         raise RequestError(f"{there}: is missing, though results.csv lists it; leave it out of --reuse")
     root = run.directories[result.job]
-    unreadable = directory.read_unreadable(root / "unreadable.csv")
+    unreadable = read_unreadable(root / "unreadable.csv")
     finished.check_files(run, result)
     shutil.rmtree(here, ignore_errors=True)
     shutil.copytree(there, here)
     of_job = {"normal_class": result.normal_class, "seed": result.seed}
-    log = directory.MetricsLog(out / "metrics.jsonl", of_job)
-    for entry in directory.read_metrics(root / "metrics.jsonl"):
+    metrics = MetricsLog(out / "metrics.jsonl", of_job)
+    for entry in read_metrics(root / "metrics.jsonl"):
         if entry.items() >= of_job.items():
-            log.add(entry)
-    directory.add_unreadable(out / "unreadable.csv", unreadable)
+            metrics.add(entry)
+    add_unreadable(out / "unreadable.csv", unreadable)
     results.add(
         out / "results.csv", dataclasses.replace(result, experiment=wanted.name, variant=wanted.variant)
     )

@@ -21,6 +21,7 @@ from itae_jax.runs.results import Result
 from itae_jax.training import processes, signals
 from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.learner import Learner, Scores, Trained
+from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
 
 _ILLUSTRATED = 11
 
@@ -86,7 +87,7 @@ def run(
             progress.start(len(todo), experiment.train.epochs)
         for normal_class, seed in todo:
             _Job(experiment, out, dataset, splits[normal_class], normal_class, seed, learner, progress).run()
-            directory.add_unreadable(out / "unreadable.csv", dataset.unreadable)
+            add_unreadable(out / "unreadable.csv", dataset.unreadable)
             if parallel.is_any(signals.requested(), learner.trainer.devices):
                 raise KeyboardInterrupt
         if dataset.unreadable:
@@ -95,7 +96,7 @@ def run(
 
 
 def _say_unreadable(path: Path, progress: Progress) -> None:
-    unreadable = directory.read_unreadable(path)
+    unreadable = read_unreadable(path)
     progress.say(f"{len(unreadable)} images cannot be read and are left out; {path} lists them:")
     for name, reason in list(unreadable.items())[:5]:
         progress.say(f"  {name}: {reason}")
@@ -202,7 +203,7 @@ class _Job:
             self.progress.say,
         )
         job = {"normal_class": self.normal_class, "seed": self.seed}
-        log = directory.MetricsLog(self.out / "metrics.jsonl", job)
+        log = MetricsLog(self.out / "metrics.jsonl", job)
 
         def on_report(report, trained_so_far):
             self.progress.epoch(self.name, report.epoch, report.loss, report.learning_rate)

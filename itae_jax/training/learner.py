@@ -129,9 +129,9 @@ class Learner:
 
     def _calibrated(self, variables: Any, images: Images) -> "Trained":
         measured = gather(self.measure(variables, images))
+        _check_finite(measured)
         calibration = self.method.calibrate(measured)
-        if not all(np.isfinite(values).all() for values in (*measured.values(), *calibration.values())):
-            raise DivergedError("the measurements of the training images are not finite")
+        _check_finite(calibration)
         scores_N = np.asarray(self.method.score(measured, calibration))
         return Trained(self, variables, calibration, len(scores_N), float(scores_N.mean(dtype=np.float64)))
 
@@ -181,6 +181,11 @@ class Learner:
         like = self.trainer.state_shapes().method.variables
         variables = parallel.replicate(checkpoint.fill(like, arrays["variables"]), self.trainer.devices)
         return Trained(self, variables, arrays["calibration"], **{name: facts[name] for name in _FACTS})
+
+
+def _check_finite(arrays: dict[str, Any]) -> None:
+    if not all(np.isfinite(values).all() for values in arrays.values()):
+        raise DivergedError("the measurements of the training images are not finite; lower train.learning_rate")
 
 
 def gather(measurements: Iterator[Measurement]) -> Measured:

@@ -22,16 +22,16 @@ class Profile:
         self._directory, self._calls, self._steps, self._is_recording = directory, 0, 0, False
         self.is_written = False
 
-    def after_call(self, losses: jax.Array) -> None:
-        """Starts or stops recording; call after each call to the devices with its losses, one for each step."""
+    def after_call(self, metrics: dict[str, jax.Array]) -> None:
+        """Starts or stops recording; call after each call to the devices, with its metrics."""
         self._calls += 1
         if self._is_recording:
-            self._steps += len(losses)
+            self._steps += len(metrics["loss"])
             if self._steps >= _STEPS:
-                jax.block_until_ready(losses)
+                jax.block_until_ready(metrics)
                 self.stop()
         elif self._calls == _FIRST_CALL:
-            jax.block_until_ready(losses)
+            jax.block_until_ready(metrics)
             jax.profiler.start_trace(self._directory, create_perfetto_trace=True)
             self._is_recording = True
 
