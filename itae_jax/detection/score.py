@@ -30,13 +30,9 @@ _AT_A_TIME = 1024  # paths in memory; the images of one batch at a time are
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The result of scoring.
+    """The result of scoring: counts of images, and the share of normal ones expected above the threshold.
 
-    Attributes:
-      threshold: the score above which an image is called an anomaly.
-      rate: the share of normal images that are expected above it.
-      asked_rate: the share that was asked for; below `rate` if the calibration images are too few.
-      num_calibration, num_scored, num_anomalies, num_unreadable: counts of images.
+    `asked_rate`, the share that was asked for, is below `rate` if the calibration images are too few.
     """
 
     out: Path
@@ -84,16 +80,16 @@ def score(
       heatmap_directory: gets a PNG of each image's own size, named like the image below `source`.
       false_positive_rate: the share of normal images that may be called anomalies.
       trust: see `model.load`.
-
-    Raises:
-      RequestError: there is no model or no image, the model has no anomaly maps, or a file cannot be written.
     """
     check_output_file(out, _is_scores)
     threshold(np.zeros(1), false_positive_rate)  # refuses a wrong rate before anything is read
     named = _sources(source, heatmap_directory)
     first = next(named, None)
     if first is None:
-        raise RequestError(_no_images(source))
+        if source == "-":
+            raise RequestError("-: no path on standard input; give one a line")
+        endings = ", ".join(sorted(folders.SUFFIXES))
+        raise RequestError(f"{source}: no images in it; the endings read are {endings}")
     model = models.load(model_directory, trust)
     model.check_takes_files(model_directory)
     if heatmap_directory and not model.trained.learner.has_maps:
@@ -115,12 +111,6 @@ def score(
 def _is_scores(path: Path) -> bool:
     with path.open("rb") as file:
         return file.readline().startswith(b"path,score,is_anomaly,")
-
-
-def _no_images(source: str) -> str:
-    if source == "-":
-        return "-: no path on standard input; give one a line"
-    return f"{source}: no images in it; the endings read are {', '.join(sorted(folders.SUFFIXES))}"
 
 
 def _sources(source: str, heatmap_directory: Path | None) -> Iterator[tuple[Path, Path]]:
@@ -155,15 +145,9 @@ def _relative(path: str) -> Path:
 class _Scorer:
     """Writes rows and heat maps, one chunk of images after the other."""
 
-    def __init__(
-        self,
-        model: TrainedModel,
-        heatmap_directory: Path | None,
-        false_positive_rate: float,
-        progress: Progress,
-    ):
-        self._model, self._heatmaps, self._progress = model, heatmap_directory, progress
-        self.threshold = model.normal.threshold(false_positive_rate)
+    def __init__(self, model: TrainedModel, heatmaps: Path | None, rate: float, progress: Progress):
+        self._model, self._heatmaps, self._progress = model, heatmaps, progress
+        self.threshold = model.normal.threshold(rate)
         self._components = model.trained.learner.method.components
         self.counts = [0, 0, 0]  # scored, anomalies, unreadable
 
@@ -185,10 +169,7 @@ class _Scorer:
             columns = [found.scores_N, *(found.columns[name] for name in self._components)]
             numbers[positions] = np.column_stack(columns)
             if self._heatmaps and maps_BxHxW is not None:
-                drawn = [
-                    (path, self._heatmaps / f"{name}.png") for path, name in map(chunk.__getitem__, positions)
-                ]
-                list(pool.map(self._draw, drawn, maps_BxHxW))
+                list(pool.map(self._draw, [chunk[position] for position in positions], maps_BxHxW))
             self._progress.scored(len(positions))
         return [
             self._row(path, score, components, unreadable.get(str(path), ""))
@@ -207,7 +188,8 @@ class _Scorer:
     def _draw(self, paths: tuple[Path, Path], map_HxW: np.ndarray) -> None:
         from PIL import Image
 
-        path, target = paths
+        path, name = paths
+        target = Path(f"{self._heatmaps}/{name}.png")
         try:
             picture = draw(self._model, path, map_HxW)
         except UnreadableImageError:

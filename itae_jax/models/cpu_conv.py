@@ -16,6 +16,7 @@ from jax import lax
 _SMALL_MAP_PIXELS = 16
 _MANY = 32  # channels; with fewer, XLA's convolution is slow or a product is too narrow, see each use
 _COLOURS = 3  # channels of images
+LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernel and result
 
 # A user context is part of the keys of JAX's caches: what is traced for one platform serves no other.
 _platforms = jax.make_user_context(())
@@ -50,7 +51,7 @@ def _on_cpu(x, kernel):
 
 
 def _convolve(x, kernel):
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
 
 
 def _as_patches(x, kernel):
