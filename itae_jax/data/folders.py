@@ -192,7 +192,7 @@ def read_superclasses(path: Path) -> dict[str, str]:
         rows = read_csv(path)
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"data.superclasses={path}: {error}") from None
-    if not rows or list(rows[0]) != ["folder", "class"] or any(not all(row.values()) for row in rows):
+    if not rows or list(rows[0]) != ["folder", "class"] or not all(all(row.values()) for row in rows):
         raise RequestError(f"data.superclasses={path}: expected a CSV file with the header folder,class")
     for row in rows:
         if Path(row["folder"]).is_absolute() or ".." in Path(row["folder"]).parts:

@@ -93,7 +93,7 @@ class Reader:
         return ImageOps.fit(image, target, _BILINEAR)
 
     def lay_over(self, map_HxW: np.ndarray, width: int, height: int) -> np.ndarray:
-        """Resizes a map of what `read` returned to the height and width of its file; NaN where it was cut off."""
+        """Resizes a map of what `read` returned to its file's height and width; NaN where it was cut off."""
         inside, (left, top, right, bottom) = self._placement(width, height)
         part = Image.fromarray(np.float32(map_HxW)).resize((right - left, bottom - top), _BILINEAR, box=inside)
         over = np.full((height, width), np.nan, np.float32)

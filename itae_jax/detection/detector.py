@@ -240,11 +240,8 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         details = shares | {"factor": self._factor}
         if self.image_shape is not None:
             shape = self.image_shape if isinstance(self.image_shape, str) else list(map(int, self.image_shape))
-            details["rows"] = {
-                "image_shape": shape,
-                "n_features": int(self.n_features_in_),
-                "pixel_range": list(self.pixel_range_),
-            }
+            rows = {"image_shape": shape, "n_features": int(self.n_features_in_)}
+            details["rows"] = rows | {"pixel_range": list(self.pixel_range_)}
         return details
 
     @classmethod

@@ -116,8 +116,7 @@ def _beside(path: Path) -> Path:
 def _write_jax(model: TrainedModel, path: Path, about: dict) -> None:
     from jax import export as jax_export
 
-    (batch,) = jax_export.symbolic_shape("N")
-    images = jax.ShapeDtypeStruct((batch, *model.image_shape), np.uint8)
+    images = jax.ShapeDtypeStruct((*jax_export.symbolic_shape("N"), *model.image_shape), np.uint8)
     with traced_for(*PLATFORMS):
         exported = jax_export.export(jax.jit(scoring_function(model.trained)), platforms=PLATFORMS)(images)
     about["platforms"] = list(PLATFORMS)

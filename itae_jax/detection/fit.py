@@ -129,12 +129,9 @@ def _check_same(out: Path, settings: Experiment, details: dict) -> None:
     old, _, old_details = models.read_config(out)
     before, after = {"seed": old.seed, **old_details}, {"seed": settings.seed, **details}
     different = [text for text in experiment.differences(old, settings) if not text.startswith("data.root:")]
-    different += [
-        f"{key}: {before.get(key)} -> {value}"
-        for key, value in after.items()
-        if key != "files" and before.get(key) != value
-    ]
-    if not different and before.get("files") != after["files"]:
+    changed = [key for key, value in after.items() if before.get(key) != value]
+    different += [f"{key}: {before.get(key)} -> {after[key]}" for key in changed if key != "files"]
+    if changed == ["files"] and not different:
         different = ["it was fitted on other images"]
     if different:
         raise RequestError(

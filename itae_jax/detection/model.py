@@ -116,14 +116,10 @@ def read_config(directory: Path) -> tuple[Experiment, tuple[int, int, int], dict
         if record["format"] != _FORMAT:
             raise RequestError(f"its format is {record['format']!r}, this version reads {_FORMAT}")
         settings = experiment.from_tree(record["experiment"])
-        height, width, channels = record["image_shape"]
-        if channels not in (1, 3) or not all(
-            type(n) is int and 0 < n <= _MOST_SIDE for n in record["image_shape"]
-        ):
-            raise RequestError(
-                f"image_shape {record['image_shape']}: expected height and width of 1 to {_MOST_SIDE} pixels, "
-                "and 1 or 3 channels"
-            )
+        shape = height, width, channels = record["image_shape"]
+        if channels not in (1, 3) or not all(type(n) is int and 0 < n <= _MOST_SIDE for n in shape):
+            expected = f"height and width of 1 to {_MOST_SIDE} pixels, and 1 or 3 channels"
+            raise RequestError(f"image_shape {record['image_shape']}: expected {expected}")
         details = record["details"]
         detector = details.get("detector", {}) if isinstance(details, dict) else None
         if not isinstance(detector, dict) or type(detector.get("factor", 1)) is not int:

@@ -93,16 +93,11 @@ def score(
     model = models.load(model_directory, trust)
     model.check_takes_files(model_directory)
     if heatmap_directory and not model.trained.learner.has_maps:
-        name = model.experiment.method.NAME
-        raise RequestError(
-            f"--heatmaps: the method of {model_directory}, {name}, has no anomaly maps; leave it out"
-        )
+        method = f"the method of {model_directory}, {model.experiment.method.NAME},"
+        raise RequestError(f"--heatmaps: {method} has no anomaly maps; leave it out")
     scorer = _Scorer(model, heatmap_directory, false_positive_rate, progress)
-    with (
-        writing(out),
-        atomic_path(out) as partial,
-        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
+    text: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+    with writing(out), atomic_path(out) as partial, partial.open("w", **text) as file:
         scorer.write(itertools.chain([first], named), file)
     rate = max(false_positive_rate, model.normal.least_rate)
     return Summary(out, scorer.threshold, rate, false_positive_rate, len(model.normal.ids), *scorer.counts)

@@ -44,10 +44,8 @@ def _by_platform(on_cpu: Callable, elsewhere: Callable, *arrays: jax.Array) -> j
 
 
 def _on_cpu(x, kernel):
-    height, width = x.shape[1:3]
-    if height * width <= _SMALL_MAP_PIXELS:
-        return _as_patches(x, kernel)
-    return _on_large_map(x, kernel)
+    is_small = x.shape[1] * x.shape[2] <= _SMALL_MAP_PIXELS
+    return _as_patches(x, kernel) if is_small else _on_large_map(x, kernel)
 
 
 def _convolve(x, kernel):

@@ -131,9 +131,8 @@ def _shape(transform: Transform) -> str:
                 hint = "; set square_only=True if it needs square images" if shape[0] != shape[1] else ""
                 raise _Failed(f"member {index} fails on {_size(shape)}: {_first_line(error)}{hint}") from error
             if got != expected:
-                raise _Failed(
-                    f"member {index} makes {_size(got)} of {_size(shape)}, expected {_size(expected)}"
-                )
+                made = f"makes {_size(got)} of {_size(shape)}"
+                raise _Failed(f"member {index} {made}, expected {_size(expected)}")
     sizes = sorted({f"{height}x{width}" for height, width, _ in _shapes(transform)})
     channels = ", ".join(f"{c} to {transform.out_channels(c)}" for c in _channels(transform))
     return f"right on images of {', '.join(sizes)}; channels {channels}"
@@ -161,10 +160,8 @@ def _range(transform: Transform) -> str:
                 for index in range(transform.count):
                     got = np.asarray(transform.apply(image.astype(dtype), index), np.float32)
                     if not np.abs(got).max() <= 1 + slack:  # NaN fails, too
-                        raise _Failed(
-                            f"member {index} makes [{got.min():.4g}, {got.max():.4g}] of {dtype} in [-1, 1]; "
-                            "clip, or scale"
-                        )
+                        made = f"makes [{got.min():.4g}, {got.max():.4g}] of {dtype} in [-1, 1]"
+                        raise _Failed(f"member {index} {made}; clip, or scale")
                     low, high = min(low, got.min()), max(high, got.max())
     return f"of pixels in [-1, 1] it makes [{low:.3g}, {high:.3g}]"
 
@@ -264,12 +261,6 @@ def _what_is_lost(transform: Transform, channels: int) -> str:
 
 
 _CHECKS: dict[str, Callable[[Transform], str]] = {
-    "shape": _shape,
-    "dtype": _dtype,
-    "range": _range,
-    "jit": _jit,
-    "vmap": _vmap,
-    "repeat": _repeat,
-    "members": _members,
-    "erases": _erases,
+    **{"shape": _shape, "dtype": _dtype, "range": _range, "jit": _jit, "vmap": _vmap},
+    **{"repeat": _repeat, "members": _members, "erases": _erases},
 }
