@@ -64,7 +64,7 @@ class OneClassSplit:
     def limited(self, limit_train: int, limit_test: int) -> "OneClassSplit":
         """Returns a split with at most so many images of each, as `sample` draws them; 0: all."""
         kept = sample(len(self.test_images), limit_test)
-        of_test_images: dict[str, tuple] = {
+        of_test_images: dict[str, Any] = {
             name: tuple(values[i] for i in kept)
             for name in ("test_labels", "test_ids", "test_masks", "video_ids")
             if (values := getattr(self, name))
