@@ -30,16 +30,13 @@ def categories(root: Path) -> dict[str, Path]:
         return {}
     there = [name for name in folders.subfolders(root) if (root / name / "train" / "good").is_dir()]
     known = [name for name in CATEGORIES if name in there]
-    return {name: root / name for name in [*known, *(name for name in there if name not in known)]}
+    return {name: root / name for name in dict.fromkeys(known + there)}
 
 
 def load(config: DataConfig) -> Dataset:
     """Loads the categories below `data.root`, or the one that `data.root` itself is.
 
     Stretches images to a square of `data.image_size` (256 by default; the published ones are square).
-
-    Raises:
-      RequestError: no category there, or one without images.
     """
     root = folders.root_of(config)
     found = categories(root)

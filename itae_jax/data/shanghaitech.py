@@ -10,11 +10,7 @@ _NAME = "shanghaitech"
 
 
 def load(config: DataConfig) -> Dataset:
-    """Loads the prepared frames as one class, `all`.
-
-    Raises:
-      RequestError: not prepared, or tensorflow-datasets is not installed.
-    """
+    """Loads the prepared frames as one class, `all`."""
     builder = tfds.make_builder(_NAME, config.root)
     reader = folders.make_reader(config, fit="stretch", size=480, channels=3)
     unreadable: dict[str, str] = {}

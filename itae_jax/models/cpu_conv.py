@@ -17,6 +17,7 @@ from jax import lax
 _SMALL_MAP_PIXELS = 16
 _MANY = 32  # channels; with fewer, XLA's convolution is slow or a product is too narrow, see each use
 _COLOURS = 3  # channels of images
+LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernel and result
 
 # A user context is part of the keys of JAX's caches: what is traced for one platform serves no other.
 _platforms = jax.make_user_context(())
@@ -44,14 +45,12 @@ def _by_platform(on_cpu: Callable, elsewhere: Callable, *arrays: jax.Array) -> j
 
 
 def _on_cpu(x, kernel):
-    height, width = x.shape[1:3]
-    if height * width <= _SMALL_MAP_PIXELS:
-        return _as_patches(x, kernel)
-    return _on_large_map(x, kernel)
+    is_small = x.shape[1] * x.shape[2] <= _SMALL_MAP_PIXELS
+    return _as_patches(x, kernel) if is_small else _on_large_map(x, kernel)
 
 
 def _convolve(x, kernel):
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
 
 
 def _neighbours(x, rows, columns):
