@@ -137,10 +137,7 @@ class VAE:
     def _parts(self, images, restored, mean, log_variance) -> dict[str, jax.Array]:
         """The two parts of the negative ELBO, for each image."""
         divergence = jnp.exp(log_variance) + jnp.square(mean) - 1 - log_variance
-        return {
-            "reconstruction": jnp.square(restored - images).sum((1, 2, 3)) / 2,
-            "kl": divergence.sum(1) / 2,
-        }
+        return {"reconstruction": jnp.square(restored - images).sum((1, 2, 3)) / 2, "kl": divergence.sum(1) / 2}
 
     def _negative_elbo(self, parts: dict[str, Any]) -> Any:
         return parts["reconstruction"] + self._config.kl_weight * parts["kl"]
