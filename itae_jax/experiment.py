@@ -7,6 +7,7 @@ An experiment file is Python with a function `get_config()` that returns an `Exp
 import dataclasses
 import difflib
 import json
+import re
 import runpy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -50,12 +51,7 @@ class Experiment:
         config.check(self, "")
         for field in ("name", "variant", "paper_table"):
             word = getattr(self, field)
-            if (
-                (not word and field == "name")
-                or set(word) & set("/\\")
-                or word.startswith(".")
-                or (word and not word.isprintable())
-            ):
+            if (not word and field == "name") or not word.isprintable() or re.search(r"^[.]|[/\\]", word):
                 raise RequestError(f"{field}={word!r}: expected a word that can name a directory")
         if self.seed + self.runs - 1 > _LAST_SEED:
             raise RequestError(f"seed={self.seed} runs={self.runs}: seeds end at {_LAST_SEED}")
@@ -63,13 +59,9 @@ class Experiment:
         object.__setattr__(self, "train", dataclasses.replace(self.train, **own))
 
 
-_SECTIONS: dict[str, type] = {
-    "data": DataConfig,
-    "method": MethodConfig,
-    "train": TrainConfig,
-    "evaluate": EvaluateConfig,
-    "compute": ComputeConfig,
-}
+_SECTIONS: dict[str, type] = dict(
+    data=DataConfig, method=MethodConfig, train=TrainConfig, evaluate=EvaluateConfig, compute=ComputeConfig
+)
 
 
 def flatten(experiment: Experiment) -> dict[str, Any]:
@@ -170,11 +162,7 @@ def as_tree(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_tree(tree: Any) -> Experiment:
-    """The inverse of `as_tree`.
-
-    Raises:
-      RequestError: not an object, or what `from_flat` refuses.
-    """
+    """The inverse of `as_tree`; RequestError for what is not an object, or what `from_flat` refuses."""
     if not isinstance(tree, dict):
         raise RequestError("not a config: expected a JSON object")
     flat: dict[str, Any] = {}
@@ -187,11 +175,7 @@ def from_tree(tree: Any) -> Experiment:
 
 
 def read_record(path: Path) -> Experiment:
-    """The experiment of a run's config.json.
-
-    Raises:
-      RequestError: it cannot be read.
-    """
+    """The experiment of a run's config.json; RequestError if it cannot be read."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(tree, dict):
@@ -231,11 +215,7 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
 
 
 def find(name: str) -> Path:
-    """The experiment file of a name or a path: `digits`, `experiments/digits.py`, `DIR/config.json`.
-
-    Raises:
-      RequestError: there is none.
-    """
+    """The experiment file of a name or a path: `digits`, `experiments/digits.py`, `DIR/config.json`."""
     path = Path(name)
     if path.suffix in (".py", ".json") or len(path.parts) > 1:
         if path.is_file():
@@ -274,11 +254,8 @@ def load(
     assignments = list(assignments)
     if path.suffix == ".json":
         _check_names_no_code(path, experiments[""], assignments)
-    overridden = {
-        variant: override(experiment, assignments)
-        for variant, experiment in experiments.items()
-        if chosen is None or variant in chosen
-    }
+    kept = experiments if chosen is None else [name for name in experiments if name in chosen]
+    overridden = {variant: override(experiments[variant], assignments) for variant in kept}
     first_of: dict[Experiment, str] = {}
     for variant, experiment in overridden.items():
         other = first_of.setdefault(dataclasses.replace(experiment, variant=""), variant)

@@ -57,10 +57,7 @@ def keep_programs() -> None:
 
 
 def use_deterministic_operations() -> None:
-    """Restricts XLA's GPU backend to operations that give the same bits every time.
-
-    Call before the first JAX computation.
-    """
+    """Makes XLA's GPU backend give the same bits every time; call before the first JAX computation."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
 
 
@@ -127,7 +124,7 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
         donate: bool = False,
     ):
         self._devices, self._is_replicated = tuple(devices), replicated_result
-        own = [i for i, device in enumerate(devices) if device.process_index == jax.process_index()]
+        own = [i for i, device in enumerate(devices) if device in _local(devices)]
         self._own = slice(own[0], own[-1] + 1)
         self._is_gathered = not replicated_result and len(own) < len(devices)
 
@@ -220,10 +217,7 @@ def part_processes() -> None:
 
 
 def any_of(flags: Sequence[bool], devices: Sequence[jax.Device]) -> jax.Array:
-    """Returns 1 for each flag that is set in any process, else 0.
-
-    Every process must call this; only reading the answer waits for the others.
-    """
+    """Returns 1 for each flag that any process sets, else 0; only reading the answer waits for the others."""
     devices = tuple(devices)
     rows = np.tile(np.array(flags, np.int32), (len(_local(devices)), 1))
     return _maximum(devices)(jax.device_put(rows, _sharding(devices, PartitionSpec(AXIS))))
