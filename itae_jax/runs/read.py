@@ -86,11 +86,7 @@ class RunResults:
 
 
 def read(path: Path) -> RunResults:
-    """Reads one run directory.
-
-    Raises:
-      RequestError: it holds no finished run, or is damaged.
-    """
+    """Reads one run directory; RequestError if it holds no finished run, or is damaged."""
     if not (path / "results.csv").is_file():
         raise RequestError(f"{path}: no results.csv there; name the --out directory of a run")
     of_run = experiment.read_record(path / "config.json")
@@ -125,8 +121,7 @@ def _check_is_of(of_run: Experiment, result: Result, path: Path) -> None:
 def read_all(paths: Sequence[Path]) -> list[RunResults]:
     """Reads run directories, each with its variants, and joins those of one config.
 
-    Raises:
-      RequestError: one holds no finished run, or two disagree about a class and seed.
+    Raises RequestError if one holds no finished run, or two disagree about a class and seed.
     """
     joined: list[tuple[tuple, RunResults]] = []
     expanded = [run for path in paths for run in directory.expand(path)]
@@ -153,10 +148,8 @@ def _have_same_classes(first: RunResults, second: RunResults) -> bool:
 
 def _what_is_run(one: RunResults) -> tuple:
     """What two directories must have in common to belong into one table."""
-    elsewhere = dataclasses.replace(one.experiment.data, root="")
-    same = dataclasses.replace(one.experiment, data=elsewhere)
-    first = one.results[0]
-    return first.data_source, first.coverage, tuple(experiment.decisive(same).items())
+    settings, first = experiment.decisive(one.experiment) | {"data.root": ""}, one.results[0]
+    return first.data_source, first.coverage, tuple(settings.items())
 
 
 def _join(first: RunResults, second: RunResults) -> RunResults:
@@ -256,11 +249,7 @@ def read_scores(run: RunResults, result: Result) -> tuple[np.ndarray, np.ndarray
 
 
 def read_illustrations(run: RunResults, result: Result) -> dict[str, np.ndarray]:
-    """The images that a training kept for the report.
-
-    Raises:
-      RequestError: they are damaged.
-    """
+    """The images that a training kept for the report; RequestError if they are damaged."""
     where = run.job_directory(result)
     try:
         with (where / "illustrations.npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:

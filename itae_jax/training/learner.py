@@ -66,10 +66,9 @@ class Learner:
     ):
         if compute.dtype == "float64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
             raise RequestError("compute.dtype='float64': set the environment variable JAX_ENABLE_X64=1")
-        self.config, self.image_shape = config, image_shape
-        self._arguments = config, train, evaluate, compute, self.image_shape
-        self._evaluate = evaluate
-        self.method = methods.build(config, self.image_shape, compute.dtype)
+        self.config, self.image_shape, self._evaluate = config, image_shape, evaluate
+        self._arguments = config, train, evaluate, compute, image_shape
+        self.method = methods.build(config, image_shape, compute.dtype)
         self.trainer = Trainer(self.method, train, compute)
         self._dtype = parameter_dtype(compute.dtype)
         self.has_maps = hasattr(self.method, "anomaly_map")
@@ -167,12 +166,7 @@ class Learner:
         return self._measure.memory_bytes(variables, batch)  # type: ignore[attr-defined]
 
     def read(self, directory: Path) -> tuple[dict, dict]:
-        """The arrays and facts that `Trained.save` wrote; `trained` makes a `Trained` of them.
-
-        Raises:
-          DamagedError: a file is missing or changed.
-          RequestError: the arrays are of another network.
-        """
+        """The arrays and facts that `Trained.save` wrote, for `trained`; see `checkpoint.restore`."""
         like = {"variables": self.trainer.state_shapes().method.variables}
         return checkpoint.restore(directory, like, _FACTS, free="calibration")
 
@@ -286,10 +280,7 @@ def _to_uint8(images: jax.Array) -> np.ndarray:
 
 
 def fit_batch(train: TrainConfig, compute: ComputeConfig, num_images: int) -> tuple[TrainConfig, ComputeConfig]:
-    """The settings for so many training images: a batch has at most as many.
-
-    Uses fewer devices where all cannot share the batch evenly, unless their number is given.
-    """
+    """The settings for few images: a batch of them all, and only as many devices as can share it evenly."""
     size, devices = min(train.batch_size, num_images), compute.devices
     available = len(jax.local_devices())
     if not devices and size % available:
