@@ -127,16 +127,11 @@ def _run_variant(one, path: Path, out: Path, arguments, profile) -> int:
     from itae_jax.training import processes
 
     with ConsoleProgress(quiet=not processes.is_leader()) as progress:
-        results, new = sweep.run(
-            one,
-            out,
-            arguments.classes or (one.classes.split(",") if one.classes else None),
-            arguments.seeds or range(one.seed, one.seed + one.runs),
-            progress,
-            lambda dataset: paper.rows_for(one, dataset, _paper_file(path, one.paper_table)),
-            profile and profile.after_call,
-            arguments.reuse,
-        )
+        classes = arguments.classes or (one.classes.split(",") if one.classes else None)
+        seeds = arguments.seeds or range(one.seed, one.seed + one.runs)
+        printed = functools.partial(paper.rows_for, one, file=_paper_file(path, one.paper_table))
+        after_call = profile and profile.after_call
+        results, new = sweep.run(one, out, classes, seeds, progress, printed, after_call, arguments.reuse)
     if not new and processes.is_leader():
         print(f"nothing to do: {out / 'results.csv'} has all {len(results)} results")
     return processes.from_leader(sum(result.status == "failed" for result in results))
@@ -150,14 +145,19 @@ def _paper_file(path: Path, table: str) -> Path | None:
     return path.parent / "paper" / f"{table}.csv"
 
 
-def _fit(arguments) -> int:
+def _prepare_devices() -> None:
     from itae_jax import parallel
+
+    parallel.prepare_backends()
+    parallel.keep_programs()
+
+
+def _fit(arguments) -> int:
 
     short = {"train.epochs": arguments.epochs, "data.image_size": arguments.size, "seed": arguments.seed}
     options = [f"{field}={value}" for field, value in short.items() if value is not None]
     assignments = [*arguments.set, *options]
-    parallel.prepare_backends()
-    parallel.keep_programs()
+    _prepare_devices()
     from itae_jax.detection import fit
     from itae_jax.progress import ConsoleProgress
 
@@ -171,10 +171,7 @@ def _fit(arguments) -> int:
 
 
 def _score(arguments) -> int:
-    from itae_jax import parallel
-
-    parallel.prepare_backends()
-    parallel.keep_programs()
+    _prepare_devices()
     from itae_jax.detection import score
     from itae_jax.progress import ConsoleProgress
 
@@ -238,14 +235,12 @@ def _export(arguments) -> int:
 
 
 def _bench(arguments) -> int:
-    from itae_jax import parallel
 
     of_data, of_method = ("count",), ("scored_at_once", "set", "plot")
     for name in of_method if arguments.what == "data" else of_data:
         if getattr(arguments, name):
             raise RequestError(f"--{name.replace('_', '-')}: is not an option of itae bench {arguments.what}")
-    parallel.prepare_backends()
-    parallel.keep_programs()
+    _prepare_devices()
     from itae_jax.bench import reading, report, timing
 
     say = functools.partial(print, flush=True)

@@ -146,13 +146,8 @@ class ITAE:
         index_B = jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys_B)
         return self._transform.apply_each(originals, index_B), originals
 
-    def _restored(self, variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Inputs and restorations, T x B x H x W x C each."""
-
-        return restoration.restore_all(lambda x: self._model.apply(variables, x), self._transform, images)
-
     def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
-        _, restored = self._restored(variables, images_BxHxWxC)
+        _, restored = self.examples(variables, images_BxHxWxC)
         of_pixels = restoration.pixel_errors(restored, images_BxHxWxC)
         return {kind: values.mean((2, 3, 4)).T for kind, values in of_pixels.items()}
 
@@ -173,12 +168,15 @@ class ITAE:
 
     def anomaly_map(self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array) -> jax.Array:
         """Eq. 3 at every pixel: the mean of a map is the image's score."""
-        _, restored = self._restored(variables, images_BxHxWxC)
+        _, restored = self.examples(variables, images_BxHxWxC)
         errors = restoration.pixel_errors(restored, images_BxHxWxC)[self._config.error]
         return restoration.maps(errors, calibration[self._config.error])
 
     def examples(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return self._restored(variables, images_BxHxWxC)
+        def restore(inputs: jax.Array) -> Any:
+            return self._model.apply(variables, inputs)
+
+        return restoration.restore_all(restore, self._transform, images_BxHxWxC)
 
 
 def _torch_weights(config: ITAEConfig, variables: Any) -> dict[str, np.ndarray]:

@@ -194,11 +194,7 @@ def training_curves(run: RunResults) -> dict[tuple[int, int], dict[int, float]]:
 
 
 def read_paper(path: Path, advice: str = "repair it") -> list[dict[str, str]]:
-    """The paper's numbers in a CSV file; none where there is no file.
-
-    Raises:
-      RequestError: it is damaged; the message ends with the advice.
-    """
+    """The paper's numbers in a CSV file; none without a file; RequestError, with advice, if damaged."""
     try:
         rows = files.read_csv(path) if path.exists() else []
         if path.exists() and not rows:
@@ -217,11 +213,7 @@ def read_paper(path: Path, advice: str = "repair it") -> list[dict[str, str]]:
 
 
 def read_scores(run: RunResults, result: Result) -> tuple[np.ndarray, np.ndarray]:
-    """(is anomaly, score) of every test image of a training, from its scores.csv; of video by Eq. 4.
-
-    Raises:
-      RequestError: it is damaged, or disagrees with results.csv.
-    """
+    """(is anomaly, score) of every image in a scores.csv, of video by Eq. 4; RequestError if damaged."""
     from itae_jax.evaluate import metrics
 
     where = run.job_directory(result)

@@ -29,12 +29,7 @@ _FACTS = {"num_train": int, "train_seconds": float, "mean_score": float}
 
 
 class Measurement(NamedTuple):
-    """What was measured of the images at `positions`, in the order of the images.
-
-    Attributes:
-      measured: arrays with B rows, see `Method.measure`.
-      maps_BxHxW: anomaly maps where they were asked for, else None.
-    """
+    """What was measured of the images at `positions`, in their order; maps where they were asked for."""
 
     positions: np.ndarray
     measured: Measured
@@ -50,11 +45,7 @@ class Scores:
 
 
 class Learner:
-    """A method for images of one shape, compiled for the devices.
-
-    Raises:
-      RequestError: the method or the devices cannot do what the settings ask.
-    """
+    """A method for images of one shape, compiled; RequestError if the devices or it cannot do what is asked."""
 
     def __init__(
         self,
@@ -137,14 +128,7 @@ class Learner:
     def measure(
         self, variables: Any, images: Images, calibration: Calibration | None = None
     ) -> Iterator[Measurement]:
-        """Measures images a batch at a time, in their order; leaves unreadable ones out.
-
-        Args:
-          calibration: asks for anomaly maps too.
-
-        Raises:
-          RequestError: images of another shape.
-        """
+        """Measures images a batch at a time, in order and without unreadable ones; maps need a calibration."""
         check_shape(images, self.image_shape)
         batch_size = self._batch_size(images.image_shape)
         if calibration is None:
@@ -252,10 +236,7 @@ class Trained:
         return maps_NxHxW
 
     def illustrate(self, images_NxHxWxC: np.ndarray) -> dict[str, np.ndarray]:
-        """What a report shows of uint8 images: uint8 `inputs` and `outputs`, T x N x H x W x C, and `maps`.
-
-        Leaves out what the method does not have.
-        """
+        """uint8 `inputs` and `outputs`, T x N x H x W x C, and `maps`, as far as the method has them."""
         shown: dict[str, np.ndarray] = {}
         if hasattr(self.learner.method, "examples"):
             images = to_float(jnp.asarray(images_NxHxWxC))

@@ -31,15 +31,7 @@ def _all_finite(tree) -> jax.Array:
 
 
 class Trainer:
-    """Trains one network after another with one compiled step.
-
-    Args:
-      method: whose `init` and `update` are compiled.
-      train, compute: settings.
-
-    Raises:
-      RequestError: the devices cannot share the batch.
-    """
+    """Trains networks with one compiled step; RequestError if the devices cannot share the batch."""
 
     def __init__(self, method: Method, train: TrainConfig, compute: ComputeConfig):
         self._method = method
