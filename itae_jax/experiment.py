@@ -88,11 +88,7 @@ def fields_of(method: type[MethodConfig]) -> dict[str, dataclasses.Field]:
 
 
 def from_flat(flat: dict[str, Any]) -> Experiment:
-    """The inverse of `flatten`; settings left out keep their default.
-
-    Raises:
-      RequestError: the method lacks a setting, or a value has the wrong type or lies outside its limits.
-    """
+    """The inverse of `flatten`; settings left out keep their default; RequestError for a wrong one."""
     flat = dict(flat)
     method = methods.config_class(flat.pop("method.name", "itae"))
     known = fields_of(method)
@@ -190,11 +186,8 @@ def read_record(path: Path) -> Experiment:
 def decisive(experiment: Experiment) -> dict[str, Any]:
     """The settings that decide a result."""
     fields = fields_of(type(experiment.method))
-    return {
-        name: value
-        for name, value in flatten(experiment).items()
-        if name not in fields or fields[name].metadata["decides"]
-    }
+    aside = {name for name, field in fields.items() if not field.metadata["decides"]}
+    return {name: value for name, value in flatten(experiment).items() if name not in aside}
 
 
 def changed(experiment: Experiment) -> dict[str, Any]:
@@ -207,11 +200,8 @@ def changed(experiment: Experiment) -> dict[str, Any]:
 def differences(old: Experiment, new: Experiment) -> list[str]:
     """`field: old -> new` for every decisive setting that differs."""
     before, after = decisive(old), decisive(new)
-    return [
-        f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
-        for name in {**before, **after}
-        if before.get(name) != after.get(name)
-    ]
+    pairs = {name: (before.get(name), after.get(name)) for name in before | after}
+    return [f"{name}: {was!r} -> {now!r}" for name, (was, now) in pairs.items() if was != now]
 
 
 def find(name: str) -> Path:
@@ -260,9 +250,8 @@ def load(
     for variant, experiment in overridden.items():
         other = first_of.setdefault(dataclasses.replace(experiment, variant=""), variant)
         if other != variant:
-            raise RequestError(
-                f"--set: makes the variants {other} and {variant} alike; choose one by --variants"
-            )
+            alike = f"the variants {other} and {variant} alike"
+            raise RequestError(f"--set: makes {alike}; choose one by --variants")
     return overridden
 
 
@@ -308,6 +297,4 @@ def _named_variants(experiments: Any) -> dict[str, Experiment]:
             raise RequestError(f"get_configs()[{variant!r}]: expected a name and an Experiment")
     if len({experiment.name for experiment in experiments.values()}) > 1:
         raise RequestError("get_configs(): the variants of an experiment need one name")
-    return {
-        variant: dataclasses.replace(experiment, variant=variant) for variant, experiment in experiments.items()
-    }
+    return {variant: dataclasses.replace(one, variant=variant) for variant, one in experiments.items()}

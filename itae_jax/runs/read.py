@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,11 +60,8 @@ class RunResults:
     @property
     def notes(self) -> list[str]:
         """A line for each result without an AUROC."""
-        return [
-            f"class {result.normal_class_name}, seed {result.seed}: {result.status}: {result.note}"
-            for result in self.results
-            if result.note
-        ]
+        noted = [one for one in self.results if one.note]
+        return [f"class {one.normal_class_name}, seed {one.seed}: {one.status}: {one.note}" for one in noted]
 
     @property
     def roots(self) -> list[Path]:
@@ -101,13 +99,12 @@ def read(path: Path) -> RunResults:
 
 def _check_is_of(of_run: Experiment, result: Result, path: Path) -> None:
     """Raises RequestError for a result of another config."""
-    expected = {
+    expected: dict[str, Any] = {
         "experiment": of_run.name,
         "variant": of_run.variant,
         "method": of_run.method.NAME,
-        "epochs": of_run.train.epochs,
-        "dtype": of_run.compute.dtype,
     }
+    expected |= {"epochs": of_run.train.epochs, "dtype": of_run.compute.dtype}
     if of_run.data.name not in _NAMED_BY_FOLDER:
         expected["dataset"] = of_run.data.name
     for column, value in expected.items():
@@ -139,11 +136,8 @@ def read_all(paths: Sequence[Path]) -> list[RunResults]:
 
 def _have_same_classes(first: RunResults, second: RunResults) -> bool:
     """Whether each number means one class in both, unlike in two folders of one name."""
-    names = {result.normal_class: result.normal_class_name for result in first.results}
-    return all(
-        names.get(result.normal_class, result.normal_class_name) == result.normal_class_name
-        for result in second.results
-    )
+    one, other = ({r.normal_class: r.normal_class_name for r in run.results} for run in (first, second))
+    return all(one[number] == other[number] for number in one.keys() & other.keys())
 
 
 def _what_is_run(one: RunResults) -> tuple:

@@ -98,13 +98,10 @@ def parse(row: dict[str, str]) -> Result:
     if None in row or None in row.values():
         raise ValueError("a row is cut short")
     values = {field.name: _parsed(field, row[field.name]) for field in _FIELDS}
-    further = {
-        name.removeprefix(_FURTHER): _number(name, text)
-        for name, text in row.items()
-        if name.startswith(_FURTHER) and text
-    }
+    filled = {name: text for name, text in row.items() if name.startswith(_FURTHER) and text}
+    further = {name.removeprefix(_FURTHER): _number(name, text) for name, text in filled.items()}
     result = Result(**values, further_aurocs=further)
-    for name in (*MEASURES, *(f"{_FURTHER}{further}" for further in result.further_aurocs)):
+    for name in (*MEASURES, *filled):
         value = result.value(name)
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f"{name}={value}, expected a number between 0 and 1")

@@ -66,13 +66,12 @@ def run(
                 f"less than train.batch_size={experiment.train.batch_size}; lower the batch size"
             )
     processes.together(lambda: _check_same_data(out, dataset))
-    processes.check_same(
-        lambda: {
-            "config": to_json(experiment),
-            "classes and seeds": repr(jobs),
-            "data": repr([dataset.source, *((k, _names_of(split)) for k, split in splits.items())]),
-        }
-    )
+
+    def decided() -> dict[str, str]:
+        names = [dataset.source, *((k, _names_of(split)) for k, split in splits.items())]
+        return {"config": to_json(experiment), "classes and seeds": repr(jobs), "data": repr(names)}
+
+    processes.check_same(decided)
     sections = experiment.method, experiment.train, experiment.evaluate, experiment.compute
     learner = Learner(*sections, dataset.image_shape)
     learner.trainer.after_call = after_call

@@ -68,7 +68,7 @@ def restore(directory: Path, like: dict, fact_types: dict[str, type], free: str 
       DamagedError: a file is missing, cut short or changed, or a fact has another type.
       RequestError: an array has another name, shape or type than in `like`.
     """
-    about = _read_about(directory)
+    about = check(directory)
     for fact, kind in fact_types.items():
         if not isinstance(about["facts"].get(fact), kind):
             raise DamagedError(f"{directory}: is damaged: {_ABOUT} has no {fact} of type {kind.__name__}")
@@ -87,11 +87,6 @@ def restore(directory: Path, like: dict, fact_types: dict[str, type], free: str 
     if free:
         tree[free] = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
     return tree, about["facts"]
-
-
-def check(directory: Path) -> None:
-    """Raises DamagedError unless every file is as `save` wrote it."""
-    _read_about(directory)
 
 
 def named(tree: Any) -> dict[str, Any]:
@@ -215,8 +210,8 @@ def _alone():
     return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
-def _read_about(directory: Path) -> dict:
-    """Reads about.json and compares every file with it."""
+def check(directory: Path) -> dict:
+    """Returns the content of about.json; raises DamagedError unless every file is as `save` wrote it."""
     try:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
         if not all(isinstance(about[key], dict) for key in ("facts", "arrays", "files")):
