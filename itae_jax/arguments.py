@@ -59,49 +59,26 @@ def _texts(text: str) -> list[str]:
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change settings, such as train.epochs=20 or method.name=vae",
-    )
+    about = "change settings, such as train.epochs=20 or method.name=vae"
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help=about)
 
 
 def _add_trust(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--trust",
-        default="",
-        metavar="MODULE:ATTRIBUTE",
-        help="code of yours that the model names, which will run; only needed if it names any",
-    )
+    about = "code of yours that the model names, which will run; only needed if it names any"
+    parser.add_argument("--trust", default="", metavar="MODULE:ATTRIBUTE", help=about)
 
 
 def _add_rate(parser: argparse.ArgumentParser, default: float | None, what: str) -> None:
-    parser.add_argument(
-        "--false-positive-rate",
-        type=float,
-        default=default,
-        metavar="RATE",
-        help=f"share of normal images called anomalies; default {what}",
-    )
+    about = f"share of normal images called anomalies; default {what}"
+    parser.add_argument("--false-positive-rate", type=float, default=default, metavar="RATE", help=about)
 
 
 def build() -> argparse.ArgumentParser:
     """Builds the parser of all commands; `call` names the one that was asked for."""
     parser = Parser(prog="itae", description="Image anomaly detection by restoring what was erased.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (
-        _add_run,
-        _add_report,
-        _add_fit,
-        _add_score,
-        _add_export,
-        _add_bench,
-        _add_data,
-        _add_transforms,
-    ):
+    kinds = (_add_run, _add_report, _add_fit, _add_score, _add_export, _add_bench, _add_data, _add_transforms)
+    for add in kinds:
         add(commands)
     return parser
 
@@ -112,37 +89,25 @@ def _add_run(commands) -> None:
         help="train and score an experiment, once for each normal class",
         epilog="example: itae run digits --classes 6 --set train.epochs=20 --out runs/six",
     )
-    run.add_argument(
-        "experiment",
-        metavar="EXPERIMENT",
-        help="a name such as digits, a Python file, or the config.json of a run",
-    )
+    about = "a name such as digits, a Python file, or the config.json of a run"
+    run.add_argument("experiment", metavar="EXPERIMENT", help=about)
     run.add_argument("--out", type=_path, help="directory of the results; default runs/<experiment>")
     run.add_argument("--classes", type=_texts, help="normal classes, indices or names: 0,7")
     run.add_argument("--variants", type=_texts, help="variants of an experiment that has several")
     run.add_argument("--seeds", type=_whole_numbers(0, _LAST_SEED), help="seeds: 0,1,2")
     _add_set(run)
-    run.add_argument(
-        "--reuse",
-        nargs="+",
-        action="extend",
-        default=[],
-        type=_path,
-        metavar="DIR",
-        help="take trainings from other runs where config and data are the same",
-    )
-    run.add_argument(
-        "--profile", type=_path, metavar="DIR", help="record some steps for TensorBoard and Perfetto"
-    )
+    about = "take trainings from other runs where config and data are the same"
+    run.add_argument("--reuse", nargs="+", action="extend", default=[], type=_path, metavar="DIR", help=about)
+    about = "record some steps for TensorBoard and Perfetto"
+    run.add_argument("--profile", type=_path, metavar="DIR", help=about)
     together = run.add_argument_group(
         "several processes", "train as one; give each the same command, process 0 writes"
     )
     together.add_argument("--coordinator", metavar="HOST:PORT", help="the address of process 0")
     together.add_argument("--num-processes", type=int, metavar="N", help="how many there are")
     together.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
-    together.add_argument(
-        "--distributed", action="store_true", help="instead of the three: ask Slurm, the TPU pod or the cluster"
-    )
+    about = "instead of the three: ask Slurm, the TPU pod or the cluster"
+    together.add_argument("--distributed", action="store_true", help=about)
     run.set_defaults(call="run")
 
 
@@ -154,9 +119,8 @@ def _add_report(commands) -> None:
         "one experiment are joined. A model: a page inside it. A file of scores: a page beside it.",
         epilog="examples: itae report runs/a runs/b; itae report model; itae report scores.csv --model model",
     )
-    report.add_argument(
-        "paths", nargs="+", type=_path, metavar="PATH", help="run directories, or one model or scores.csv"
-    )
+    about = "run directories, or one model or scores.csv"
+    report.add_argument("paths", nargs="+", type=_path, metavar="PATH", help=about)
     report.add_argument("--out", type=_path, metavar="DIR", help="where the page of runs goes")
     report.add_argument("--model", type=_path, help="with scores: the model, for heat maps and restorations")
     _add_rate(report, None, "as scored")
@@ -208,12 +172,8 @@ def _add_export(commands) -> None:
     )
     export.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
     export.add_argument("--out", type=_path, required=True, metavar="FILE", help="file to write")
-    export.add_argument(
-        "--format",
-        choices=("jax", "onnx", "safetensors"),
-        default="",
-        help="default: by the ending .onnx or .safetensors, else jax",
-    )
+    about = "default: by the ending .onnx or .safetensors, else jax"
+    export.add_argument("--format", choices=("jax", "onnx", "safetensors"), default="", help=about)
     _add_trust(export)
     export.set_defaults(call="export")
 
@@ -227,9 +187,8 @@ def _add_bench(commands) -> None:
     bench.add_argument("what", nargs="?", choices=("method", "data"), default="method", help="default method")
     bench.add_argument("--rounds", type=_count(10_000), default=5, help="turns of each contender; default 5")
     bench.add_argument("--count", type=_count(10**7), help="data: JPEG files to generate; default 2000")
-    bench.add_argument(
-        "--scored-at-once", type=_count(2**20), metavar="N", help="images in a scored batch; default 32"
-    )
+    about = "images in a scored batch; default 32"
+    bench.add_argument("--scored-at-once", type=_count(2**20), metavar="N", help=about)
     _add_set(bench)
     bench.add_argument("--json", type=_path, help="file to write the figures to")
     bench.add_argument("--plot", type=_path, metavar="FILE.png", help="picture to draw")

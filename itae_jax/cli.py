@@ -7,6 +7,7 @@ training, 130 interrupted. JAX ends a process with its own code if another one o
 import argparse
 import contextlib
 import errno
+import functools
 import io
 import os
 import shlex
@@ -96,11 +97,9 @@ def _run_variants(experiments: dict, path: Path, out: Path, arguments) -> int:
     from itae_jax.runs import directory
     from itae_jax.training import processes, profiling
 
-    directories = directory.of_variants(out, experiments)
-    profile = None
-    if arguments.profile and processes.is_leader():
-        profile = profiling.Profile(arguments.profile)
-    failed = 0
+    directories, failed = directory.of_variants(out, experiments), 0
+    records = arguments.profile and processes.is_leader()
+    profile = profiling.Profile(arguments.profile) if records else None
     for variant, one in experiments.items():
         if variant and processes.is_leader():
             print(f"variant {variant}", flush=True)
@@ -114,11 +113,7 @@ def _run_variants(experiments: dict, path: Path, out: Path, arguments) -> int:
         print(run_page.text_tables(run_page.read([out])), flush=True)
         print(f"report: {run_page.write([out])}")
         if profile:
-            print(
-                f"profile: {arguments.profile}"
-                if profile.is_written
-                else "profile: too few steps, none written"
-            )
+            print(f"profile: {arguments.profile if profile.is_written else 'too few steps, none written'}")
         if failed:
             print(f"itae: {failed} training{'s' * (failed != 1)} failed; see above", file=sys.stderr)
     return 1 if failed else 0
@@ -132,16 +127,11 @@ def _run_variant(one, path: Path, out: Path, arguments, profile) -> int:
     from itae_jax.training import processes
 
     with ConsoleProgress(quiet=not processes.is_leader()) as progress:
-        results, new = sweep.run(
-            one,
-            out,
-            arguments.classes or (one.classes.split(",") if one.classes else None),
-            arguments.seeds or range(one.seed, one.seed + one.runs),
-            progress,
-            lambda dataset: paper.rows_for(one, dataset, _paper_file(path, one.paper_table)),
-            profile and profile.after_call,
-            arguments.reuse,
-        )
+        classes = arguments.classes or (one.classes.split(",") if one.classes else None)
+        seeds = arguments.seeds or range(one.seed, one.seed + one.runs)
+        printed = functools.partial(paper.rows_for, one, file=_paper_file(path, one.paper_table))
+        after_call = profile and profile.after_call
+        results, new = sweep.run(one, out, classes, seeds, progress, printed, after_call, arguments.reuse)
     if not new and processes.is_leader():
         print(f"nothing to do: {out / 'results.csv'} has all {len(results)} results")
     return processes.from_leader(sum(result.status == "failed" for result in results))
@@ -155,19 +145,19 @@ def _paper_file(path: Path, table: str) -> Path | None:
     return path.parent / "paper" / f"{table}.csv"
 
 
-def _fit(arguments) -> int:
+def _prepare_devices() -> None:
     from itae_jax import parallel
 
-    assignments = list(arguments.set)
-    for field, value in (
-        ("train.epochs", arguments.epochs),
-        ("data.image_size", arguments.size),
-        ("seed", arguments.seed),
-    ):
-        if value is not None:
-            assignments.append(f"{field}={value}")
     parallel.prepare_backends()
     parallel.keep_programs()
+
+
+def _fit(arguments) -> int:
+
+    short = {"train.epochs": arguments.epochs, "data.image_size": arguments.size, "seed": arguments.seed}
+    options = [f"{field}={value}" for field, value in short.items() if value is not None]
+    assignments = [*arguments.set, *options]
+    _prepare_devices()
     from itae_jax.detection import fit
     from itae_jax.progress import ConsoleProgress
 
@@ -181,23 +171,13 @@ def _fit(arguments) -> int:
 
 
 def _score(arguments) -> int:
-    from itae_jax import parallel
-
-    parallel.prepare_backends()
-    parallel.keep_programs()
+    _prepare_devices()
     from itae_jax.detection import score
     from itae_jax.progress import ConsoleProgress
 
+    places = arguments.model, arguments.images, arguments.out, arguments.heatmaps
     with ConsoleProgress() as progress:
-        summary = score.score(
-            arguments.model,
-            arguments.images,
-            arguments.out,
-            arguments.heatmaps,
-            arguments.false_positive_rate,
-            progress,
-            arguments.trust,
-        )
+        summary = score.score(*places, arguments.false_positive_rate, progress, arguments.trust)
     print(summary)
     model, scores = shlex.quote(str(arguments.model)), shlex.quote(str(arguments.out))
     print(f"next: itae report {scores} --model {model}")
@@ -255,27 +235,22 @@ def _export(arguments) -> int:
 
 
 def _bench(arguments) -> int:
-    from itae_jax import parallel
 
     of_data, of_method = ("count",), ("scored_at_once", "set", "plot")
     for name in of_method if arguments.what == "data" else of_data:
         if getattr(arguments, name):
             raise RequestError(f"--{name.replace('_', '-')}: is not an option of itae bench {arguments.what}")
-    parallel.prepare_backends()
-    parallel.keep_programs()
+    _prepare_devices()
     from itae_jax.bench import reading, report, timing
 
-    def say(line):
-        print(line, flush=True)
-
+    say = functools.partial(print, flush=True)
     report.check_files(arguments.json, arguments.plot)
     if arguments.what == "data":
         result = reading.measure(arguments.count or 2000, arguments.rounds, say)
         print(reading.table(result))
     else:
-        result = timing.measure(
-            arguments.set, rounds=arguments.rounds, scored_at_once=arguments.scored_at_once or 32, say=say
-        )
+        at_once = arguments.scored_at_once or 32
+        result = timing.measure(arguments.set, rounds=arguments.rounds, scored_at_once=at_once, say=say)
         print(report.table(result))
     if arguments.json:
         report.write(result, arguments.json)

@@ -22,19 +22,14 @@ def setting(
     decides: bool = True,
     reduces: bool = False,
 ) -> Any:
-    """A field of a section.
+    """A field of a section: what it is about, and its limits or choices.
 
     Args:
-      about: what it means.
-      least, most: its limits.
-      choices: the values it can have; empty for any.
       decides: whether it decides the result; False for speed, places, and which of several results.
       reduces: whether a value below the method's default makes a run smaller than the paper's.
     """
-    limits = {"least": least, "most": most, "choices": choices}
-    return dataclasses.field(
-        default=default, metadata={"about": about, "decides": decides, "reduces": reduces, **limits}
-    )
+    facts = {"about": about, "least": least, "most": most, "choices": choices}
+    return dataclasses.field(default=default, metadata={**facts, "decides": decides, "reduces": reduces})
 
 
 class Section:
@@ -46,21 +41,14 @@ class Section:
         check(self, self.PREFIX)
 
 
-def kind_of(field: dataclasses.Field) -> type:
-    """The type of a setting: int, float or str."""
-    assert isinstance(field.type, type)
-    return field.type
-
-
 def check(section: Any, prefix: str) -> None:
     """Raises RequestError for the first field whose value has the wrong type or lies outside its limits."""
     for field in dataclasses.fields(section):
         if not field.metadata:
             continue
         name, value, limits = f"{prefix}{field.name}", getattr(section, field.name), field.metadata
-        kind = kind_of(field)
-        allowed = (int, float) if kind is float else (kind,)
-        if not isinstance(value, allowed) or isinstance(value, bool):
+        kind: Any = field.type
+        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
             raise RequestError(f"{name}={value!r}: expected {_KINDS[kind]}")
         if limits["choices"] and value not in limits["choices"]:
             choices = ", ".join(str(choice) or "''" for choice in limits["choices"])
@@ -73,12 +61,8 @@ def check(section: Any, prefix: str) -> None:
 
 
 def parse(field: dataclasses.Field, name: str, text: str) -> Any:
-    """The value that a text stands for, by the field's type.
-
-    Raises:
-      RequestError: the text is of another type.
-    """
-    kind = kind_of(field)
+    """The value that a text stands for, by the field's type; RequestError if it is of another type."""
+    kind: Any = field.type
     try:
         return kind(text)
     except (ValueError, OverflowError):

@@ -8,10 +8,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-_PACKAGES = (
-    *("itae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"),
-    "torch",  # only for the comparison of `itae bench`
-)
+_PACKAGES = ("itae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "torch")
 
 
 def describe() -> dict:

@@ -7,6 +7,7 @@ An experiment file is Python with a function `get_config()` that returns an `Exp
 import dataclasses
 import difflib
 import json
+import re
 import runpy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -50,12 +51,7 @@ class Experiment:
         config.check(self, "")
         for field in ("name", "variant", "paper_table"):
             word = getattr(self, field)
-            if (
-                (not word and field == "name")
-                or set(word) & set("/\\")
-                or word.startswith(".")
-                or (word and not word.isprintable())
-            ):
+            if (not word and field == "name") or not word.isprintable() or re.search(r"^[.]|[/\\]", word):
                 raise RequestError(f"{field}={word!r}: expected a word that can name a directory")
         if self.seed + self.runs - 1 > _LAST_SEED:
             raise RequestError(f"seed={self.seed} runs={self.runs}: seeds end at {_LAST_SEED}")
@@ -63,13 +59,9 @@ class Experiment:
         object.__setattr__(self, "train", dataclasses.replace(self.train, **own))
 
 
-_SECTIONS: dict[str, type] = {
-    "data": DataConfig,
-    "method": MethodConfig,
-    "train": TrainConfig,
-    "evaluate": EvaluateConfig,
-    "compute": ComputeConfig,
-}
+_SECTIONS: dict[str, type] = dict(
+    data=DataConfig, method=MethodConfig, train=TrainConfig, evaluate=EvaluateConfig, compute=ComputeConfig
+)
 
 
 def flatten(experiment: Experiment) -> dict[str, Any]:
@@ -96,11 +88,7 @@ def fields_of(method: type[MethodConfig]) -> dict[str, dataclasses.Field]:
 
 
 def from_flat(flat: dict[str, Any]) -> Experiment:
-    """The inverse of `flatten`; settings left out keep their default.
-
-    Raises:
-      RequestError: the method lacks a setting, or a value has the wrong type or lies outside its limits.
-    """
+    """The inverse of `flatten`; settings left out keep their default; RequestError for a wrong one."""
     flat = dict(flat)
     method = methods.config_class(flat.pop("method.name", "itae"))
     known = fields_of(method)
@@ -170,11 +158,7 @@ def as_tree(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_tree(tree: Any) -> Experiment:
-    """The inverse of `as_tree`.
-
-    Raises:
-      RequestError: not an object, or what `from_flat` refuses.
-    """
+    """The inverse of `as_tree`; RequestError for what is not an object, or what `from_flat` refuses."""
     if not isinstance(tree, dict):
         raise RequestError("not a config: expected a JSON object")
     flat: dict[str, Any] = {}
@@ -187,11 +171,7 @@ def from_tree(tree: Any) -> Experiment:
 
 
 def read_record(path: Path) -> Experiment:
-    """The experiment of a run's config.json.
-
-    Raises:
-      RequestError: it cannot be read.
-    """
+    """The experiment of a run's config.json; RequestError if it cannot be read."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(tree, dict):
@@ -206,11 +186,8 @@ def read_record(path: Path) -> Experiment:
 def decisive(experiment: Experiment) -> dict[str, Any]:
     """The settings that decide a result."""
     fields = fields_of(type(experiment.method))
-    return {
-        name: value
-        for name, value in flatten(experiment).items()
-        if name not in fields or fields[name].metadata["decides"]
-    }
+    aside = {name for name, field in fields.items() if not field.metadata["decides"]}
+    return {name: value for name, value in flatten(experiment).items() if name not in aside}
 
 
 def changed(experiment: Experiment) -> dict[str, Any]:
@@ -223,19 +200,12 @@ def changed(experiment: Experiment) -> dict[str, Any]:
 def differences(old: Experiment, new: Experiment) -> list[str]:
     """`field: old -> new` for every decisive setting that differs."""
     before, after = decisive(old), decisive(new)
-    return [
-        f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
-        for name in {**before, **after}
-        if before.get(name) != after.get(name)
-    ]
+    pairs = {name: (before.get(name), after.get(name)) for name in before | after}
+    return [f"{name}: {was!r} -> {now!r}" for name, (was, now) in pairs.items() if was != now]
 
 
 def find(name: str) -> Path:
-    """The experiment file of a name or a path: `digits`, `experiments/digits.py`, `DIR/config.json`.
-
-    Raises:
-      RequestError: there is none.
-    """
+    """The experiment file of a name or a path: `digits`, `experiments/digits.py`, `DIR/config.json`."""
     path = Path(name)
     if path.suffix in (".py", ".json") or len(path.parts) > 1:
         if path.is_file():
@@ -274,18 +244,14 @@ def load(
     assignments = list(assignments)
     if path.suffix == ".json":
         _check_names_no_code(path, experiments[""], assignments)
-    overridden = {
-        variant: override(experiment, assignments)
-        for variant, experiment in experiments.items()
-        if chosen is None or variant in chosen
-    }
+    kept = experiments if chosen is None else [name for name in experiments if name in chosen]
+    overridden = {variant: override(experiments[variant], assignments) for variant in kept}
     first_of: dict[Experiment, str] = {}
     for variant, experiment in overridden.items():
         other = first_of.setdefault(dataclasses.replace(experiment, variant=""), variant)
         if other != variant:
-            raise RequestError(
-                f"--set: makes the variants {other} and {variant} alike; choose one by --variants"
-            )
+            alike = f"the variants {other} and {variant} alike"
+            raise RequestError(f"--set: makes {alike}; choose one by --variants")
     return overridden
 
 
@@ -331,6 +297,4 @@ def _named_variants(experiments: Any) -> dict[str, Experiment]:
             raise RequestError(f"get_configs()[{variant!r}]: expected a name and an Experiment")
     if len({experiment.name for experiment in experiments.values()}) > 1:
         raise RequestError("get_configs(): the variants of an experiment need one name")
-    return {
-        variant: dataclasses.replace(experiment, variant=variant) for variant, experiment in experiments.items()
-    }
+    return {variant: dataclasses.replace(one, variant=variant) for variant, one in experiments.items()}

@@ -33,11 +33,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes atomically; with concurrent writers the last one wins.
-
-    Raises:
-      OSError: the file cannot be written; `filename` is `path`.
-    """
+    """Writes atomically; with concurrent writers the last one wins. An OSError names `path`."""
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         with partial.open("wb") as file:
@@ -69,14 +65,7 @@ def remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(directory: Path, name: Path | None = None) -> Iterator[None]:
-    """Locks a directory for this process; the system frees the lock when the process ends.
-
-    Args:
-      name: what to call the directory in the message.
-
-    Raises:
-      RequestError: another process holds the lock.
-    """
+    """Locks a directory, `name` in messages, until the process ends; RequestError if another one holds it."""
     import filelock
 
     lock = filelock.FileLock(directory / ".lock")
@@ -94,11 +83,7 @@ def locked(directory: Path, name: Path | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(path: Path, option: str = "") -> Iterator[None]:
-    """Turns an OSError of writing to `path` into a RequestError; lets errors of a full disk pass.
-
-    Args:
-      option: the command-line option that gave the path.
-    """
+    """Turns an OSError of writing to `path`, given by `option`, into a RequestError; a full disk passes."""
     try:
         yield
     except OSError as error:
@@ -109,11 +94,7 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
 
 
 def check_output_file(path: Path, is_ours: Callable[[Path], bool], option: str = "--out") -> None:
-    """Raises RequestError if writing `path` would overwrite a file that another program wrote.
-
-    Args:
-      is_ours: whether an existing file has the format that will be written.
-    """
+    """Raises RequestError if `path` is no place for a file, or holds one that is not ours."""
     if path.is_dir() or not path.parent.is_dir():
         raise RequestError(f"{option} {path}: name a file in an existing directory")
     if path.is_symlink() or (path.exists() and not path.is_file()):

@@ -35,9 +35,9 @@ def prepare_backends() -> None:
 
 
 def use_cpu_cores() -> None:
-    """Makes each core a virtual CPU device; call before the first JAX computation.
+    """Makes each core a virtual CPU device, unless XLA_FLAGS sets a count; call before the first computation.
 
-    Most of XLA's CPU convolutions use only one core. A device count in XLA_FLAGS takes precedence.
+    Most of XLA's CPU convolutions use only one core.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", environment.cpu_cores())
@@ -57,10 +57,7 @@ def keep_programs() -> None:
 
 
 def use_deterministic_operations() -> None:
-    """Restricts XLA's GPU backend to operations that give the same bits every time.
-
-    Call before the first JAX computation.
-    """
+    """Makes XLA's GPU backend give the same bits every time; call before the first JAX computation."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
 
 
@@ -127,7 +124,7 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
         donate: bool = False,
     ):
         self._devices, self._is_replicated = tuple(devices), replicated_result
-        own = [i for i, device in enumerate(devices) if device.process_index == jax.process_index()]
+        own = [i for i, device in enumerate(devices) if device in _local(devices)]
         self._own = slice(own[0], own[-1] + 1)
         self._is_gathered = not replicated_result and len(own) < len(devices)
 
@@ -172,8 +169,7 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
 def mean(tree: Any) -> Any:
     """Averages all leaves over all devices in one exchange; for use inside a mapped function.
 
-    One exchange is fast. It is also safe: on the CPU backend each waiting exchange holds a thread of a pool
-    that has one per device, so several could wait forever.
+    On the CPU backend a waiting exchange holds one thread a device, so that several could wait forever.
     """
     flat, restore = ravel_pytree(tree)
     return restore(lax.pmean(flat, AXIS))
@@ -187,14 +183,8 @@ def example_indices(slice_size: int) -> jax.Array:
 def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Joins the other processes; call before the first JAX computation.
 
-    If one of them does not come, JAX ends this process (see docs/scaling.md).
-
-    Args:
-      coordinator, num_processes, process_id: HOST:PORT of process 0, the number of processes and the id of
-        this one; all None if JAX can find them from Slurm, a TPU pod or another cluster.
-
-    Raises:
-      RequestError: JAX knows no cluster here.
+    If one of them does not come, JAX ends this process (see docs/scaling.md). `coordinator` is HOST:PORT of
+    process 0; all None if JAX can find them from Slurm, a TPU pod or another cluster, else RequestError.
     """
     jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
     try:
@@ -220,10 +210,7 @@ def part_processes() -> None:
 
 
 def any_of(flags: Sequence[bool], devices: Sequence[jax.Device]) -> jax.Array:
-    """Returns 1 for each flag that is set in any process, else 0.
-
-    Every process must call this; only reading the answer waits for the others.
-    """
+    """Returns 1 for each flag that any process sets, else 0; only reading the answer waits for the others."""
     devices = tuple(devices)
     rows = np.tile(np.array(flags, np.int32), (len(_local(devices)), 1))
     return _maximum(devices)(jax.device_put(rows, _sharding(devices, PartitionSpec(AXIS))))

@@ -20,7 +20,7 @@ CIFAR100_CLASSES = (
 _GEOMETRY: dict[str, Any] = {"fit": "pad", "size": 32, "channels": 3}
 
 
-def _spec(name: str, about: str, size: str, folder: str, classes: tuple[str, ...], label: str) -> Spec:
+def _spec(name: str, contents: str, size: str, classes: tuple[str, ...], label: str) -> Spec:
     def load(config: DataConfig) -> Dataset:
         if folders.is_tree(config.root):
             return folders.load_tree(config, name=name, classes=classes, **_GEOMETRY)
@@ -31,23 +31,11 @@ def _spec(name: str, about: str, size: str, folder: str, classes: tuple[str, ...
             return f"a tree of {len(classes)} classes"
         return tfds.there(name, root)
 
+    folder = label.replace("label", "class").replace("_", " ")
     get = f"{tfds.HOW_TO_GET.format(name)}; or a tree DIR/{{train,test}}/<{folder}>/"
+    about, size = f"photographs, 32x32, {contents}", f"50,000 + 10,000 images, {size}"
     return Spec(name, about, size, "none stated", get, load, there, preparable=True)
 
 
-CIFAR10 = _spec(
-    name="cifar10",
-    about="photographs, 32x32, 10 classes",
-    size="50,000 + 10,000 images, 170 MB",
-    folder="class",
-    classes=CIFAR10_CLASSES,
-    label="label",
-)
-CIFAR100 = _spec(
-    name="cifar100",
-    about="photographs, 32x32, the 20 coarse classes",
-    size="50,000 + 10,000 images, 169 MB",
-    folder="coarse class",
-    classes=CIFAR100_CLASSES,
-    label="coarse_label",
-)
+CIFAR10 = _spec("cifar10", "10 classes", "170 MB", CIFAR10_CLASSES, "label")
+CIFAR100 = _spec("cifar100", "the 20 coarse classes", "169 MB", CIFAR100_CLASSES, "coarse_label")

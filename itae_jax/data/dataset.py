@@ -53,31 +53,25 @@ class OneClassSplit:
             return [None] * len(positions)
         is_anomaly, masks = self.is_anomaly, []
         for position in positions:
-            path, mask = self.test_masks[position], None
-            if not is_anomaly[position]:
-                mask = np.zeros(self.test_images.image_shape[:2], bool)
-            elif path is not None:
-                mask = self.read_mask(path)
-                mask = mask if mask is not None and mask.any() else None
-            masks.append(mask)
+            path = self.test_masks[position]
+            if is_anomaly[position]:
+                mask = None if path is None else self.read_mask(path)
+                masks.append(mask if mask is not None and mask.any() else None)
+            else:
+                masks.append(np.zeros(self.test_images.image_shape[:2], bool))
         return masks
 
     def limited(self, limit_train: int, limit_test: int) -> "OneClassSplit":
         """Returns a split with at most so many images of each, as `sample` draws them; 0: all."""
         kept = sample(len(self.test_images), limit_test)
-
-        def select(values: tuple) -> tuple:
-            return tuple(values[i] for i in kept) if values else ()
-
-        return dataclasses.replace(
-            self,
-            train_images=self.train_images.select(sample(len(self.train_images), limit_train)),
-            test_images=self.test_images.select(kept),
-            test_labels=select(self.test_labels),
-            test_ids=select(self.test_ids),
-            test_masks=select(self.test_masks),
-            video_ids=select(self.video_ids),
-        )
+        of_test_images: dict[str, Any] = {
+            name: tuple(values[i] for i in kept)
+            for name in ("test_labels", "test_ids", "test_masks", "video_ids")
+            if (values := getattr(self, name))
+        }
+        train_images = self.train_images.select(sample(len(self.train_images), limit_train))
+        test_images = self.test_images.select(kept)
+        return dataclasses.replace(self, train_images=train_images, test_images=test_images, **of_test_images)
 
 
 def sample(count: int, limit: int) -> np.ndarray:
@@ -130,13 +124,10 @@ class Dataset:
         test_ids: tuple[str, ...],
         **about: Any,
     ) -> "Dataset":
-        """Makes a data set whose classes share one test set, in which all classes but the normal one are
-        anomalous.
+        """Makes a data set whose classes share one test set; all but the normal one are anomalous there.
 
-        Args:
-          train_images, test_images: N x H x W x C uint8, or `Images`.
-          train_labels, test_labels: N indices into `class_names`.
-          about: `kind`, `coverage` and `unreadable`.
+        Images are N x H x W x C uint8 or `Images`, labels N indices into `class_names`; `about` is further
+        attributes.
         """
         train, test = as_images(train_images), as_images(test_images)
         for part, images, labels in (("train", train, train_labels), ("test", test, test_labels)):
@@ -160,11 +151,7 @@ class Dataset:
         return cls(name, source, class_names, trainable, train.image_shape, make_split, **about)
 
     def class_index(self, index_or_name: str) -> int:
-        """Returns the index of a class given by name or index.
-
-        Raises:
-          RequestError: no such class, or no images to train on.
-        """
+        """Returns the index of a class given by name or index; it has images to train on."""
         names = self.class_names
         if index_or_name in names:
             index = names.index(index_or_name)

@@ -1,5 +1,6 @@
 """Folder trees of image files: which files are where, always in the same order."""
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -47,11 +48,7 @@ def subfolders(directory: Path) -> list[str]:
 
 
 def expanded(root: str) -> Path:
-    """Returns a path whose ~ is expanded.
-
-    Raises:
-      RequestError: there is no such user.
-    """
+    """Returns a path whose ~ is expanded; raises RequestError if there is no such user."""
     try:
         return Path(root).expanduser()
     except RuntimeError:
@@ -59,11 +56,7 @@ def expanded(root: str) -> Path:
 
 
 def root_of(config: DataConfig) -> Path:
-    """Returns `data.root` as a directory.
-
-    Raises:
-      RequestError: it is not given or not a directory.
-    """
+    """Returns `data.root`; raises RequestError if it is not given or not a directory."""
     if not config.root:
         raise RequestError(f"data.name={config.name!r} reads a folder: give it by --set data.root=DIR")
     root = expanded(config.root)
@@ -103,11 +96,7 @@ def make_reader(
 
 
 def shape_of(reader: Reader, paths: list[Path], where: Path) -> images.Shape:
-    """Returns the shape that the reader gives; if it keeps sizes, that of the first readable file.
-
-    Raises:
-      RequestError: no file can be read.
-    """
+    """Returns the shape that the reader gives; if it keeps sizes, that of the first readable file."""
     if reader.size:
         return reader.size, reader.size, reader.channels
     reason = "there is none"
@@ -137,9 +126,6 @@ def load_tree(
       classes: the published classes, if each folder is a class of its own.
       superclasses: folder -> class, in the order of the classes; other folders are left out.
       fit, size, channels: as of `Reader`, where the config leaves them open.
-
-    Raises:
-      RequestError: folders or images are missing.
     """
     root = root_of(config)
     root_name, train = root.absolute().name, root / "train"
@@ -165,12 +151,9 @@ def load_tree(
         )
 
     def collect(split: Path) -> tuple[list[Path], np.ndarray]:
-        paths: list[Path] = []
-        labels: list[int] = []
-        for folder, label in superclasses.items():
-            inside = find_images(split / folder)
-            paths += inside
-            labels += [class_names.index(label)] * len(inside)
+        inside = {folder: find_images(split / folder) for folder in superclasses}
+        paths = list(itertools.chain.from_iterable(inside.values()))
+        labels = [class_names.index(superclasses[folder]) for folder, found in inside.items() for _ in found]
         if not paths:
             raise RequestError(
                 f"{split}: no images in the folders {_few(superclasses)}; "
@@ -204,16 +187,12 @@ def _few(names: Iterable[str]) -> str:
 
 
 def read_superclasses(path: Path) -> dict[str, str]:
-    """Reads a CSV file with the header `folder,class` as folder -> class.
-
-    Raises:
-      RequestError: it is not one, or names a folder outside the tree.
-    """
+    """Reads a CSV file with the header `folder,class` as folder -> class; no folder lies outside the tree."""
     try:
         rows = read_csv(path)
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"data.superclasses={path}: {error}") from None
-    if not rows or list(rows[0]) != ["folder", "class"] or any(not all(row.values()) for row in rows):
+    if not rows or list(rows[0]) != ["folder", "class"] or not all(all(row.values()) for row in rows):
         raise RequestError(f"data.superclasses={path}: expected a CSV file with the header folder,class")
     for row in rows:
         if Path(row["folder"]).is_absolute() or ".." in Path(row["folder"]).parts:

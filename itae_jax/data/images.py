@@ -139,10 +139,9 @@ class LazyImages:
             self.unreadable[error.name] = error.reason
             return None
         if image.shape != self.image_shape:
-            (height, width), (expected_height, expected_width) = image.shape[:2], self.image_shape[:2]
+            size, others = ("x".join(map(str, shape[:2])) for shape in (image.shape, self.image_shape))
             raise RequestError(
-                f"{key}: is {height}x{width}, others are {expected_height}x{expected_width}; "
-                "set data.image_size to bring all to one size"
+                f"{key}: is {size}, others are {others}; set data.image_size to bring all to one size"
             )
         return image
 
@@ -159,11 +158,7 @@ def lazy(
 
 
 def as_images(images: np.ndarray | Images) -> Images:
-    """Returns `ArrayImages` of an array, and other images as they are.
-
-    Raises:
-      TypeError: the array is not N x H x W x C uint8.
-    """
+    """Returns `ArrayImages` of an array, and other images as they are; TypeError unless uint8 N x H x W x C."""
     if not isinstance(images, np.ndarray):
         return images
     if images.dtype != np.uint8 or images.ndim != 4:

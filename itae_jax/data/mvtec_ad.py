@@ -30,16 +30,13 @@ def categories(root: Path) -> dict[str, Path]:
         return {}
     there = [name for name in folders.subfolders(root) if (root / name / "train" / "good").is_dir()]
     known = [name for name in CATEGORIES if name in there]
-    return {name: root / name for name in [*known, *(name for name in there if name not in known)]}
+    return {name: root / name for name in dict.fromkeys(known + there)}
 
 
 def load(config: DataConfig) -> Dataset:
     """Loads the categories below `data.root`, or the one that `data.root` itself is.
 
     Stretches images to a square of `data.image_size` (256 by default; the published ones are square).
-
-    Raises:
-      RequestError: no category there, or one without images.
     """
     root = folders.root_of(config)
     found = categories(root)
@@ -54,7 +51,6 @@ def load(config: DataConfig) -> Dataset:
             raise RequestError(f"{found[name] / 'train' / 'good'}: no images in it")
     everything = [path for paths in normal.values() for path in paths]
     reader = folders.make_reader(config, fit="stretch", size=_SIZE, paths=everything)
-    shape = (reader.size, reader.size, reader.channels)
     unreadable: dict[str, str] = {}
 
     def read_mask(path: Path) -> np.ndarray | None:
@@ -70,8 +66,8 @@ def load(config: DataConfig) -> Dataset:
         if not test:
             raise RequestError(f"{folder / 'test'}: no images in it")
         return OneClassSplit(
-            train_images=images.lazy(config, reader.read, normal[name], shape, unreadable),
-            test_images=images.lazy(config, reader.read, test, shape, unreadable),
+            train_images=images.lazy(config, reader.read, normal[name], reader.shape, unreadable),
+            test_images=images.lazy(config, reader.read, test, reader.shape, unreadable),
             test_labels=tuple(path.relative_to(folder / "test").parts[0] for path in test),
             test_ids=tuple(path.relative_to(root).as_posix() for path in test),
             normal_label="good",
@@ -86,7 +82,7 @@ def load(config: DataConfig) -> Dataset:
         source=f"folder {root_name}: {len(everything)} normal training images of {', '.join(names)}",
         class_names=names,
         trainable=tuple(range(len(names))),
-        image_shape=shape,
+        image_shape=reader.shape,
         make_split=make_split,
         kind="published" if published else "folder",
         unreadable=unreadable,

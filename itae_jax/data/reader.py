@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from itae_jax.data.images import UnreadableImageError
+from itae_jax.data.images import Shape, UnreadableImageError
 
 FITS = ("crop", "letterbox", "stretch", "pad")
 _BILINEAR = Image.Resampling.BILINEAR
@@ -38,6 +38,11 @@ class Reader:
     fit: str = "crop"
     max_side: int = 20_000
 
+    @property
+    def shape(self) -> Shape:
+        """(height, width, channels) of the result, if `size` is not 0."""
+        return self.size, self.size, self.channels
+
     def read(self, source: Path | tuple[str, bytes]) -> np.ndarray:
         """Reads a file, or (name, bytes), as H x W x C uint8.
 
@@ -50,11 +55,7 @@ class Reader:
         return self._read(source, _eight_bits)
 
     def read_mask(self, path: Path) -> np.ndarray:
-        """Reads a mask in the geometry of `read`: H x W bool, true above half of its brightest pixel.
-
-        Raises:
-          UnreadableImageError: as `read`.
-        """
+        """Reads a mask in the geometry of `read`: H x W bool, true above half of its brightest pixel."""
         return dataclasses.replace(self, channels=1)._read(path, _stretched)[..., 0] > 127
 
     def _read(self, source: Path | tuple[str, bytes], to_bytes: Callable) -> np.ndarray:
@@ -97,11 +98,7 @@ class Reader:
         return ImageOps.fit(image, target, _BILINEAR)
 
     def lay_over(self, map_HxW: np.ndarray, width: int, height: int) -> np.ndarray:
-        """Resizes a map of what `read` returned to the file's image, which has this size.
-
-        Returns:
-          height x width float32; NaN where `read` cut the image off.
-        """
+        """Resizes a map of what `read` returned to its file's height and width; NaN where it was cut off."""
         inside, (left, top, right, bottom) = self._placement(width, height)
         part = Image.fromarray(np.float32(map_HxW)).resize((right - left, bottom - top), _BILINEAR, box=inside)
         over = np.full((height, width), np.nan, np.float32)

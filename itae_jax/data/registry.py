@@ -8,36 +8,21 @@ from itae_jax.data.dataset import Dataset
 from itae_jax.errors import RequestError
 
 _SPECS = (
-    digits.SPEC,
-    mnist.MNIST,
-    mnist.FASHION_MNIST,
-    cifar.CIFAR10,
-    cifar.CIFAR100,
-    imagenet.SPEC,
-    mvtec_ad.SPEC,
-    shanghaitech.SPEC,
-    folders.SPEC,
+    *(digits.SPEC, mnist.MNIST, mnist.FASHION_MNIST, cifar.CIFAR10, cifar.CIFAR100),
+    *(imagenet.SPEC, mvtec_ad.SPEC, shanghaitech.SPEC, folders.SPEC),
 )
 CATALOGUE = {spec.name: spec for spec in _SPECS}
 
 
 def load(config: DataConfig) -> Dataset:
-    """Loads the data set of a config, without its limits.
-
-    Raises:
-      RequestError: no data set of that name, or it cannot be read.
-    """
+    """Loads the data set of a config, without its limits."""
     if config.name not in CATALOGUE:
         raise RequestError(f"data.name={config.name!r}: choose from {', '.join(CATALOGUE)}")
     return CATALOGUE[config.name].load(config)
 
 
 def prepare(name: str, root: str, manual_dir: str) -> Path:
-    """Prepares a data set by TFDS in `root`; returns its directory.
-
-    Raises:
-      RequestError: TFDS does not prepare it, or failed.
-    """
+    """Prepares a data set by TFDS in `root`; returns its directory."""
     preparable = [key for key, spec in CATALOGUE.items() if spec.preparable]
     if name not in preparable:
         more = f"; {name}: {CATALOGUE[name].get}" if name in CATALOGUE else ""

@@ -3,33 +3,24 @@
 import numpy as np
 
 from itae_jax.config import DataConfig
-from itae_jax.data import folders, images, tfds
+from itae_jax.data import folders, tfds
 from itae_jax.data.dataset import Dataset, OneClassSplit, Spec
 
 _NAME = "shanghaitech"
 
 
 def load(config: DataConfig) -> Dataset:
-    """Loads the prepared frames as one class, `all`.
-
-    Raises:
-      RequestError: not prepared, or tensorflow-datasets is not installed.
-    """
+    """Loads the prepared frames as one class, `all`."""
     builder = tfds.make_builder(_NAME, config.root)
     reader = folders.make_reader(config, fit="stretch", size=480, channels=3)
-    shape = (reader.size, reader.size, reader.channels)
     unreadable: dict[str, str] = {}
-
-    def frames(split: str) -> images.LazyImages:
-        records = tfds.Records(tfds.encoded(builder, split), f"{_NAME}/{split}", reader)
-        return images.lazy(config, records.read, range(len(records.source)), shape, unreadable)
 
     def make_split(index: int, limit_train: int, limit_test: int) -> OneClassSplit:
         about = tfds.features_of(builder, "test", ["video", "frame", "is_anomaly"])
         videos = tuple(np.asarray(video).item().decode() for video in about["video"])
         return OneClassSplit(
-            train_images=frames("train"),
-            test_images=frames("test"),
+            train_images=tfds.lazy_images(config, builder, "train", reader, unreadable),
+            test_images=tfds.lazy_images(config, builder, "test", reader, unreadable),
             test_labels=tuple("anomalous" if int(flag) else "normal" for flag in about["is_anomaly"]),
             test_ids=tuple(f"{video}/{int(i):06d}" for video, i in zip(videos, about["frame"], strict=True)),
             normal_label="normal",
@@ -41,7 +32,7 @@ def load(config: DataConfig) -> Dataset:
         source=f"tfds {builder.info.full_name}",
         class_names=("all",),
         trainable=(0,),
-        image_shape=shape,
+        image_shape=reader.shape,
         make_split=make_split,
         unreadable=unreadable,
     )

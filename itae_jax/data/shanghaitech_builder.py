@@ -24,17 +24,12 @@ class Shanghaitech(tfds.core.GeneratorBasedBuilder):
     """
 
     def _info(self) -> tfds.core.DatasetInfo:
+        image = tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="jpeg")
+        numbers = {"frame": np.int64, "is_anomaly": np.int64}
         return self.dataset_info_from_configs(
             description="ShanghaiTech Campus: videos of a campus, anomalies in the test part only.",
             homepage="https://svip-lab.github.io/dataset/campus_dataset.html",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="jpeg"),
-                    "video": tfds.features.Text(),
-                    "frame": np.int64,
-                    "is_anomaly": np.int64,
-                }
-            ),
+            features=tfds.features.FeaturesDict({"image": image, "video": tfds.features.Text(), **numbers}),
         )
 
     def _split_generators(self, dl_manager):

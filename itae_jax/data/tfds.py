@@ -24,27 +24,20 @@ def directory_of(root: str) -> Path:
 
 
 def _versions(name: str, root: str) -> list[Path]:
+    """Returns the directories that hold a prepared version of the data set."""
     found = (directory_of(root) / name).glob("*/dataset_info.json")
     return sorted(path.parent for path in found if not path.parent.name.startswith("incomplete"))
 
 
-def is_prepared(name: str, root: str) -> bool:
-    """Returns whether `prepare` has put the data set there."""
-    return bool(_versions(name, root))
-
-
 def there(name: str, root: str) -> str:
     """Returns "prepared", or nothing: what `Spec.there` needs."""
-    return "prepared" if is_prepared(name, root) else ""
+    return "prepared" if _versions(name, root) else ""
 
 
 def make_builder(name: str, root: str) -> Any:
-    """Returns the builder of a prepared data set.
-
-    Raises:
-      RequestError: it is not prepared, or tensorflow-datasets is not installed.
-    """
-    if not is_prepared(name, root):
+    """Returns the builder of a prepared data set."""
+    versions = _versions(name, root)
+    if not versions:
         raise RequestError(
             f"{name} is not in {directory_of(root)}; itae data prepare {name} --root DIR puts it there, "
             "data.root=DIR reads it from there (data.name=folder, cifar10 and cifar100 read folder trees, too)"
@@ -56,15 +49,11 @@ def make_builder(name: str, root: str) -> Any:
             f"data.name={name!r} is read by tensorflow-datasets; pip install tensorflow-datasets array_record, "
             "or give a folder tree by data.root"
         ) from None
-    return tensorflow_datasets.builder_from_directory(str(_versions(name, root)[-1]))
+    return tensorflow_datasets.builder_from_directory(str(versions[-1]))
 
 
 def encoded(builder: Any, split: str) -> Any:
-    """Returns the records of a split, each image as the bytes of its file.
-
-    Raises:
-      RequestError: TFDS prepared the data set in a format without random access.
-    """
+    """Returns the records of a split, each image as the bytes of its file."""
     import tensorflow_datasets as tfds
 
     try:
@@ -78,21 +67,14 @@ def encoded(builder: Any, split: str) -> Any:
 
 def features_of(builder: Any, split: str, names: list[str]) -> dict[str, list]:
     """Returns all values of some features; reads every record once, without decoding the images."""
-    values: dict[str, list] = {name: [] for name in names}
-    for record in encoded(builder, split):
-        for name in names:
-            values[name].append(record[name])
-    return values
+    kept = [[record[name] for name in names] for record in encoded(builder, split)]
+    return {name: [values[i] for values in kept] for i, name in enumerate(names)}
 
 
 def prepare(name: str, root: str, manual_dir: str) -> Path:
-    """Downloads and prepares a data set by TFDS, or prepares what is in `manual_dir`; returns where it is.
-
-    Raises:
-      RequestError: TensorFlow is not installed, or TFDS failed.
-    """
+    """Downloads and prepares a data set by TFDS, or prepares what is in `manual_dir`; returns where it is."""
     directory = directory_of(root)
-    if is_prepared(name, root):
+    if _versions(name, root):
         return directory / name
     if manual_dir and not Path(manual_dir).is_dir():
         raise RequestError(f"--manual-dir {manual_dir}: no such directory")
@@ -155,13 +137,9 @@ def load(
     """Loads a prepared data set.
 
     Args:
-      name: in TFDS's catalogue.
       fit, size, channels: as of `Reader`, where the config leaves them open.
       label: the feature that holds the class.
       superclasses: TFDS's class name -> ours; other classes are left out.
-
-    Raises:
-      RequestError: it is not prepared, or tensorflow-datasets is not installed.
     """
     builder = make_builder(name, config.root)
     reader = folders.make_reader(config, fit=fit, size=size, channels=channels)

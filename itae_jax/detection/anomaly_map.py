@@ -27,15 +27,10 @@ def outline(picture_HxWx3: np.ndarray, mask_HxW: np.ndarray, colour: str) -> np.
 
 
 def overlay(image_HxWxC: np.ndarray, map_HxW: np.ndarray, full: float) -> np.ndarray:
-    """Draws an anomaly map over the image in grey.
+    """Draws an anomaly map over the uint8 image in grey; returns H x W x 3 uint8.
 
-    Args:
-      image_HxWxC: uint8.
-      map_HxW: 1 = the mean of normal images, of the image's size; NaN where the model does not see it.
-      full: the value of the strongest colour. Nothing is drawn at 1 and below.
-
-    Returns:
-      H x W x 3 uint8.
+    Nothing is drawn at 1, the mean of normal images, and below, nor at NaN, where the model does not see the
+    image; the colour is strongest at `full`.
     """
     import matplotlib
     from PIL import Image

@@ -9,11 +9,7 @@ from itae_jax.errors import RequestError
 
 
 def as_pictures(array) -> np.ndarray:
-    """Returns N x H x W or N x H x W x C uint8 images as N x H x W x C with 1 or 3 channels.
-
-    Raises:
-      RequestError: the array is anything else; nothing is converted by guessing.
-    """
+    """Returns N x H x W (x C) uint8 images as N x H x W x C with 1 or 3 channels; refuses all else."""
     array = np.asarray(array)
     if array.ndim not in (3, 4):
         raise RequestError(
@@ -38,11 +34,7 @@ def as_pictures(array) -> np.ndarray:
 
 
 def row_shape(image_shape, num_features: int) -> tuple[int, int, int]:
-    """Returns (height, width, channels) of the image that a row of so many numbers becomes.
-
-    Raises:
-      RequestError: `image_shape` is not (H, W), (H, W, C) or "square", or holds another number.
-    """
+    """Returns (height, width, channels) of the image that a row of so many numbers becomes."""
     if isinstance(image_shape, str):
         if image_shape != "square":
             raise RequestError(f"image_shape={image_shape!r}: expected (H, W), (H, W, C) or 'square'")

@@ -15,6 +15,7 @@ _SIDES = (128, 64, 32)
 _NEARLY_SQUARE = 1.1  # up to this ratio of the sides a crop loses less than a tenth of an image
 # What a CPU can do in minutes; an accelerator takes the method's own epochs.
 _CPU_SIDE, _CPU_STEPS = 64, 2000
+_MIRRORED = "mirror images count as normal; if they must not: --set train.augment=shift"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +36,7 @@ def look_at(paths: Sequence[Path]) -> list[Look]:
 def choose(
     looks: Sequence[Look], asked: dict[str, Any], num_train: int, method: MethodConfig, accelerator: bool
 ) -> list[Choice]:
-    """Chooses settings for images like these.
-
-    Args:
-      asked: settings that the user gave: they are not chosen, and other choices depend on them.
-      num_train: the number of training images.
-      accelerator: whether there is a GPU or TPU.
-    """
+    """Chooses settings for images like these, except those `asked` for by the user, which others depend on."""
     sides_Nx2 = np.array([(seen.width, seen.height) for seen in looks])
     grey = all(seen.is_grey for seen in looks)
     channels = Choice("data.channels", 1 if grey else 3, "they are grey" if grey else "they have colours")
@@ -50,11 +45,7 @@ def choose(
         Choice("data.fit", *_fit(float((sides_Nx2.max(1) / sides_Nx2.min(1)).max()))),
         Choice("data.image_size", *_size(sides_Nx2, accelerator)),
         *(Choice(*each) for each in method.suggest(asked.get("data.channels", channels.value), accelerator)),
-        Choice(
-            "train.augment",
-            "flip+shift",
-            "mirror images count as normal; if they must not: --set train.augment=shift",
-        ),
+        Choice("train.augment", "flip+shift", _MIRRORED),
         *_training(asked, num_train, method.TRAIN, accelerator),
     ]
     return [choice for choice in chosen if choice.field not in asked]
@@ -72,10 +63,7 @@ def _size(sides_Nx2: np.ndarray, accelerator: bool) -> tuple[int, str]:
     size = next((side for side in _SIDES if side <= min(most, shorter)), min(_SIDES))
     if size < most or shorter == most:
         return size, f"half of them have a shorter side of {shorter} or more"
-    return (
-        size,
-        "larger shows finer defects" if accelerator else "what a CPU can do; larger shows finer defects",
-    )
+    return size, f"{'' if accelerator else 'what a CPU can do; '}larger shows finer defects"
 
 
 def _training(

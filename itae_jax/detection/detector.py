@@ -33,7 +33,7 @@ _FIELDS = {
 
 
 def _itae(settings: Experiment, where: str) -> ITAEConfig:
-    """Returns the settings of ITAE; raises RequestError for those of another method."""
+    """Returns the settings of ITAE; refuses those of another method."""
     if not isinstance(settings.method, ITAEConfig):
         raise RequestError(f"{where}ITAEDetector cannot use method.name={settings.method.NAME}; itae fit can")
     return settings.method
@@ -127,11 +127,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         return tags
 
     def fit(self, X, y=None):
-        """Trains on normal images or rows; ignores `y`.
-
-        Raises:
-          RequestError: a ValueError that says in one line what is wrong with the images or a parameter.
-        """
+        """Trains on normal images or rows; ignores `y`. Raises RequestError, a ValueError, for bad input."""
         self._check_parameters()
         images_NxHxWxC = self._images(X, fitting=True)
         count = len(images_NxHxWxC)
@@ -163,9 +159,8 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
     def _experiment(self, seed: int) -> Experiment:
         values = {field: self.get_params()[name] for name, field in _FIELDS.items()} | {"seed": seed}
         plain = {key: int(value) if isinstance(value, Integral) else value for key, value in values.items()}
-        return experiment.from_flat(
-            {"name": "detector", "evaluate.batch_size": 64} | plain | (self.settings or {})
-        )
+        fixed = {"name": "detector", "evaluate.batch_size": 64}
+        return experiment.from_flat(fixed | plain | (self.settings or {}))
 
     def _report(self, report, trained_so_far) -> None:
         tenth = max(1, self.epochs // 10)
@@ -235,41 +230,25 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         return arrays.rows_as_pictures(rows_NxF, self.pixel_range_, self._row_shape)
 
     def save(self, directory: str | Path) -> None:
-        """Writes a new directory atomically, which `load` and the command line read.
-
-        Raises:
-          RequestError: it exists and is not empty, or cannot be written.
-        """
+        """Writes a new or empty directory atomically, which `load` and the command line read."""
         check_is_fitted(self)
         details = self.model_.details | {"detector": self._details()}
         dataclasses.replace(self.model_, details=details).save(Path(directory))
 
     def _details(self) -> dict:
-        details = {
-            "contamination": float(self.contamination),
-            "holdout": float(self.holdout),
-            "factor": self._factor,
-        }
+        shares = {"contamination": float(self.contamination), "holdout": float(self.holdout)}
+        details = shares | {"factor": self._factor}
         if self.image_shape is not None:
             shape = self.image_shape if isinstance(self.image_shape, str) else list(map(int, self.image_shape))
-            details["rows"] = {
-                "image_shape": shape,
-                "n_features": int(self.n_features_in_),
-                "pixel_range": list(self.pixel_range_),
-            }
+            rows = {"image_shape": shape, "n_features": int(self.n_features_in_)}
+            details["rows"] = rows | {"pixel_range": list(self.pixel_range_)}
         return details
 
     @classmethod
     def load(cls, directory: str | Path, trust: str = "") -> "ITAEDetector":
-        """Reads what `save` wrote, or a model of `itae fit`; executes nothing in it.
+        """Reads what `save` or `itae fit` wrote, with its parameters; `contamination` can be changed.
 
-        The parameters are those of the model; `contamination` can be changed.
-
-        Args:
-          trust: the model's transform if it is code of your own, module:attribute, which then runs.
-
-        Raises:
-          RequestError: there is no model, it is damaged, or it is of another method.
+        Executes nothing in it but `trust`: the model's transform if it is code of your own, module:attribute.
         """
         model = model_directory.load(Path(directory), trust)
         settings = model.experiment
@@ -285,8 +264,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
             detector.contamination, detector.holdout = saved["contamination"], saved["holdout"]
             detector._factor = saved["factor"]
             if "rows" in saved:
-                rows = saved["rows"]
-                shape = rows["image_shape"]
+                rows, shape = saved["rows"], saved["rows"]["image_shape"]
                 detector.image_shape = shape if isinstance(shape, str) else tuple(shape)
                 detector.n_features_in_ = int(rows["n_features"])
                 black, white = rows["pixel_range"]

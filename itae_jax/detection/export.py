@@ -43,10 +43,8 @@ def scoring_function(trained: Trained) -> Scorer:
 
     def score(images_uint8: jax.Array) -> dict[str, jax.Array]:
         measured = method.measure(variables, to_float(images_uint8, dtype))
-        columns = method.columns(measured, calibration)
-        return {"score": method.score(measured, calibration)} | {
-            name: columns[name] for name in method.components
-        }
+        columns = {"score": method.score(measured, calibration)} | method.columns(measured, calibration)
+        return {name: columns[name] for name in ("score", *method.components)}
 
     return score
 
@@ -63,9 +61,6 @@ def export(model: TrainedModel, path: Path, kind: str = "") -> None:
 
     Args:
       kind: one of `FORMATS`; empty: by the suffix .onnx or .safetensors, else jax.
-
-    Raises:
-      RequestError: the model cannot be written as this kind, or the file cannot be written.
     """
     kind = kind or {".onnx": "onnx", ".safetensors": "safetensors"}.get(path.suffix, "jax")
     if kind not in FORMATS:
@@ -121,8 +116,7 @@ def _beside(path: Path) -> Path:
 def _write_jax(model: TrainedModel, path: Path, about: dict) -> None:
     from jax import export as jax_export
 
-    (batch,) = jax_export.symbolic_shape("N")
-    images = jax.ShapeDtypeStruct((batch, *model.image_shape), np.uint8)
+    images = jax.ShapeDtypeStruct((*jax_export.symbolic_shape("N"), *model.image_shape), np.uint8)
     with traced_for(*PLATFORMS):
         exported = jax_export.export(jax.jit(scoring_function(model.trained)), platforms=PLATFORMS)(images)
     about["platforms"] = list(PLATFORMS)
@@ -161,9 +155,8 @@ def _write_onnx(model: TrainedModel, path: Path, about: dict) -> None:
             raise ArithmeticError(f"it scores {converted.tolist()}, expected {np.asarray(expected).tolist()}")
     except Exception as error:  # the converter raises anything for what it does not know
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise RequestError(
-            f"jax2onnx does not convert this model ({reason[:200]}); export it as jax"
-        ) from error
+        advice = "export it as jax"
+        raise RequestError(f"jax2onnx does not convert this model ({reason[:200]}); {advice}") from error
 
 
 def _write_weights(model: TrainedModel, path: Path, about: dict) -> None:
@@ -180,12 +173,7 @@ def _write_weights(model: TrainedModel, path: Path, about: dict) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ExportedScorer:
-    """A scoring function that was read back.
-
-    Attributes:
-      about: the content of FILE.json.
-      call: the scoring function.
-    """
+    """A scoring function that was read back, and the content of its FILE.json."""
 
     about: dict
     call: Scorer
@@ -213,11 +201,7 @@ class ExportedScorer:
 
 
 def load(path: Path) -> ExportedScorer:
-    """Reads what `export` wrote as jax, with FILE.json beside it; executes no Python in it.
-
-    Raises:
-      RequestError: one of the two files is missing, damaged, or of another kind.
-    """
+    """Reads what `export` wrote as jax, with FILE.json beside it; executes no Python in it."""
     from jax import export as jax_export
 
     try:

@@ -4,6 +4,7 @@ While it works, the model is in MODEL.partial, with checkpoints and `started.jso
 the fit. The same command resumes there; another one starts anew.
 """
 
+import functools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -45,16 +46,11 @@ def fit(
     """Fits a model on the images below a folder and writes it atomically; resumes an interrupted fit.
 
     Args:
-      source: folder of normal images, of any sizes and formats.
-      out: directory of the model.
       assignments: `section.field=value`, instead of what would be chosen.
       holdout: the share of calibration images.
 
     Returns:
       False if the model exists already.
-
-    Raises:
-      RequestError: the request cannot be carried out; nothing is written then.
     """
     out = Path(os.path.realpath(out))
     paths, looks = _images_in(source, holdout)
@@ -96,9 +92,8 @@ def fit(
             for name in (_STARTED, ".lock", _CHECKPOINTS):
                 files.remove(out / name)
     if unreadable:
-        progress.say(
-            f"{len(unreadable)} images cannot be read and are left out; {out / 'unreadable.csv'} lists them"
-        )
+        listed = out / "unreadable.csv"
+        progress.say(f"{len(unreadable)} images cannot be read and are left out; {listed} lists them")
     return True
 
 
@@ -124,9 +119,8 @@ def _asked(base: Experiment, assignments: Sequence[str]) -> dict[str, Any]:
     """Returns the settings that were given; a 0 or an empty text of `data` leaves the choice open."""
     values = experiment.flatten(base)
     asked = {field: values[field] for field in (text.partition("=")[0] for text in assignments)}
-    for field in _ONLY_RUN:
-        if field in asked:
-            raise RequestError(f"--set {field}: is only for itae run")
+    if only_run := [field for field in _ONLY_RUN if field in asked]:
+        raise RequestError(f"--set {only_run[0]}: is only for itae run")
     return {field: value for field, value in asked.items() if value or not field.startswith("data.")}
 
 
@@ -135,12 +129,9 @@ def _check_same(out: Path, settings: Experiment, details: dict) -> None:
     old, _, old_details = models.read_config(out)
     before, after = {"seed": old.seed, **old_details}, {"seed": settings.seed, **details}
     different = [text for text in experiment.differences(old, settings) if not text.startswith("data.root:")]
-    different += [
-        f"{key}: {before.get(key)} -> {value}"
-        for key, value in after.items()
-        if key != "files" and before.get(key) != value
-    ]
-    if not different and before.get("files") != after["files"]:
+    changed = [key for key, value in after.items() if before.get(key) != value]
+    different += [f"{key}: {before.get(key)} -> {after[key]}" for key in changed if key != "files"]
+    if changed == ["files"] and not different:
         different = ["it was fitted on other images"]
     if different:
         raise RequestError(
@@ -196,17 +187,14 @@ def _train(
     """Trains, from the newest checkpoint if there is one, and writes the model into `work`."""
     train = settings.train
     log = MetricsLog(work / "metrics.jsonl", {})
-    checkpoints = Checkpoints(
-        work / _CHECKPOINTS, train.checkpoint_minutes, train.keep_checkpoints, progress.say
-    )
+    every, kept = train.checkpoint_minutes, train.keep_checkpoints
+    checkpoints = Checkpoints(work / _CHECKPOINTS, every, kept, progress.say)
 
     def on_report(report, trained_so_far):
         progress.epoch("", report.epoch, report.loss, report.learning_rate)
         log.add({"epoch": report.epoch, **report.metrics, "learning_rate": report.learning_rate})
 
-    def on_step(epochs):
-        progress.step("", epochs)
-
+    on_step = functools.partial(progress.step, "")
     progress.start(1, train.epochs)
     trained = learner.fit(training.in_memory(), (settings.seed,), on_report, checkpoints, on_step)
     normal = NormalScores.measure(trained, held_out, [str(path) for path in held_out.keys])

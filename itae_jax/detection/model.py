@@ -77,11 +77,7 @@ class TrainedModel:
         files.write_text(directory / "config.json", json.dumps(record, indent=2) + "\n")
 
     def save(self, directory: Path) -> None:
-        """Writes a new directory atomically.
-
-        Raises:
-          RequestError: the directory exists and is not empty, or cannot be written.
-        """
+        """Writes a new or empty directory atomically."""
         check_free(directory)
         with files.writing(directory), files.atomic_path(directory.absolute()) as partial:
             partial.mkdir(parents=True)
@@ -99,7 +95,7 @@ def prepare(
 
 def is_model(directory: Path) -> bool:
     """Returns whether a directory holds a trained model."""
-    return (directory / "normal_scores.csv").is_file() and (directory / "config.json").is_file()
+    return all((directory / name).is_file() for name in ("normal_scores.csv", "config.json"))
 
 
 def check_free(directory: Path) -> None:
@@ -111,11 +107,7 @@ def check_free(directory: Path) -> None:
 
 
 def read_config(directory: Path) -> tuple[Experiment, tuple[int, int, int], dict]:
-    """Reads the settings, the image shape and the details of a model.
-
-    Raises:
-      RequestError: there is no model, its config.json is damaged, or another version wrote it.
-    """
+    """Reads the settings, the image shape and the details of a model."""
     if not is_model(directory):
         raise RequestError(f"{directory}: no trained model there; itae fit IMAGES --out MODEL makes one")
     path = directory / "config.json"
@@ -124,14 +116,10 @@ def read_config(directory: Path) -> tuple[Experiment, tuple[int, int, int], dict
         if record["format"] != _FORMAT:
             raise RequestError(f"its format is {record['format']!r}, this version reads {_FORMAT}")
         settings = experiment.from_tree(record["experiment"])
-        height, width, channels = record["image_shape"]
-        if channels not in (1, 3) or not all(
-            type(n) is int and 0 < n <= _MOST_SIDE for n in record["image_shape"]
-        ):
-            raise RequestError(
-                f"image_shape {record['image_shape']}: expected height and width of 1 to {_MOST_SIDE} pixels, "
-                "and 1 or 3 channels"
-            )
+        shape = height, width, channels = record["image_shape"]
+        if channels not in (1, 3) or not all(type(n) is int and 0 < n <= _MOST_SIDE for n in shape):
+            expected = f"height and width of 1 to {_MOST_SIDE} pixels, and 1 or 3 channels"
+            raise RequestError(f"image_shape {record['image_shape']}: expected {expected}")
         details = record["details"]
         detector = details.get("detector", {}) if isinstance(details, dict) else None
         if not isinstance(detector, dict) or type(detector.get("factor", 1)) is not int:
@@ -143,14 +131,7 @@ def read_config(directory: Path) -> tuple[Experiment, tuple[int, int, int], dict
 
 
 def load(directory: Path, trust: str = "") -> TrainedModel:
-    """Reads a model; executes nothing in it, nor anything that it names.
-
-    Args:
-      trust: code of the user, module:attribute, that the model may name; it runs.
-
-    Raises:
-      RequestError: there is no model, it is damaged, or it names code that the user did not.
-    """
+    """Reads a model; runs no code that it names but `trust`, the user's own as module:attribute."""
     settings, image_shape, details = read_config(directory)
     code = settings.method.foreign_code
     if code and code != trust:

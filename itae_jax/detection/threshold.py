@@ -23,9 +23,6 @@ def threshold(normal_scores_N: np.ndarray, false_positive_rate: float) -> float:
     It is the k-th lowest of the N scores, k = ceil((N + 1) (1 - rate)): a new normal image is equally likely
     to take any of the N + 1 places among them. For a rate below 1 / (N + 1) it is the highest score, and the
     rate is 1 / (N + 1).
-
-    Raises:
-      RequestError: the rate is not between 0 and 1.
     """
     if not 0 < false_positive_rate < 1:
         raise RequestError(f"a false-positive rate of {false_positive_rate}: expected a number between 0 and 1")
@@ -52,11 +49,7 @@ class NormalScores:
 
     @classmethod
     def measure(cls, trained: Trained, images: Images, ids: Sequence[str]) -> "NormalScores":
-        """Scores images; leaves out those that cannot be read.
-
-        Raises:
-          RequestError: none of them can be read.
-        """
+        """Scores images; leaves out those that cannot be read."""
         kept, parts, peaks = [], [], []
         for positions, measured, maps_BxHxW in trained.measure(images, maps=True):
             kept += positions.tolist()
@@ -65,15 +58,10 @@ class NormalScores:
             peaks += [float(anomaly_map.smooth(map_HxW).max()) for map_HxW in maps]
         if not kept:
             raise RequestError(f"none of the {len(images)} calibration images can be read")
-        return cls(
-            tuple(ids[position] for position in kept),
-            np.concatenate([part.scores_N for part in parts]),
-            np.asarray(peaks),
-            {
-                name: np.concatenate([part.columns[name] for part in parts])
-                for name in trained.learner.method.components
-            },
-        )
+        names = trained.learner.method.components
+        components = {name: np.concatenate([part.columns[name] for part in parts]) for name in names}
+        scores_N = np.concatenate([part.scores_N for part in parts])
+        return cls(tuple(ids[position] for position in kept), scores_N, np.asarray(peaks), components)
 
     @property
     def least_rate(self) -> float:
@@ -100,11 +88,7 @@ class NormalScores:
 
     @classmethod
     def read(cls, path: Path, components: Sequence[str]) -> "NormalScores":
-        """Reads what `write` wrote for a method with these components.
-
-        Raises:
-          RequestError: the file is damaged.
-        """
+        """Reads what `write` wrote for a method with these components."""
         columns = ["path", "score", "peak", *components]
         try:
             rows = files.read_csv(path)

@@ -33,10 +33,7 @@ def trained_on(model: TrainedModel, paths: Sequence[str]) -> tuple[np.ndarray, s
     """Finds out which of these files the model was trained on.
 
     That is known while the folder that it was fitted on holds the same files; copies elsewhere are not
-    recognised.
-
-    Returns:
-      Whether the model was trained on each file, and a sentence for the reader; empty if none is needed.
+    recognised. Also returns a sentence for the reader, empty if none is needed.
     """
     seen, root = np.zeros(len(paths), bool), Path(model.experiment.data.root)
     if not model.experiment.data.root:

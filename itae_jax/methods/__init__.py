@@ -14,21 +14,15 @@ from itae_jax.errors import RequestError
 if TYPE_CHECKING:
     from itae_jax.methods.method import Method, Spec
 
-_NOT_METHODS = ("method",)
-
 
 @functools.cache
 def names() -> list[str]:
     """The names of all methods, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _NOT_METHODS)
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "method")
 
 
 def spec(name: str) -> "Spec":
-    """The spec of a method.
-
-    Raises:
-      RequestError: there is no method of that name.
-    """
+    """The spec of a method; RequestError if there is none of that name."""
     if name not in names():
         raise RequestError(f"method.name={name!r}: choose from {', '.join(names())}")
     return importlib.import_module(f"{__name__}.{name}").METHOD
@@ -40,9 +34,5 @@ def config_class(name: str) -> type[MethodConfig]:
 
 
 def build(config: MethodConfig, image_shape: tuple[int, int, int], dtype: str) -> "Method":
-    """The method of these settings for images of one shape, (height, width, channels).
-
-    Raises:
-      RequestError: the method cannot take such images.
-    """
+    """The method for images of one shape, (height, width, channels); RequestError if it cannot take them."""
     return spec(config.NAME).build(config, image_shape, dtype)

@@ -25,16 +25,11 @@ class ITAEConfig(MethodConfig):
     """Settings of ITAE; the defaults are the paper's."""
 
     NAME: ClassVar[str] = "itae"
-    TRAIN: ClassVar[dict[str, Any]] = {
-        "epochs": 500,
-        "batch_size": 32,
-        "learning_rate": 0.1,
-        "halve_every_epochs": 50,
-    }
+    TRAIN: ClassVar[dict[str, Any]] = dict(epochs=500, batch_size=32, learning_rate=0.1, halve_every_epochs=50)
     BENCH: ClassVar[tuple[dict[str, Any], ...]] = ({"width": 16}, {"width": 32}, {"width": 64})
 
     transform: str = setting("gray+rotate", "erasing transforms, joined by +; itae transforms shows them")
-    network: str = setting("unet", "the network", choices=tuple(("unet", "resnet34_unet")))
+    network: str = setting("unet", "the network", choices=("unet", "resnet34_unet"))
     width: int = setting(64, "channels of the network's first block", least=1, most=4096, reduces=True)
     output: str = setting("tanh", "activation of the last layer", choices=("tanh", "linear"))
     loss: str = setting("l2", "training loss: squared (Eq. 2) or absolute error", choices=("l2", "l1"))
@@ -47,11 +42,8 @@ class ITAEConfig(MethodConfig):
 
     @property
     def title(self) -> str:
-        other = [f"{name}={getattr(self, name)}" for name in ("loss", "error") if self._differs(name)]
-        return ", ".join([self.transform, *other])
-
-    def _differs(self, name: str) -> bool:
-        return getattr(self, name) != type(self).__dataclass_fields__[name].default
+        own = [name for name in ("loss", "error") if getattr(self, name) != getattr(type(self), name)]
+        return ", ".join([self.transform, *(f"{name}={getattr(self, name)}" for name in own)])
 
     @property
     def foreign_code(self) -> str:
@@ -75,11 +67,8 @@ class ITAEConfig(MethodConfig):
         return {f"score_{error}": f"{self.loss} loss, {error} score" for error in restoration.ERRORS}
 
     def suggest(self, channels: int, accelerator: bool) -> list[tuple[str, Any, str]]:
-        transform = (
-            ("rotate", "grey images have no colour to erase")
-            if channels == 1
-            else ("gray+rotate", "the paper's set for colour images")
-        )
+        grey = "rotate", "grey images have no colour to erase"
+        transform = grey if channels == 1 else ("gray+rotate", "the paper's set for colour images")
         width = (64, "the paper's") if accelerator else (16, "what a CPU can do; the paper's is 64")
         return [("method.transform", *transform), ("method.width", *width)]
 
@@ -111,14 +100,8 @@ class ITAE:
                 f"images of {height}x{width} are too small for method.network={config.network}; "
                 f"set data.image_size to {least} or more"
             )
-        self._model = models.build(
-            config.network,
-            width=config.width,
-            out_channels=channels,
-            output=config.output,
-            dtype=dtype,
-            axis_name=parallel.AXIS,
-        )
+        options: dict[str, Any] = {"width": config.width, "output": config.output, "dtype": dtype}
+        self._model = models.build(config.network, out_channels=channels, axis_name=parallel.AXIS, **options)
         self._parameter_dtype = models.parameter_dtype(dtype)
         self._input_shape = (1, height, width, self._transform.out_channels(channels))
         errors = [f"error_{index}" for index in range(self._transform.count)]
@@ -163,16 +146,8 @@ class ITAE:
         index_B = jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys_B)
         return self._transform.apply_each(originals, index_B), originals
 
-    def _restored(self, variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Inputs and restorations, T x B x H x W x C each."""
-
-        def restore(inputs: jax.Array) -> Any:
-            return self._model.apply(variables, inputs)
-
-        return restoration.restore_all(restore, self._transform, images)
-
     def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
-        _, restored = self._restored(variables, images_BxHxWxC)
+        _, restored = self.examples(variables, images_BxHxWxC)
         of_pixels = restoration.pixel_errors(restored, images_BxHxWxC)
         return {kind: values.mean((2, 3, 4)).T for kind, values in of_pixels.items()}
 
@@ -193,12 +168,15 @@ class ITAE:
 
     def anomaly_map(self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array) -> jax.Array:
         """Eq. 3 at every pixel: the mean of a map is the image's score."""
-        _, restored = self._restored(variables, images_BxHxWxC)
+        _, restored = self.examples(variables, images_BxHxWxC)
         errors = restoration.pixel_errors(restored, images_BxHxWxC)[self._config.error]
         return restoration.maps(errors, calibration[self._config.error])
 
     def examples(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return self._restored(variables, images_BxHxWxC)
+        def restore(inputs: jax.Array) -> Any:
+            return self._model.apply(variables, inputs)
+
+        return restoration.restore_all(restore, self._transform, images_BxHxWxC)
 
 
 def _torch_weights(config: ITAEConfig, variables: Any) -> dict[str, np.ndarray]:

@@ -44,14 +44,9 @@ class Method(Protocol):
     ) -> tuple[State, dict[str, jax.Array]]:
         """One training step on a slice of the batch; runs inside a function mapped over the devices.
 
-        Args:
-          keys_B: a random key for each image, which depends on the seed, the step and the image's place in
-            the whole batch.
-          rate: the learning rate.
-
-        Returns:
-          The new state and scalar metrics, `loss` among them; gradients, statistics and metrics are those of
-          the whole batch, by `parallel.mean`.
+        The random key of an image depends on the seed, the step and its place in the whole batch. Returns
+        the new state and scalar metrics, `loss` among them; gradients, statistics and metrics are those of
+        the whole batch, by `parallel.mean`.
         """
 
     def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> Measured:

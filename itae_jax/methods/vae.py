@@ -28,12 +28,9 @@ class VAEConfig(MethodConfig):
     """Settings of the VAE; it is trained by Adam."""
 
     NAME: ClassVar[str] = "vae"
-    TRAIN: ClassVar[dict[str, Any]] = {
-        "epochs": 100,
-        "batch_size": 32,
-        "learning_rate": 1e-3,
-        "halve_every_epochs": 100,
-    }
+    TRAIN: ClassVar[dict[str, Any]] = dict(
+        epochs=100, batch_size=32, learning_rate=1e-3, halve_every_epochs=100
+    )
 
     channels: int = setting(64, "channels of the first convolution", least=1, most=4096)
     latent: int = setting(256, "numbers that the encoder keeps of an image", least=1, most=65_536)
@@ -137,10 +134,7 @@ class VAE:
     def _parts(self, images, restored, mean, log_variance) -> dict[str, jax.Array]:
         """The two parts of the negative ELBO, for each image."""
         divergence = jnp.exp(log_variance) + jnp.square(mean) - 1 - log_variance
-        return {
-            "reconstruction": jnp.square(restored - images).sum((1, 2, 3)) / 2,
-            "kl": divergence.sum(1) / 2,
-        }
+        return {"reconstruction": jnp.square(restored - images).sum((1, 2, 3)) / 2, "kl": divergence.sum(1) / 2}
 
     def _negative_elbo(self, parts: dict[str, Any]) -> Any:
         return parts["reconstruction"] + self._config.kl_weight * parts["kl"]

@@ -17,6 +17,7 @@ from jax import lax
 _SMALL_MAP_PIXELS = 16
 _MANY = 32  # channels; with fewer, XLA's convolution is slow or a product is too narrow, see each use
 _COLOURS = 3  # channels of images
+LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernel and result
 
 # A user context is part of the keys of JAX's caches: what is traced for one platform serves no other.
 _platforms = jax.make_user_context(())
@@ -44,14 +45,20 @@ def _by_platform(on_cpu: Callable, elsewhere: Callable, *arrays: jax.Array) -> j
 
 
 def _on_cpu(x, kernel):
-    height, width = x.shape[1:3]
-    if height * width <= _SMALL_MAP_PIXELS:
-        return _as_patches(x, kernel)
-    return _on_large_map(x, kernel)
+    is_small = x.shape[1] * x.shape[2] <= _SMALL_MAP_PIXELS
+    return _as_patches(x, kernel) if is_small else _on_large_map(x, kernel)
 
 
 def _convolve(x, kernel):
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
+
+
+def _neighbours(x, rows, columns):
+    """Concatenates x shifted by these offsets of the kernel along the channels, with zeros outside."""
+    height, width = x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifted = [padded[:, dy : dy + height, dx : dx + width] for dy in rows for dx in columns]
+    return jnp.concatenate(shifted, axis=-1)
 
 
 def _apart(x, kernel):
@@ -64,12 +71,8 @@ def _as_patches(x, kernel):
     # Leaves out the offsets at which no pixel of the map has a neighbour: they only multiply zeros.
     rows = [dy for dy in range(3) if abs(dy - 1) < height]
     columns = [dx for dx in range(3) if abs(dx - 1) < width]
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    patches = jnp.concatenate(
-        [padded[:, dy : dy + height, dx : dx + width] for dy in rows for dx in columns], axis=-1
-    )
     matrix = kernel[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return patches @ matrix.reshape(len(rows) * len(columns) * channels, -1)
+    return _neighbours(x, rows, columns) @ matrix.reshape(len(rows) * len(columns) * channels, -1)
 
 
 @jax.custom_vjp
@@ -121,24 +124,16 @@ def _as_shifted_product(x, kernel):
 
 def _weight_gradient_by_shifts(x, gradient):
     """Multiplies x by the gradient at all nine offsets at once."""
-    height, width, channels = x.shape[1:]
-    features = gradient.shape[-1]
-    padded = jnp.pad(gradient, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    shifted = jnp.concatenate(
-        [padded[:, 2 - dy : 2 - dy + height, 2 - dx : 2 - dx + width] for dy in range(3) for dx in range(3)],
-        axis=-1,
-    )
+    channels, features = x.shape[-1], gradient.shape[-1]
+    shifted = _neighbours(gradient, (2, 1, 0), (2, 1, 0))
     product = x.reshape(-1, channels).T @ shifted.reshape(-1, 9 * features)
     return product.reshape(channels, 3, 3, features).transpose(1, 2, 0, 3)
 
 
 def _weight_gradient(x, gradient):
     """Multiplies x, for each row offset of the kernel, by the gradient at all three column offsets at once."""
-    height, width, channels = x.shape[1:]
-    features = gradient.shape[-1]
-    padded = jnp.pad(gradient, ((0, 0), (0, 0), (1, 1), (0, 0)))
-    shifted = jnp.concatenate([padded[:, :, 2 - dx : 2 - dx + width] for dx in range(3)], axis=-1)
-    shifted = shifted.reshape(-1, 3 * features)
+    (height, _, channels), features = x.shape[1:], gradient.shape[-1]
+    shifted = _neighbours(gradient, (1,), (2, 1, 0)).reshape(-1, 3 * features)
     rows = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
     products = [rows[:, dy : dy + height].reshape(-1, channels).T @ shifted for dy in range(3)]
     return jnp.stack(products).reshape(3, channels, 3, features).transpose(0, 2, 1, 3)

@@ -11,7 +11,7 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
-from itae_jax.models.cpu_conv import conv3x3
+from itae_jax.models.cpu_conv import LAYOUT, conv3x3
 
 
 def parameter_dtype(activation_dtype) -> jnp.dtype:
@@ -57,11 +57,8 @@ class Conv(nn.Module):
         if self.size == 3 and self.stride == 1:
             x = conv3x3(x, kernel)
         else:
-            padding = [(self.size // 2, self.size // 2)] * 2
-            strides = (self.stride, self.stride)
-            x = lax.conv_general_dilated(
-                x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
+            padding, strides = [(self.size // 2, self.size // 2)] * 2, (self.stride, self.stride)
+            x = lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
         if not self.use_bias:
             return x
         bias = self.param("bias", init, (self.features,), param_dtype)

@@ -12,12 +12,8 @@ class DoubleConv(nn.Sequential):
 
     def __init__(self, channels: int, features: int):
         super().__init__(
-            nn.Conv2d(channels, features, 3, padding=1),
-            nn.BatchNorm2d(features),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(features, features, 3, padding=1),
-            nn.BatchNorm2d(features),
-            nn.ReLU(inplace=True),
+            *(nn.Conv2d(channels, features, 3, padding=1), nn.BatchNorm2d(features), nn.ReLU(inplace=True)),
+            *(nn.Conv2d(features, features, 3, padding=1), nn.BatchNorm2d(features), nn.ReLU(inplace=True)),
         )
 
 

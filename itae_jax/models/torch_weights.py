@@ -4,6 +4,8 @@ The names are those of `torch_unet.TorchUNet`: nine blocks of (convolution, batc
 twice, and a last convolution. Nothing here needs PyTorch.
 """
 
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,13 @@ from itae_jax.errors import RequestError
 from itae_jax.models.unet import UNet
 
 _BLOCKS = 9
+# Arrays of half a block: position and name in PyTorch; collection, layer and name here.
+_ARRAYS = (
+    *((0, "weight", "params", "Conv", "kernel"), (0, "bias", "params", "Conv", "bias")),
+    *((1, "weight", "params", "BatchNorm", "scale"), (1, "bias", "params", "BatchNorm", "bias")),
+    (1, "running_mean", "batch_stats", "BatchNorm", "mean"),
+    (1, "running_var", "batch_stats", "BatchNorm", "var"),
+)
 
 
 def _places() -> dict[str, tuple[str, ...]]:
@@ -21,17 +30,11 @@ def _places() -> dict[str, tuple[str, ...]]:
     places: dict[str, tuple[str, ...]] = {}
     for block in range(_BLOCKS):
         for half in range(2):
-            module = f"DoubleConv_{block}"
-            conv, norm = f"blocks.{block}.{3 * half}", f"blocks.{block}.{3 * half + 1}"
-            places[f"{conv}.weight"] = ("params", module, f"Conv_{half}", "kernel")
-            places[f"{conv}.bias"] = ("params", module, f"Conv_{half}", "bias")
-            places[f"{norm}.weight"] = ("params", module, f"BatchNorm_{half}", "scale")
-            places[f"{norm}.bias"] = ("params", module, f"BatchNorm_{half}", "bias")
-            places[f"{norm}.running_mean"] = ("batch_stats", module, f"BatchNorm_{half}", "mean")
-            places[f"{norm}.running_var"] = ("batch_stats", module, f"BatchNorm_{half}", "var")
-    places["last.weight"] = ("params", "Conv_0", "kernel")
-    places["last.bias"] = ("params", "Conv_0", "bias")
-    return places
+            for place, name, collection, layer, ours in _ARRAYS:
+                path = collection, f"DoubleConv_{block}", f"{layer}_{half}", ours
+                places[f"blocks.{block}.{3 * half + place}.{name}"] = path
+    last = {"last.weight": ("params", "Conv_0", "kernel"), "last.bias": ("params", "Conv_0", "bias")}
+    return places | last
 
 
 def _counters() -> list[str]:
@@ -39,15 +42,9 @@ def _counters() -> list[str]:
     return [f"blocks.{block}.{place}.num_batches_tracked" for block in range(_BLOCKS) for place in (1, 4)]
 
 
-def _at(tree: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
-        tree = tree[key]
-    return tree
-
-
 def to_state_dict(variables: dict) -> dict[str, np.ndarray]:
     """Returns `params` and `batch_stats` of a `UNet` as the arrays that `TorchUNet.load_state_dict` takes."""
-    named = {name: np.asarray(_at(variables, place)) for name, place in _places().items()}
+    named = {name: np.asarray(reduce(getitem, place, variables)) for name, place in _places().items()}
     for name, value in named.items():
         if value.ndim == 4:  # 3 x 3 x in x out -> out x in x 3 x 3
             named[name] = np.ascontiguousarray(value.transpose(3, 2, 0, 1))
@@ -55,11 +52,7 @@ def to_state_dict(variables: dict) -> dict[str, np.ndarray]:
 
 
 def from_state_dict(named: dict[str, np.ndarray]) -> dict:
-    """Inverts `to_state_dict`: returns {"params": ..., "batch_stats": ...} for `UNet.apply`.
-
-    Raises:
-      RequestError: an array is missing or unknown, not finite, or of a shape that does not fit the others.
-    """
+    """Inverts `to_state_dict`: returns {"params": ..., "batch_stats": ...} for `UNet.apply`."""
     places = _places()
     missing = sorted(places.keys() - named.keys())
     unknown = sorted(named.keys() - places.keys() - set(_counters()))
@@ -71,7 +64,7 @@ def from_state_dict(named: dict[str, np.ndarray]) -> dict:
     for name, place in places.items():
         value = np.asarray(named[name])
         value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
-        if value.shape != (expected := _at(shapes, place).shape):
+        if value.shape != (expected := reduce(getitem, place, shapes).shape):
             raise RequestError(f"{name}: shape {value.shape}, expected {expected} in JAX's order")
         if not np.isfinite(value).all():
             raise RequestError(f"{name}: a number is not finite")
@@ -90,19 +83,8 @@ def _shapes(first: tuple[int, ...], last: tuple[int, ...]) -> Any:
     return jax.eval_shape(UNet(width=first[0], out_channels=last[0]).init, jax.random.key(0), images)
 
 
-def write(path: Path, variables: dict, metadata: dict[str, str]) -> None:
-    """Writes a safetensors file; its header keeps `metadata`."""
-    from safetensors.numpy import save
-
-    path.write_bytes(save(to_state_dict(variables), metadata))
-
-
 def read(path: Path) -> tuple[dict, dict[str, str]]:
-    """Reads the variables of a `UNet` and the metadata of a safetensors file; executes nothing in it.
-
-    Raises:
-      RequestError: it cannot be read, or holds something else.
-    """
+    """Reads the variables of a `UNet` and the metadata of a safetensors file; executes nothing in it."""
     from safetensors import SafetensorError, safe_open
 
     try:

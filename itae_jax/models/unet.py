@@ -21,8 +21,7 @@ class DoubleConv(nn.Module):
     def __call__(self, x, *, train: bool):
         for _ in range(2):
             x = Conv(self.features, normalised=True, dtype=self.dtype)(x)
-            x = BatchNorm(axis_name=self.axis_name, dtype=self.dtype)(x, train=train)
-            x = nn.relu(x)
+            x = nn.relu(BatchNorm(axis_name=self.axis_name, dtype=self.dtype)(x, train=train))
         return x
 
 
@@ -59,16 +58,13 @@ class UNet(nn.Module):
             features = factor * self.width
             return DoubleConv(features, axis_name=self.axis_name, dtype=self.dtype)(x, train=train)
 
-        x = x.astype(self.dtype)
-        x = block(1, x)
-        skips = []
+        x, skips = block(1, x.astype(self.dtype)), []
         for factor in (2, 4, 8, 8):
             skips.append(x)
             x = block(factor, halve(x))
         for factor in (4, 2, 1, 1):
             x = block(factor, join(skips.pop(), x))
-        x = Conv(self.out_channels, dtype=self.dtype)(x)
-        x = x.astype(parameter_dtype(self.dtype))
+        x = Conv(self.out_channels, dtype=self.dtype)(x).astype(parameter_dtype(self.dtype))
         return jnp.tanh(x) if self.output == "tanh" else x
 
 

@@ -54,11 +54,7 @@ def _is_untouched(out: Path) -> bool:
 
 @contextlib.contextmanager
 def opened(out: Path, wanted: Experiment) -> Iterator[None]:
-    """Makes and locks a run directory for this process, and writes its config.json.
-
-    Raises:
-      RequestError: the directory cannot be made, another run holds it, or it is of another experiment.
-    """
+    """Makes and locks a run directory, and writes its config.json; RequestError if it is not to be had."""
     with files.writing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
     with files.locked(out):
@@ -71,11 +67,7 @@ def opened(out: Path, wanted: Experiment) -> Iterator[None]:
 
 
 def of_variants(out: Path, experiments: Iterable[str]) -> dict[str, Path]:
-    """The run directory of each variant; `out` itself for an experiment without variants.
-
-    Raises:
-      RequestError: `out` holds results of the other kind of experiment.
-    """
+    """The run directory of each variant, or `out` itself; RequestError if it holds the other kind."""
     experiments = list(experiments)
     if "" in experiments:
         if (out / _ORDER).exists():

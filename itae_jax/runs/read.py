@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,11 +60,8 @@ class RunResults:
     @property
     def notes(self) -> list[str]:
         """A line for each result without an AUROC."""
-        return [
-            f"class {result.normal_class_name}, seed {result.seed}: {result.status}: {result.note}"
-            for result in self.results
-            if result.note
-        ]
+        noted = [one for one in self.results if one.note]
+        return [f"class {one.normal_class_name}, seed {one.seed}: {one.status}: {one.note}" for one in noted]
 
     @property
     def roots(self) -> list[Path]:
@@ -86,11 +84,7 @@ class RunResults:
 
 
 def read(path: Path) -> RunResults:
-    """Reads one run directory.
-
-    Raises:
-      RequestError: it holds no finished run, or is damaged.
-    """
+    """Reads one run directory; RequestError if it holds no finished run, or is damaged."""
     if not (path / "results.csv").is_file():
         raise RequestError(f"{path}: no results.csv there; name the --out directory of a run")
     of_run = experiment.read_record(path / "config.json")
@@ -105,13 +99,12 @@ def read(path: Path) -> RunResults:
 
 def _check_is_of(of_run: Experiment, result: Result, path: Path) -> None:
     """Raises RequestError for a result of another config."""
-    expected = {
+    expected: dict[str, Any] = {
         "experiment": of_run.name,
         "variant": of_run.variant,
         "method": of_run.method.NAME,
-        "epochs": of_run.train.epochs,
-        "dtype": of_run.compute.dtype,
     }
+    expected |= {"epochs": of_run.train.epochs, "dtype": of_run.compute.dtype}
     if of_run.data.name not in _NAMED_BY_FOLDER:
         expected["dataset"] = of_run.data.name
     for column, value in expected.items():
@@ -125,8 +118,7 @@ def _check_is_of(of_run: Experiment, result: Result, path: Path) -> None:
 def read_all(paths: Sequence[Path]) -> list[RunResults]:
     """Reads run directories, each with its variants, and joins those of one config.
 
-    Raises:
-      RequestError: one holds no finished run, or two disagree about a class and seed.
+    Raises RequestError if one holds no finished run, or two disagree about a class and seed.
     """
     joined: list[tuple[tuple, RunResults]] = []
     expanded = [run for path in paths for run in directory.expand(path)]
@@ -144,19 +136,14 @@ def read_all(paths: Sequence[Path]) -> list[RunResults]:
 
 def _have_same_classes(first: RunResults, second: RunResults) -> bool:
     """Whether each number means one class in both, unlike in two folders of one name."""
-    names = {result.normal_class: result.normal_class_name for result in first.results}
-    return all(
-        names.get(result.normal_class, result.normal_class_name) == result.normal_class_name
-        for result in second.results
-    )
+    one, other = ({r.normal_class: r.normal_class_name for r in run.results} for run in (first, second))
+    return all(one[number] == other[number] for number in one.keys() & other.keys())
 
 
 def _what_is_run(one: RunResults) -> tuple:
     """What two directories must have in common to belong into one table."""
-    elsewhere = dataclasses.replace(one.experiment.data, root="")
-    same = dataclasses.replace(one.experiment, data=elsewhere)
-    first = one.results[0]
-    return first.data_source, first.coverage, tuple(experiment.decisive(same).items())
+    settings, first = experiment.decisive(one.experiment) | {"data.root": ""}, one.results[0]
+    return first.data_source, first.coverage, tuple(settings.items())
 
 
 def _join(first: RunResults, second: RunResults) -> RunResults:
@@ -201,11 +188,7 @@ def training_curves(run: RunResults) -> dict[tuple[int, int], dict[int, float]]:
 
 
 def read_paper(path: Path, advice: str = "repair it") -> list[dict[str, str]]:
-    """The paper's numbers in a CSV file; none where there is no file.
-
-    Raises:
-      RequestError: it is damaged; the message ends with the advice.
-    """
+    """The paper's numbers in a CSV file; none without a file; RequestError, with advice, if damaged."""
     try:
         rows = files.read_csv(path) if path.exists() else []
         if path.exists() and not rows:
@@ -224,11 +207,7 @@ def read_paper(path: Path, advice: str = "repair it") -> list[dict[str, str]]:
 
 
 def read_scores(run: RunResults, result: Result) -> tuple[np.ndarray, np.ndarray]:
-    """(is anomaly, score) of every test image of a training, from its scores.csv; of video by Eq. 4.
-
-    Raises:
-      RequestError: it is damaged, or disagrees with results.csv.
-    """
+    """(is anomaly, score) of every image in a scores.csv, of video by Eq. 4; RequestError if damaged."""
     from itae_jax.evaluate import metrics
 
     where = run.job_directory(result)
@@ -256,11 +235,7 @@ def read_scores(run: RunResults, result: Result) -> tuple[np.ndarray, np.ndarray
 
 
 def read_illustrations(run: RunResults, result: Result) -> dict[str, np.ndarray]:
-    """The images that a training kept for the report.
-
-    Raises:
-      RequestError: they are damaged.
-    """
+    """The images that a training kept for the report; RequestError if they are damaged."""
     where = run.job_directory(result)
     try:
         with (where / "illustrations.npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:

@@ -15,7 +15,6 @@ from itae_jax.errors import RequestError
 
 MEASURES = ("auroc", "average_precision", "best_f1", "pixel_auroc", "aupro")
 _FURTHER = "auroc_"  # how the columns of further scores' AUROCs begin
-_POSITIVE = ("epochs",)
 _MOST_DIGITS = 18
 
 
@@ -95,21 +94,14 @@ def _text(name: str, value: Any) -> str:
 
 
 def parse(row: dict[str, str]) -> Result:
-    """The result of a row's texts.
-
-    Raises:
-      ValueError: a text is missing, or is none that a run writes.
-    """
+    """The result of a row's texts; ValueError if one is missing, or is none that a run writes."""
     if None in row or None in row.values():
         raise ValueError("a row is cut short")
     values = {field.name: _parsed(field, row[field.name]) for field in _FIELDS}
-    further = {
-        name.removeprefix(_FURTHER): _number(name, text)
-        for name, text in row.items()
-        if name.startswith(_FURTHER) and text
-    }
+    filled = {name: text for name, text in row.items() if name.startswith(_FURTHER) and text}
+    further = {name.removeprefix(_FURTHER): _number(name, text) for name, text in filled.items()}
     result = Result(**values, further_aurocs=further)
-    for name in (*MEASURES, *(f"{_FURTHER}{further}" for further in result.further_aurocs)):
+    for name in (*MEASURES, *filled):
         value = result.value(name)
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f"{name}={value}, expected a number between 0 and 1")
@@ -145,11 +137,7 @@ def _number(name: str, text: str) -> float:
 
 
 def read(path: Path) -> dict[tuple[int, int], Result]:
-    """The results of a results.csv by (normal class, seed); none where there is no file.
-
-    Raises:
-      RequestError: the file is damaged, or has other columns.
-    """
+    """The results by (normal class, seed); none where there is no file; RequestError if it is damaged."""
     if not path.exists():
         return {}
     advice = "repair it, or name another directory"
@@ -158,9 +146,8 @@ def read(path: Path) -> dict[tuple[int, int], Result]:
         if not content.endswith(b"\n"):
             raise ValueError("its last line is cut short")
         header = next(csv.reader(content.decode("utf-8", "surrogateescape").splitlines()), [])
-        if header[: len(COLUMNS)] != COLUMNS or not all(
-            name.startswith(_FURTHER) for name in header[len(COLUMNS) :]
-        ):
+        known, further = header[: len(COLUMNS)], header[len(COLUMNS) :]
+        if known != COLUMNS or not all(name.startswith(_FURTHER) for name in further):
             raise RequestError(f"{path}: its columns are not those of results.csv; {advice}")
         found: dict[tuple[int, int], Result] = {}
         for number, row in enumerate(files.read_csv(path), 1):

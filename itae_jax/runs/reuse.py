@@ -17,11 +17,7 @@ from itae_jax.training.log import MetricsLog, add_unreadable, read_metrics, read
 
 
 def read(directories: Sequence[Path]) -> list[RunResults]:
-    """The runs in these directories, each with its variants.
-
-    Raises:
-      RequestError: one holds no finished training.
-    """
+    """The runs in these directories, each with its variants; RequestError if one has no finished training."""
     return [finished.read(run) for path in directories for run in directory.expand(path)]
 
 
@@ -51,20 +47,16 @@ def take(
             continue
         missing = set(jobs) - results.read(out / "results.csv").keys()
         for result in run.measured:
-            same_class = dataset.class_names[result.normal_class] == result.normal_class_name
-            if result.job in missing and same_class:
+            name = result.normal_class_name
+            if result.job in missing and dataset.class_names[result.normal_class] == name:
                 _copy(run, result, wanted, out)
-                where = run.job_directory(result)
-                say(f"class {result.normal_class_name}  seed {result.seed}  taken from {where}")
+                say(f"class {name}  seed {result.seed}  taken from {run.job_directory(result)}")
 
 
 def _is_the_same(other: Experiment, wanted: Experiment) -> bool:
     """Whether both give the same results; names and the place of the data may differ."""
-    data = dataclasses.replace(other.data, root=wanted.data.root)
-    named = dataclasses.replace(
-        other, data=data, name=wanted.name, variant=wanted.variant, paper_table=wanted.paper_table
-    )
-    return not experiment.differences(named, wanted)
+    places = {"name", "variant", "paper_table", "data.root"}
+    return all(line.partition(":")[0] in places for line in experiment.differences(other, wanted))
 
 
 def _copy(run: RunResults, result: Result, wanted: Experiment, out: Path) -> None:
@@ -83,6 +75,5 @@ def _copy(run: RunResults, result: Result, wanted: Experiment, out: Path) -> Non
         if entry.items() >= of_job.items():
             metrics.add(entry)
     add_unreadable(out / "unreadable.csv", unreadable)
-    results.add(
-        out / "results.csv", dataclasses.replace(result, experiment=wanted.name, variant=wanted.variant)
-    )
+    renamed = dataclasses.replace(result, experiment=wanted.name, variant=wanted.variant)
+    results.add(out / "results.csv", renamed)

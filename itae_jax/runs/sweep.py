@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,18 +60,20 @@ def run(
     limits = experiment.data.limit_train, experiment.data.limit_test
     splits = {normal_class: dataset.split(normal_class, *limits) for normal_class in dict(jobs)}
     for normal_class, split in splits.items():
-        _check_split(split, dataset.class_names[normal_class], experiment)
+        if len(split.train_images) < experiment.train.batch_size:
+            raise RequestError(
+                f"class {dataset.class_names[normal_class]!r} has {len(split.train_images)} training images, "
+                f"less than train.batch_size={experiment.train.batch_size}; lower the batch size"
+            )
     processes.together(lambda: _check_same_data(out, dataset))
-    processes.check_same(
-        lambda: {
-            "config": to_json(experiment),
-            "classes and seeds": repr(jobs),
-            "data": repr([dataset.source, *((k, _names_of(split)) for k, split in splits.items())]),
-        }
-    )
-    learner = Learner(
-        experiment.method, experiment.train, experiment.evaluate, experiment.compute, dataset.image_shape
-    )
+
+    def decided() -> dict[str, str]:
+        names = [dataset.source, *((k, _names_of(split)) for k, split in splits.items())]
+        return {"config": to_json(experiment), "classes and seeds": repr(jobs), "data": repr(names)}
+
+    processes.check_same(decided)
+    sections = experiment.method, experiment.train, experiment.evaluate, experiment.compute
+    learner = Learner(*sections, dataset.image_shape)
     learner.trainer.after_call = after_call
     printed = paper_rows(dataset)
 
@@ -91,15 +94,12 @@ def run(
             if parallel.is_any(signals.requested(), learner.trainer.devices):
                 raise KeyboardInterrupt
         if dataset.unreadable:
-            _say_unreadable(out / "unreadable.csv", progress)
+            path = out / "unreadable.csv"
+            unreadable = read_unreadable(path)
+            progress.say(f"{len(unreadable)} images cannot be read and are left out; {path} lists them:")
+            for name, reason in list(unreadable.items())[:5]:
+                progress.say(f"  {name}: {reason}")
     return _results_of(jobs, out), missing
-
-
-def _say_unreadable(path: Path, progress: Progress) -> None:
-    unreadable = read_unreadable(path)
-    progress.say(f"{len(unreadable)} images cannot be read and are left out; {path} lists them:")
-    for name, reason in list(unreadable.items())[:5]:
-        progress.say(f"  {name}: {reason}")
 
 
 def _check_same_data(out: Path, dataset: Dataset) -> None:
@@ -196,12 +196,8 @@ class _Job:
         found = processes.arrays_from_leader(lambda: self._read(state))
         if found is not None:
             return self.learner.trained(*found)
-        checkpoints = Checkpoints(
-            self.directory / "checkpoints",
-            settings.checkpoint_minutes,
-            settings.keep_checkpoints,
-            self.progress.say,
-        )
+        kept = settings.checkpoint_minutes, settings.keep_checkpoints
+        checkpoints = Checkpoints(self.directory / "checkpoints", *kept, self.progress.say)
         job = {"normal_class": self.normal_class, "seed": self.seed}
         log = MetricsLog(self.out / "metrics.jsonl", job)
 
@@ -213,12 +209,8 @@ class _Job:
                 entry["auroc"] = None if _why_undefined(is_anomaly) else metrics.auroc(is_anomaly, scores)
             log.add(entry)
 
-        def on_step(epochs):
-            self.progress.step(self.name, epochs)
-
-        trained = self.learner.fit(
-            train_images, (self.seed, self.normal_class), on_report, checkpoints, on_step
-        )
+        seeds, on_step = (self.seed, self.normal_class), functools.partial(self.progress.step, self.name)
+        trained = self.learner.fit(train_images, seeds, on_report, checkpoints, on_step)
         if processes.is_leader():
             trained.save(state)
             checkpoints.remove()
@@ -241,9 +233,8 @@ class _Job:
         readable = np.flatnonzero(~np.isnan(scores.scores_N))
         _write_scores(self.directory / "scores.csv", self.split, scores, readable)
         if len(readable):
-            _write_illustrations(
-                self.directory / "illustrations.npz", self.split, test_images, readable, trained
-            )
+            path = self.directory / "illustrations.npz"
+            _write_illustrations(path, self.split, test_images, readable, trained)
         result = dataclasses.replace(
             result,
             num_train=trained.num_train,
@@ -300,14 +291,6 @@ def _with_measures(
         further_aurocs=further,
         **measures,
     )
-
-
-def _check_split(split: OneClassSplit, name: str, experiment: Experiment) -> None:
-    if len(split.train_images) < experiment.train.batch_size:
-        raise RequestError(
-            f"class {name!r} has {len(split.train_images)} training images, less than "
-            f"train.batch_size={experiment.train.batch_size}; lower the batch size"
-        )
 
 
 def _write_scores(path: Path, split: OneClassSplit, scores: Scores, readable: np.ndarray) -> None:

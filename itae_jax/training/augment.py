@@ -33,11 +33,7 @@ _REGISTRY = {"flip": flip, "shift": shift}
 
 
 def get(name: str) -> Augmentation:
-    """Returns the augmentation of that name, several joined by `+`, or that of `none`.
-
-    Raises:
-      RequestError: a part of the name is unknown.
-    """
+    """Returns the augmentation of that name, several joined by `+`, or that of `none`."""
     parts = [] if name == "none" else [part.strip() for part in name.split("+")]
     for part in parts:
         if part not in _REGISTRY:

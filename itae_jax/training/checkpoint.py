@@ -29,11 +29,7 @@ Facts = dict[str, Any]  # JSON values
 
 
 def save(directory: Path, tree: Any, facts: Facts) -> None:
-    """Writes a tree of arrays and facts atomically; replaces what is there.
-
-    Raises:
-      OSError: no space, or no right to write there.
-    """
+    """Writes a tree of arrays and facts atomically; replaces what is there."""
     arrays = {name: np.asarray(array) for name, array in named(tree).items()}
     partial = directory.with_name(directory.name + _PARTIAL)
     files.remove(partial)
@@ -72,7 +68,7 @@ def restore(directory: Path, like: dict, fact_types: dict[str, type], free: str 
       DamagedError: a file is missing, cut short or changed, or a fact has another type.
       RequestError: an array has another name, shape or type than in `like`.
     """
-    about = _read_about(directory)
+    about = check(directory)
     for fact, kind in fact_types.items():
         if not isinstance(about["facts"].get(fact), kind):
             raise DamagedError(f"{directory}: is damaged: {_ABOUT} has no {fact} of type {kind.__name__}")
@@ -91,11 +87,6 @@ def restore(directory: Path, like: dict, fact_types: dict[str, type], free: str 
     if free:
         tree[free] = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
     return tree, about["facts"]
-
-
-def check(directory: Path) -> None:
-    """Raises DamagedError unless every file is as `save` wrote it."""
-    _read_about(directory)
 
 
 def named(tree: Any) -> dict[str, Any]:
@@ -209,10 +200,7 @@ def _read_arrays(directory: Path, like: dict[str, np.ndarray]) -> dict[str, np.n
 
 
 def _alone():
-    """Returns a checkpointer that waits for no other process.
-
-    Orbax's V1 API cannot save in one of several processes: it compares the directory in all of them.
-    """
+    """Returns a checkpointer that waits for no other process, which Orbax's V1 API cannot."""
     import orbax.checkpoint as ocp
 
     own = jax.process_index()
@@ -222,8 +210,8 @@ def _alone():
     return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
-def _read_about(directory: Path) -> dict:
-    """Reads about.json and compares every file with it."""
+def check(directory: Path) -> dict:
+    """Returns the content of about.json; raises DamagedError unless every file is as `save` wrote it."""
     try:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
         if not all(isinstance(about[key], dict) for key in ("facts", "arrays", "files")):
@@ -231,21 +219,23 @@ def _read_about(directory: Path) -> dict:
         is_as_written = about.pop("sha256") == _digest_of(about)
         found = _digests(directory / _ARRAYS)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        why = type(error).__name__
-        raise DamagedError(f"{directory}: is damaged: {_ABOUT} cannot be read ({why})") from None
+        raise DamagedError(
+            f"{directory}: is damaged: {_ABOUT} cannot be read ({type(error).__name__})"
+        ) from None
     if not is_as_written:
         raise DamagedError(f"{directory}: is damaged: {_ABOUT} is not as written")
     for name in sorted(found.keys() | about["files"].keys()):
-        if name not in about["files"]:
-            raise DamagedError(f"{directory}: is damaged: {_ABOUT} does not list {_ARRAYS}/{name}")
-        if found.get(name) != about["files"][name]:
-            what = "is not as written" if name in found else "is missing"
+        there, listed = found.get(name), about["files"].get(name)
+        if there != listed:
+            what = f"is not listed in {_ABOUT}" if listed is None else "is not as written"
+            what = "is missing" if there is None else what
             raise DamagedError(f"{directory}: is damaged: {_ARRAYS}/{name} {what}")
     return about
 
 
 def _digests(directory: Path) -> dict[str, str]:
     """Returns the SHA-256 of every file below a directory, by relative path."""
+
     digests = {}
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         with path.open("rb") as file:
@@ -254,10 +244,7 @@ def _digests(directory: Path) -> dict[str, str]:
 
 
 def _check_room(directory: Path, num_bytes: int) -> None:
-    """Raises OSError unless Orbax, which writes a second copy, has room for so many bytes of arrays.
-
-    Orbax would find out too, but print tracebacks of several threads.
-    """
+    """Raises OSError if Orbax, which writes a second copy, lacks room; it would print several tracebacks."""
     if shutil.disk_usage(directory).free < 2 * num_bytes + _OVERHEAD:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory.with_suffix("")))
 

@@ -29,12 +29,7 @@ _FACTS = {"num_train": int, "train_seconds": float, "mean_score": float}
 
 
 class Measurement(NamedTuple):
-    """What was measured of the images at `positions`, in the order of the images.
-
-    Attributes:
-      measured: arrays with B rows, see `Method.measure`.
-      maps_BxHxW: anomaly maps where they were asked for, else None.
-    """
+    """What was measured of the images at `positions`, in their order; maps where they were asked for."""
 
     positions: np.ndarray
     measured: Measured
@@ -50,11 +45,7 @@ class Scores:
 
 
 class Learner:
-    """A method for images of one shape, compiled for the devices.
-
-    Raises:
-      RequestError: the method or the devices cannot do what the settings ask.
-    """
+    """A method for images of one shape, compiled; RequestError if the devices or it cannot do what is asked."""
 
     def __init__(
         self,
@@ -66,10 +57,9 @@ class Learner:
     ):
         if compute.dtype == "float64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
             raise RequestError("compute.dtype='float64': set the environment variable JAX_ENABLE_X64=1")
-        self.config, self.image_shape = config, image_shape
-        self._arguments = config, train, evaluate, compute, self.image_shape
-        self._evaluate = evaluate
-        self.method = methods.build(config, self.image_shape, compute.dtype)
+        self.config, self.image_shape, self._evaluate = config, image_shape, evaluate
+        self._arguments = config, train, evaluate, compute, image_shape
+        self.method = methods.build(config, image_shape, compute.dtype)
         self.trainer = Trainer(self.method, train, compute)
         self._dtype = parameter_dtype(compute.dtype)
         self.has_maps = hasattr(self.method, "anomaly_map")
@@ -138,14 +128,7 @@ class Learner:
     def measure(
         self, variables: Any, images: Images, calibration: Calibration | None = None
     ) -> Iterator[Measurement]:
-        """Measures images a batch at a time, in their order; leaves unreadable ones out.
-
-        Args:
-          calibration: asks for anomaly maps too.
-
-        Raises:
-          RequestError: images of another shape.
-        """
+        """Measures images a batch at a time, in order and without unreadable ones; maps need a calibration."""
         check_shape(images, self.image_shape)
         batch_size = self._batch_size(images.image_shape)
         if calibration is None:
@@ -167,12 +150,7 @@ class Learner:
         return self._measure.memory_bytes(variables, batch)  # type: ignore[attr-defined]
 
     def read(self, directory: Path) -> tuple[dict, dict]:
-        """The arrays and facts that `Trained.save` wrote; `trained` makes a `Trained` of them.
-
-        Raises:
-          DamagedError: a file is missing or changed.
-          RequestError: the arrays are of another network.
-        """
+        """The arrays and facts that `Trained.save` wrote, for `trained`; see `checkpoint.restore`."""
         like = {"variables": self.trainer.state_shapes().method.variables}
         return checkpoint.restore(directory, like, _FACTS, free="calibration")
 
@@ -258,10 +236,7 @@ class Trained:
         return maps_NxHxW
 
     def illustrate(self, images_NxHxWxC: np.ndarray) -> dict[str, np.ndarray]:
-        """What a report shows of uint8 images: uint8 `inputs` and `outputs`, T x N x H x W x C, and `maps`.
-
-        Leaves out what the method does not have.
-        """
+        """uint8 `inputs` and `outputs`, T x N x H x W x C, and `maps`, as far as the method has them."""
         shown: dict[str, np.ndarray] = {}
         if hasattr(self.learner.method, "examples"):
             images = to_float(jnp.asarray(images_NxHxWxC))
@@ -286,10 +261,7 @@ def _to_uint8(images: jax.Array) -> np.ndarray:
 
 
 def fit_batch(train: TrainConfig, compute: ComputeConfig, num_images: int) -> tuple[TrainConfig, ComputeConfig]:
-    """The settings for so many training images: a batch has at most as many.
-
-    Uses fewer devices where all cannot share the batch evenly, unless their number is given.
-    """
+    """The settings for few images: a batch of them all, and only as many devices as can share it evenly."""
     size, devices = min(train.batch_size, num_images), compute.devices
     available = len(jax.local_devices())
     if not devices and size % available:

@@ -12,11 +12,7 @@ _MOST_EPOCHS = 10**9
 
 
 def read_unreadable(path: Path) -> dict[str, str]:
-    """The images that an unreadable.csv lists, and why; none where there is no file.
-
-    Raises:
-      RequestError: it is damaged.
-    """
+    """The images that an unreadable.csv lists, and why; none without a file; RequestError if damaged."""
     try:
         rows = files.read_csv(path) if path.exists() else []
         return {row["image"]: row["reason"] for row in rows}
@@ -33,11 +29,7 @@ def add_unreadable(path: Path, unreadable: dict[str, str]) -> None:
 
 
 class MetricsLog:
-    """The lines of one training in metrics.jsonl.
-
-    Args:
-      job: which training it is; part of each of its lines.
-    """
+    """The lines of one training in metrics.jsonl; `job` says which it is in each of them."""
 
     def __init__(self, path: Path, job: dict):
         self._path, self._job, self._is_started = path, job, False
@@ -45,18 +37,15 @@ class MetricsLog:
     def add(self, entry: dict) -> None:
         """Adds a line; the first time removes what an interrupted run wrote of this epoch and later ones."""
         if not self._is_started:
-            self._remove_from(entry["epoch"])
+            kept = [
+                json.dumps(old) + "\n"
+                for old in read_metrics(self._path)
+                if not old.items() >= self._job.items() or old["epoch"] < entry["epoch"]
+            ]
+            files.write_text(self._path, "".join(kept))
             self._is_started = True
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**self._job, **entry}) + "\n")
-
-    def _remove_from(self, epoch: int) -> None:
-        kept = [
-            json.dumps(entry) + "\n"
-            for entry in read_metrics(self._path)
-            if {key: entry.get(key) for key in self._job} != self._job or entry["epoch"] < epoch
-        ]
-        files.write_text(self._path, "".join(kept))
 
 
 def read_metrics(path: Path) -> list[dict]:

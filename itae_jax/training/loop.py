@@ -9,7 +9,6 @@ import collections
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -35,14 +34,6 @@ class Report:
     @property
     def loss(self) -> float:
         return self.metrics["loss"]
-
-
-class _Batch(NamedTuple):
-    """A batch, and how many images of its epoch's order are used up after it."""
-
-    epoch: int
-    used: int
-    images_BxHxWxC: np.ndarray
 
 
 def epoch_batches(
@@ -135,16 +126,18 @@ class _Loop:
         """Trains to the end; see `train`."""
         per_call, epochs = self._trainer.steps_per_call, self._config.epochs
         report_every = report_every or math.ceil(per_call / self._steps_per_epoch)
-        pending: list[_Batch] = []
+        pending: list[tuple[int, int, np.ndarray]] = []  # epoch, images used up, batch
         for epoch in range(self._epoch, epochs + 1):
-            for batch in self._batches(epoch):
-                pending.append(batch)
+            used = self._used if epoch == self._epoch else 0
+            batches = epoch_batches(self._images, self._config.batch_size, self._seeds, epoch, used)
+            for after, batch in batches:
+                pending.append((epoch, after, batch))
                 if len(pending) == per_call:
                     self._call(pending)
                     pending = []
             if epoch % report_every == 0 or epoch == epochs:
-                for batch in pending:
-                    self._call([batch])
+                for one in pending:
+                    self._call([one])
                 pending = []
                 on_report(self._report(epoch), self._state)
                 self._epoch, self._used = epoch + 1, 0
@@ -154,20 +147,14 @@ class _Loop:
                 raise KeyboardInterrupt
         return self._state
 
-    def _batches(self, epoch: int) -> Iterator[_Batch]:
-        used = self._used if epoch == self._epoch else 0
-        for after, batch in epoch_batches(self._images, self._config.batch_size, self._seeds, epoch, used):
-            yield _Batch(epoch, after, batch)
-
-    def _call(self, batches: list[_Batch]) -> None:
+    def _call(self, batches: list[tuple[int, int, np.ndarray]]) -> None:
         rates = [self._rates(self._step + k) for k in range(len(batches))]
-        images_KxBxHxWxC = np.stack([batch.images_BxHxWxC for batch in batches])
-        self._state, metrics = self._trainer.run_steps(
-            self._state, np.asarray(rates, self._trainer.dtype), images_KxBxHxWxC
-        )
+        rates_K = np.asarray(rates, self._trainer.dtype)
+        images_KxBxHxWxC = np.stack([images for *_, images in batches])
+        self._state, metrics = self._trainer.run_steps(self._state, rates_K, images_KxBxHxWxC)
         self._pending.append(metrics)
         self._step += len(batches)
-        self._epoch, self._used = batches[-1].epoch, batches[-1].used
+        self._epoch, self._used, _ = batches[-1]
         self._on_step(self._epoch - 1 + self._used / len(self._images))
         if self._checkpoints is None:
             return
@@ -215,10 +202,8 @@ class _Loop:
         kept = ""
         if self._checkpoints is not None:
             self._checkpoints.wait()
-            kept = "".join(
-                f"; the last good state is {self._checkpoints.directory / str(good)}"
-                for good in self._checkpoints.steps()[:1]
-            )
+            if good := self._checkpoints.steps():
+                kept = f"; the last good state is {self._checkpoints.directory / str(good[0])}"
         return DivergedError(
             f"{what} at step {step} (epoch {self._epoch}) at rate {self._rates(step - 1):g}{kept}; "
             "lower train.learning_rate"

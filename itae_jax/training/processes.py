@@ -137,10 +137,7 @@ def arrays_from_leader(find: Callable[[], tuple[Any, dict] | None]) -> tuple[dic
 
 
 def check_same(named: Callable[[], dict[str, str]]) -> None:
-    """Raises RequestError in all processes unless each named text is the same in all of them.
-
-    Does not call `named` if there is only one process.
-    """
+    """Raises RequestError unless each named text is the same in all processes; one does not call `named`."""
     if jax.process_count() == 1:
         return
     from jax.experimental import multihost_utils

@@ -17,12 +17,10 @@ from itae_jax.training.step import TrainState, initial_state, make_train_step, s
 
 # A loop makes weight gradients of convolutions many times slower on XLA's CPU backend (docs/speed.md);
 # elsewhere it removes the gap between the launches of small steps.
-_STEPS_PER_CALL = {"cpu": 1}
-_STEPS_PER_CALL_ELSEWHERE = 50
+_STEPS_PER_CALL = 50
 # Two calls in flight hide the time between them. On the CPU backend there is none to hide, and queued
 # steps can take the threads that the first one waits for.
-_CALLS_IN_FLIGHT = {"cpu": 1}
-_CALLS_IN_FLIGHT_ELSEWHERE = 2
+_CALLS_IN_FLIGHT = 2
 
 Metrics = dict[str, jax.Array]
 
@@ -33,30 +31,22 @@ def _all_finite(tree) -> jax.Array:
 
 
 class Trainer:
-    """Trains one network after another with one compiled step.
-
-    Args:
-      method: whose `init` and `update` are compiled.
-      train, compute: settings.
-
-    Raises:
-      RequestError: the devices cannot share the batch.
-    """
+    """Trains networks with one compiled step; RequestError if the devices cannot share the batch."""
 
     def __init__(self, method: Method, train: TrainConfig, compute: ComputeConfig):
         self._method = method
         self.config = train
         self.dtype = parameter_dtype(compute.dtype)
         self.devices: Sequence[jax.Device] = parallel.choose_devices(train.batch_size, compute.devices)
-        platform = self.devices[0].platform
-        self.steps_per_call = compute.steps_per_call or _STEPS_PER_CALL.get(platform, _STEPS_PER_CALL_ELSEWHERE)
-        self.calls_in_flight = _CALLS_IN_FLIGHT.get(platform, _CALLS_IN_FLIGHT_ELSEWHERE)
+        on_cpu = self.devices[0].platform == "cpu"
+        self.steps_per_call = compute.steps_per_call or (1 if on_cpu else _STEPS_PER_CALL)
+        self.calls_in_flight = 1 if on_cpu else _CALLS_IN_FLIGHT
         self.after_call: Callable[[Metrics], None] | None = None  # gets the metrics of each call
         self._in_flight: collections.deque[Metrics] = collections.deque()
         steps = steps_in_one_call(make_train_step(method, train.augment, self.dtype))
         self._steps = parallel.split_batch(steps, self.devices, replicated_result=True, whole=2, donate=True)
         # Compiles much faster, to the same bits: many small random draws, run once a training.
-        options = {"xla_backend_optimization_level": 1} if platform == "cpu" else None
+        options = {"xla_backend_optimization_level": 1} if on_cpu else None
         self._initialise = jax.jit(functools.partial(initial_state, method), compiler_options=options)
         self.is_finite = jax.jit(_all_finite)
 

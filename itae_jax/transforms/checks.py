@@ -7,6 +7,7 @@ section 3.2). No check can know the second condition: that what is erased tells 
 """
 
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
@@ -45,22 +46,19 @@ def check_all(transform: Transform) -> list[Finding]:
     return [check(name, transform) for name in _CHECKS]
 
 
-def check(name: str, transform: Transform) -> Finding:
-    """Runs one check."""
-    return _finding(name, lambda: _CHECKS[name](transform))
-
-
 def check_elsewhere(transform: Transform) -> Finding:
     """Checks whether another process that looks the transform up by its name erases the same.
 
     Resuming, and scoring with a saved network, rely on it.
     """
-    return _finding("same elsewhere", lambda: _elsewhere(transform))
+    return check("same elsewhere", transform)
 
 
-def _finding(name: str, run: Callable[[], str]) -> Finding:
+def check(name: str, transform: Transform) -> Finding:
+    """Runs one check."""
     try:
-        return Finding(name, True, run())
+        run = _elsewhere if name == "same elsewhere" else _CHECKS[name]
+        return Finding(name, True, run(transform))
     except _Failed as failed:
         return Finding(name, False, str(failed))
     except Exception as error:  # the user's own code may raise anything
@@ -102,8 +100,7 @@ def _shapes(transform: Transform) -> list[tuple[int, int, int]]:
 
 def _images(shape: tuple[int, int, int], count: int = 3, dtype: str = "float32") -> jax.Array:
     """Returns `count` x H x W x C noise, of which no two pixels agree."""
-    noise = np.random.default_rng(0).uniform(-1, 1, (count, *shape))
-    return jnp.asarray(noise, dtype)
+    return jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (count, *shape)), dtype)
 
 
 def _sample(transform: Transform) -> np.ndarray:
@@ -134,9 +131,8 @@ def _shape(transform: Transform) -> str:
                 hint = "; set square_only=True if it needs square images" if shape[0] != shape[1] else ""
                 raise _Failed(f"member {index} fails on {_size(shape)}: {_first_line(error)}{hint}") from error
             if got != expected:
-                raise _Failed(
-                    f"member {index} makes {_size(got)} of {_size(shape)}, expected {_size(expected)}"
-                )
+                made = f"makes {_size(got)} of {_size(shape)}"
+                raise _Failed(f"member {index} {made}, expected {_size(expected)}")
     sizes = sorted({f"{height}x{width}" for height, width, _ in _shapes(transform)})
     channels = ", ".join(f"{c} to {transform.out_channels(c)}" for c in _channels(transform))
     return f"right on images of {', '.join(sizes)}; channels {channels}"
@@ -164,10 +160,8 @@ def _range(transform: Transform) -> str:
                 for index in range(transform.count):
                     got = np.asarray(transform.apply(image.astype(dtype), index), np.float32)
                     if not np.abs(got).max() <= 1 + slack:  # NaN fails, too
-                        raise _Failed(
-                            f"member {index} makes [{got.min():.4g}, {got.max():.4g}] of {dtype} in [-1, 1]; "
-                            "clip, or scale"
-                        )
+                        made = f"makes [{got.min():.4g}, {got.max():.4g}] of {dtype} in [-1, 1]"
+                        raise _Failed(f"member {index} {made}; clip, or scale")
                     low, high = min(low, got.min()), max(high, got.max())
     return f"of pixels in [-1, 1] it makes [{low:.3g}, {high:.3g}]"
 
@@ -217,11 +211,10 @@ def _members(transform: Transform) -> str:
     """No two of the T members do the same."""
     for channels in _channels(transform):
         erased = np.asarray(transform.apply_all(_images((16, 16, channels))), np.float32)
-        for i in range(transform.count):
-            for j in range(i):
-                if np.abs(erased[i] - erased[j]).max() <= _CLOSE:
-                    plural = "s" * (channels != 1)
-                    raise _Failed(f"members {j} and {i} are the same on images of {channels} channel{plural}")
+        for j, i in itertools.combinations(range(transform.count), 2):
+            if np.abs(erased[i] - erased[j]).max() <= _CLOSE:
+                plural = "s" * (channels != 1)
+                raise _Failed(f"members {j} and {i} are the same on images of {channels} channel{plural}")
     return f"{transform.count} different ones" if transform.count > 1 else "one"
 
 
@@ -255,26 +248,19 @@ def _what_is_lost(transform: Transform, channels: int) -> str:
         if kept < image.size:
             return f"member {index} keeps {kept} of {image.size} numbers of a {_size(image.shape)} image"
     original = np.asarray(image, np.float64).ravel()
-    for i in range(transform.count):
-        for j in range(transform.count):
-            # The other image of which member j makes what member i makes of this one, if j is affine.
-            step = np.linalg.lstsq(jacobians[j], results[i] - results[j])[0]
-            if i == j or np.abs(step).max() < 0.01 or np.abs(original + step).max() > 1:
-                continue
-            other = jnp.asarray((original + step).reshape(image.shape), image.dtype)
-            again = np.asarray(transform.apply(other, j), np.float64).ravel()
-            if np.abs(again - results[i]).max() < 1e-3:
-                return f"which member it was: {i} and {j} make the same of two different images"
+    for i, j in itertools.permutations(range(transform.count), 2):
+        # The other image of which member j makes what member i makes of this one, if j is affine.
+        step = np.linalg.lstsq(jacobians[j], results[i] - results[j])[0]
+        if np.abs(step).max() < 0.01 or np.abs(original + step).max() > 1:
+            continue
+        other = jnp.asarray((original + step).reshape(image.shape), image.dtype)
+        again = np.asarray(transform.apply(other, j), np.float64).ravel()
+        if np.abs(again - results[i]).max() < 1e-3:
+            return f"which member it was: {i} and {j} make the same of two different images"
     return ""
 
 
 _CHECKS: dict[str, Callable[[Transform], str]] = {
-    "shape": _shape,
-    "dtype": _dtype,
-    "range": _range,
-    "jit": _jit,
-    "vmap": _vmap,
-    "repeat": _repeat,
-    "members": _members,
-    "erases": _erases,
+    **{"shape": _shape, "dtype": _dtype, "range": _range, "jit": _jit, "vmap": _vmap},
+    **{"repeat": _repeat, "members": _members, "erases": _erases},
 }

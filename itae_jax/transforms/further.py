@@ -11,8 +11,7 @@ import numpy as np
 
 from itae_jax.transforms.transform import Transform
 
-_MASK_GRID = 8
-_SHUFFLE_GRID = 4
+_MASK_GRID, _SHUFFLE_GRID = 8, 4
 _SHUFFLE_SEED = 0
 _BLUR_SHARE = 1 / 16  # of the shorter side: the standard deviation of the Gaussian
 
@@ -78,10 +77,8 @@ def _blur(image, index):
     del index
     wide = image.dtype if jnp.finfo(image.dtype).bits >= 32 else jnp.float32
     sigma = min(image.shape[:2]) * _BLUR_SHARE
-    across, along = (
-        jnp.asarray(gaussian_filter1d(np.eye(side), sigma, axis=0, mode="nearest"), wide)
-        for side in image.shape[:2]
-    )
+    kernels = (gaussian_filter1d(np.eye(side), sigma, axis=0, mode="nearest") for side in image.shape[:2])
+    across, along = (jnp.asarray(kernel, wide) for kernel in kernels)
     blurred = jnp.einsum("Hh,hwc->Hwc", across, image.astype(wide), precision="highest")
     blurred = jnp.einsum("Ww,hwc->hWc", along, blurred, precision="highest")
     return blurred.clip(-1, 1).astype(image.dtype)
@@ -91,8 +88,8 @@ def _drop_channel(image, index):
     """Red, green or blue becomes mid grey; grey images are refused.
 
     Erases one third of the colour and keeps the shapes in the other channels, for wrong colours on right
-    shapes. After Zhang, Isola and Efros, "Split-brain autoencoders", CVPR 2017, which
-    predict some channels from the others.
+    shapes. After Zhang, Isola and Efros, "Split-brain autoencoders", CVPR 2017, which predict some channels
+    from the others.
     """
     dropped = jnp.arange(3, dtype=jnp.int32) == index
     return jnp.where(dropped.reshape(1, 1, -1), jnp.zeros((), image.dtype), image)

@@ -19,11 +19,7 @@ _REGISTRY: dict[str, Transform] = {transform.name: transform for transform in _B
 
 
 def register(transform: Transform) -> Transform:
-    """Registers a transform under its name, and returns it.
-
-    Raises:
-      ValueError: the name is taken or is not a word, or a field has a wrong value.
-    """
+    """Registers a transform under its name, and returns it; ValueError for a taken name or a wrong field."""
     if not transform.name or not transform.name.replace("_", "").isalnum():
         raise ValueError(f"transform name {transform.name!r}: use letters, digits and underscores")
     if transform.name in _REGISTRY:
@@ -44,9 +40,6 @@ def get(name: str) -> Transform:
 
     A part `module:attribute` is imported from the current directory or from where Python looks for
     modules; the attribute is a Transform, or a function without arguments that makes one.
-
-    Raises:
-      RequestError: a part of the name is not registered, or cannot be imported.
     """
     return functools.reduce(compose, [_find(part.strip(), name) for part in name.split("+")])
 
@@ -66,8 +59,8 @@ def _from_module(part: str) -> Transform:
     """Imports the user's own transform, and names it `module:attribute`."""
     module_name, _, attribute = part.partition(":")
     where = f"method.transform={part!r}"
-    names = [*module_name.split("."), attribute]
-    if not all(name.isidentifier() for name in names) or module_name.endswith(".py"):
+    parts = [*module_name.split("."), attribute]
+    if not all(map(str.isidentifier, parts)) or module_name.endswith(".py"):
         raise RequestError(f"{where}: expected module:attribute, as my_module:MyTransform for my_module.py")
     module = _import(module_name, where)
     if not hasattr(module, attribute):
@@ -102,9 +95,8 @@ def _import(module_name: str, where: str) -> ModuleType:
                 f"{where}: there is no module {error.name}; "
                 f"put {module_name.replace('.', '/')}.py into the current directory or set PYTHONPATH"
             ) from None
-        raise RequestError(
-            f"{where}: importing {module_name} fails: {type(error).__name__}: {error}"
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise RequestError(f"{where}: importing {module_name} fails: {reason}") from error
 
 
 def _wrong_field(transform: Transform) -> str:
@@ -113,11 +105,10 @@ def _wrong_field(transform: Transform) -> str:
         "count": (type(transform.count) is int and transform.count >= 1, "a whole number from 1 up"),
         "erase": (callable(transform.erase), "a function of (image, index)"),
         "out_channels": (callable(transform.out_channels), "a function of the channels"),
-        "square_only": (type(transform.square_only) is bool, "True or False"),
-        "colour_only": (type(transform.colour_only) is bool, "True or False"),
-        "invertible": (type(transform.invertible) is bool, "True or False"),
         "erases": (isinstance(transform.erases, str), "text"),
     }
+    for flag in ("square_only", "colour_only", "invertible"):
+        expected[flag] = (type(getattr(transform, flag)) is bool, "True or False")
     for field, (is_right, expectation) in expected.items():
         if not is_right:
             return f"{field}={getattr(transform, field)!r}, expected {expectation}"

@@ -58,11 +58,7 @@ class Transform:
             )
 
     def try_on(self, image_shape: tuple[int, int, int]) -> None:
-        """Traces `erase` on images of this shape, without computing.
-
-        Raises:
-          RequestError: it fails, or its result has another shape than the transform declares.
-        """
+        """Traces `erase` on images of this shape; RequestError if it fails or makes an undeclared shape."""
         self.check_size(*image_shape)
         image, index = jax.ShapeDtypeStruct(image_shape, "float32"), jax.ShapeDtypeStruct((), "int32")
         size = "x".join(map(str, image_shape))
@@ -86,21 +82,23 @@ class Transform:
             raise ValueError(f"expected one image, H x W x C; got shape {image_HxWxC.shape}")
         if isinstance(index, int) and not 0 <= index < self.count:
             raise IndexError(f"transform {self.name!r} has members 0 to {self.count - 1}, not {index}")
-        _require_float(image_HxWxC)
-        self.check_size(*image_HxWxC.shape)
+        self._check(image_HxWxC.dtype, image_HxWxC.shape)
         return _erase(self, image_HxWxC, index)
 
     def apply_each(self, images_BxHxWxC: jax.Array, index_B: jax.Array) -> jax.Array:
         """Applies to each image of a batch the member of its own index: B x H x W x C'."""
-        _require_float(images_BxHxWxC)
-        self.check_size(*images_BxHxWxC.shape[1:])
+        self._check(images_BxHxWxC.dtype, images_BxHxWxC.shape[1:])
         return _erase_each(self, images_BxHxWxC, index_B)
 
     def apply_all(self, images_BxHxWxC: jax.Array) -> jax.Array:
         """Applies every member to every image: B x H x W x C floats to T x B x H x W x C'."""
-        _require_float(images_BxHxWxC)
-        self.check_size(*images_BxHxWxC.shape[1:])
+        self._check(images_BxHxWxC.dtype, images_BxHxWxC.shape[1:])
         return _erase_all(self, images_BxHxWxC)
+
+    def _check(self, dtype, image_shape: tuple[int, ...]) -> None:
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(f"transforms take floats in [-1, 1], got {dtype}; convert uint8 by x / 127.5 - 1")
+        self.check_size(*image_shape)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -119,20 +117,9 @@ def _erase_all(transform, images):
     return jax.vmap(over_batch, in_axes=(None, 0))(images, jnp.arange(transform.count))
 
 
-def _require_float(images) -> None:
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise TypeError(
-            f"transforms take floats in [-1, 1], got {images.dtype}; convert uint8 by x / 127.5 - 1"
-        )
-
-
 @functools.cache
 def compose(first: Transform, second: Transform) -> Transform:
-    """Composes first `first`, then `second`; member i is (i // second.count, i % second.count).
-
-    Raises:
-      RequestError: `second` needs colour and `first` erases it.
-    """
+    """Composes first `first`, then `second`; member i is (i // second.count, i % second.count)."""
     name = f"{first.name}+{second.name}"
     if second.colour_only and first.out_channels(3) != 3:
         raise RequestError(
