@@ -98,7 +98,7 @@ def make_reader(
 def shape_of(reader: Reader, paths: list[Path], where: Path) -> images.Shape:
     """Returns the shape that the reader gives; if it keeps sizes, that of the first readable file."""
     if reader.size:
-        return reader.size, reader.size, reader.channels
+        return reader.shape
     reason = "there is none"
     for path in paths[:1000]:
         try:

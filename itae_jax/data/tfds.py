@@ -1,8 +1,8 @@
 """Data sets of the TensorFlow Datasets catalogue, prepared once and then read without TensorFlow."""
 
-import dataclasses
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,21 @@ def directory_of(root: str) -> Path:
 
 
 def _versions(name: str, root: str) -> list[Path]:
-    """Returns the directories that hold a prepared version of the data set."""
     found = (directory_of(root) / name).glob("*/dataset_info.json")
     return sorted(path.parent for path in found if not path.parent.name.startswith("incomplete"))
 
 
 def there(name: str, root: str) -> str:
-    """Returns "prepared", or nothing: what `Spec.there` needs."""
+    """Returns "prepared" if `prepare` has put the data set there, else "", as `Spec.there` does."""
     return "prepared" if _versions(name, root) else ""
 
 
 def make_builder(name: str, root: str) -> Any:
-    """Returns the builder of a prepared data set."""
+    """Returns the builder of a prepared data set.
+
+    Raises:
+      RequestError: it is not prepared, or tensorflow-datasets is not installed.
+    """
     versions = _versions(name, root)
     if not versions:
         raise RequestError(
@@ -53,7 +56,11 @@ def make_builder(name: str, root: str) -> Any:
 
 
 def encoded(builder: Any, split: str) -> Any:
-    """Returns the records of a split, each image as the bytes of its file."""
+    """Returns the records of a split, each image as the bytes of its file.
+
+    Raises:
+      RequestError: TFDS prepared the data set in a format without random access.
+    """
     import tensorflow_datasets as tfds
 
     try:
@@ -67,12 +74,19 @@ def encoded(builder: Any, split: str) -> Any:
 
 def features_of(builder: Any, split: str, names: list[str]) -> dict[str, list]:
     """Returns all values of some features; reads every record once, without decoding the images."""
-    kept = [[record[name] for name in names] for record in encoded(builder, split)]
-    return {name: [values[i] for values in kept] for i, name in enumerate(names)}
+    values: dict[str, list] = {name: [] for name in names}
+    for record in encoded(builder, split):
+        for name in names:
+            values[name].append(record[name])
+    return values
 
 
 def prepare(name: str, root: str, manual_dir: str) -> Path:
-    """Downloads and prepares a data set by TFDS, or prepares what is in `manual_dir`; returns where it is."""
+    """Downloads and prepares a data set by TFDS, or prepares what is in `manual_dir`; returns where it is.
+
+    Raises:
+      RequestError: TensorFlow is not installed, or TFDS failed.
+    """
     directory = directory_of(root)
     if _versions(name, root):
         return directory / name
@@ -110,17 +124,22 @@ def prepare(name: str, root: str, manual_dir: str) -> Path:
     return Path(builder.data_dir)
 
 
-@dataclasses.dataclass(frozen=True)
-class Records:
-    """The images of a split of a prepared data set, by position."""
+def lazy_images(
+    config: DataConfig,
+    builder: Any,
+    split: str,
+    reader: Reader,
+    unreadable: dict[str, str],
+    positions: Sequence[int] | None = None,
+) -> images.LazyImages:
+    """Returns the images at these positions of a split; all if None."""
+    records = encoded(builder, split)
 
-    source: Any
-    name: str
-    reader: Reader
+    def read(position: int) -> np.ndarray:
+        return reader.read((f"{builder.name}/{split}/{position}", records[position]["image"]))
 
-    def read(self, position: int) -> np.ndarray:
-        """Reads an image as `Reader.read` does."""
-        return self.reader.read((f"{self.name}/{position}", self.source[int(position)]["image"]))
+    positions = range(len(records)) if positions is None else positions
+    return images.lazy(config, read, positions, reader.shape, unreadable)
 
 
 def load(
@@ -137,13 +156,16 @@ def load(
     """Loads a prepared data set.
 
     Args:
+      name: in TFDS's catalogue.
       fit, size, channels: as of `Reader`, where the config leaves them open.
       label: the feature that holds the class.
       superclasses: TFDS's class name -> ours; other classes are left out.
+
+    Raises:
+      RequestError: it is not prepared, or tensorflow-datasets is not installed.
     """
     builder = make_builder(name, config.root)
     reader = folders.make_reader(config, fit=fit, size=size, channels=channels)
-    shape = (reader.size, reader.size, reader.channels)
     tfds_names = builder.info.features[label].names
     ours = superclasses or {text: text for text in tfds_names}
     classes = tuple(dict.fromkeys(ours.values()))
@@ -153,8 +175,8 @@ def load(
     def part(split: str) -> tuple[images.LazyImages, np.ndarray, np.ndarray]:
         labels = index[np.asarray(features_of(builder, split, [label])[label], np.int64)]
         kept = np.flatnonzero(labels >= 0)
-        records = Records(encoded(builder, split), f"{name}/{split}", reader)
-        return images.lazy(config, records.read, tuple(kept.tolist()), shape, unreadable), labels[kept], kept
+        part_images = lazy_images(config, builder, split, reader, unreadable, kept.tolist())
+        return part_images, labels[kept], kept
 
     train, train_labels, _ = part("train")
     test, test_labels, kept = part(test_split)
