@@ -158,7 +158,7 @@ class TrainConfig(Section):
 
     epochs: int = setting(0, "passes over the images", least=0, most=2**31 - 1, reduces=True)
     batch_size: int = setting(0, "images a step, over all devices", least=0, most=2**20)
-    learning_rate: float = setting(0.0, "the rate of the first steps", least=0, most=1e6)
+    learning_rate: float = setting(0.0, "the rate of the first steps", least=0, most=1e38)
     halve_every_epochs: int = setting(0, "epochs after which the rate is halved", least=0)
     augment: str = setting("none", "none, flip, shift, or flip+shift")
     checkpoint_minutes: float = setting(10.0, "minutes between checkpoints", least=0, decides=False)

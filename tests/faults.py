@@ -40,7 +40,7 @@ class Sweep:
         self.directory = directory
         self._command = [
             *(sys.executable, *itae, "run", str(DIGITS), "--classes", classes),
-            *("--set", "model.width=2", f"train.epochs={epochs}", "train.checkpoint_minutes=0"),
+            *("--set", "method.width=2", f"train.epochs={epochs}", "train.checkpoint_minutes=0"),
         ]
         self._environment = os.environ | {
             "JAX_PLATFORMS": "cpu",

@@ -139,7 +139,7 @@ def test_processes_stop_together_resume_and_do_not_wait_for_a_lost_one(tmp_path)
 
 
 def test_processes_with_different_settings_are_all_refused(tmp_path):
-    both = start_two(1, *RUN, "--out", tmp_path, "--set", *SETTINGS, second=["--set", "train.loss=l1"])
+    both = start_two(1, *RUN, "--out", tmp_path, "--set", *SETTINGS, second=["--set", "method.loss=l1"])
     for code, _, errors in finish(*both):
         assert code == 2
         assert (

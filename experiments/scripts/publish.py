@@ -190,7 +190,6 @@ def speed_page() -> str:
     lines = ["# Speed", "", "Written by `make results` from the JSON files of `experiments/results/`.", ""]
     for title, pattern, section in (
         ("Training and scoring, beside PyTorch", "bench_method*.json", _bench),
-        ("Single layers on a CPU", "layers*.json", _layers),
         ("How training grows", "scaling*.json", _scaling),
         ("Reading image files", "bench_data*.json", _reading),
     ):
@@ -199,7 +198,7 @@ def speed_page() -> str:
             about = measured["environment"]
             on = f"{about['device']}, jax {about['versions']['jax']}, commit {about['commit']}"
             found: list[str] = []
-            lines += [f"## {title}", "", f"{on}: {section(measured, found)}", "", *found, ""]
+            lines += [f"## {title}", "", f"{on}: {section(measured, found)}", "", *found, *[""] * bool(found)]
     return "\n".join(lines)
 
 
@@ -220,13 +219,6 @@ def _bench(measured: dict[str, Any], lines: list[str]) -> str:
     lines += [*markdown(table.rename_axis(["kind", "case"]).reset_index(), list(columns)), "", _CPU_NOTE]
     settings = measured["settings"]
     return f"{settings['method']['name']}, {settings['dtype']}, {bench_report.batches(settings)}."
-
-
-def _layers(measured: dict[str, Any], lines: list[str]) -> str:
-    frame = pd.DataFrame(measured["layers"]).set_index("layer").map("{:.2f}".format).reset_index()
-    frame.columns = pd.Index(["layer", "XLA's, ms", "ours, ms"])
-    lines += markdown(frame, list(frame.columns[1:]))
-    return f"{measured['settings']['images']} images, as XLA computes them and as `models/cpu_conv.py` does."
 
 
 def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
@@ -252,11 +244,12 @@ def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
 
 
 def _reading(measured: dict[str, Any], lines: list[str]) -> str:
-    frame = pd.DataFrame(measured["passes"]).map("{:.0f}".format)
-    frame.columns = pd.Index(["pipeline, images/s", "bare decoding, images/s", "resident MiB"])
-    ratio, settings = reading.ratio(measured), measured["settings"]
-    lines += [*markdown(frame, list(frame.columns)), "", f"The pipeline is {ratio:.2f} times as fast."]
-    return f"{settings['count']} JPEG files, {settings['threads']} threads, a line for each pass."
+    """The medians over passes."""
+    frame, settings = pd.DataFrame(measured["passes"]).median(), measured["settings"]
+    return (
+        f"{settings['count']} JPEG files, {settings['threads']} threads: {frame['pipeline']:.0f} images/s, "
+        f"{reading.ratio(measured):.2f} times as fast as bare decoding, in {frame['resident_mib']:.0f} MiB."
+    )
 
 
 def pages() -> dict[Path, str]:
