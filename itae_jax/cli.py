@@ -127,7 +127,9 @@ def _run_variant(one, path: Path, out: Path, arguments, profile) -> int:
     from itae_jax.training import processes
 
     with ConsoleProgress(quiet=not processes.is_leader()) as progress:
-        classes = arguments.classes or (one.classes.split(",") if one.classes else None)
+        classes = arguments.classes or (
+            [name.strip() for name in one.classes.split(",")] if one.classes else None
+        )
         seeds = arguments.seeds or range(one.seed, one.seed + one.runs)
         printed = functools.partial(paper.rows_for, one, file=_paper_file(path, one.paper_table))
         after_call = profile and profile.after_call

@@ -123,6 +123,11 @@ class MethodConfig(Section):
         return self.NAME
 
     @property
+    def own_score(self) -> str:
+        """The component that is the method's own score; empty if none is."""
+        return ""
+
+    @property
     def foreign_code(self) -> str:
         """The user's own code that the settings name, as module:attribute; empty if there is none."""
         return ""

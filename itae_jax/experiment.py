@@ -17,8 +17,9 @@ from itae_jax import config, methods
 from itae_jax.config import ComputeConfig, DataConfig, EvaluateConfig, MethodConfig, TrainConfig, setting
 from itae_jax.errors import RequestError
 
-# Where the shipped experiment files are: in an installed package, and in a clone.
-_SHIPPED = (Path(__file__).parent / "experiments", Path(__file__).parent.parent / "experiments")
+# Where the shipped experiment files are: in an installed package, else in a clone.
+_PLACES = (Path(__file__).parent / "experiments", Path(__file__).parent.parent / "experiments")
+_SHIPPED = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 _LAST_SEED = 2**32 - 1  # JAX makes keys of 32 bits
 
 
@@ -211,16 +212,14 @@ def find(name: str) -> Path:
         if path.is_file():
             return path
         raise RequestError(f"{path}: no such experiment file")
-    for directory in _SHIPPED:
-        if (directory / f"{name}.py").is_file():
-            return directory / f"{name}.py"
+    if name in shipped():
+        return _SHIPPED / f"{name}.py"
     raise RequestError(f"{name}: no such experiment; choose from {', '.join(shipped())}, or name a file")
 
 
 def shipped() -> list[str]:
     """The names of the experiments that come with the package."""
-    found = {path.stem for directory in _SHIPPED for path in directory.glob("*.py")}
-    return sorted(name for name in found if not name.startswith("_"))
+    return sorted(path.stem for path in _SHIPPED.glob("*.py") if not path.name.startswith("_"))
 
 
 def load(
@@ -242,10 +241,10 @@ def load(
         there = ", ".join(filter(None, experiments)) or "none"
         raise RequestError(f"--variants: {path} has no variant {unknown[0]!r}; its variants: {there}")
     assignments = list(assignments)
-    if path.suffix == ".json":
-        _check_names_no_code(path, experiments[""], assignments)
     kept = experiments if chosen is None else [name for name in experiments if name in chosen]
     overridden = {variant: override(experiments[variant], assignments) for variant in kept}
+    if path.suffix == ".json":
+        _check_names_no_code(path, overridden[""], assignments)
     first_of: dict[Experiment, str] = {}
     for variant, experiment in overridden.items():
         other = first_of.setdefault(dataclasses.replace(experiment, variant=""), variant)
@@ -258,8 +257,8 @@ def load(
 def _check_names_no_code(path: Path, experiment: Experiment, assignments: list[str]) -> None:
     """A config.json may come from anybody: code that it names runs only if the user names it too."""
     code = experiment.method.foreign_code
-    if code and not any(text.endswith(f"={code}") for text in assignments):
-        field = next(name for name, value in flatten(experiment).items() if value == code)
+    field = next((name for name, value in flatten(experiment).items() if value == code), "")
+    if code and f"{field}={code}" not in assignments:
         raise RequestError(
             f"{path}: was run with {field}={code}, code that is not part of itae_jax; if you know and trust "
             f"it, add --set {field}={code}"

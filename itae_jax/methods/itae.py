@@ -46,6 +46,10 @@ class ITAEConfig(MethodConfig):
         return ", ".join([self.transform, *(f"{name}={getattr(self, name)}" for name in own)])
 
     @property
+    def own_score(self) -> str:
+        return f"score_{self.error}"
+
+    @property
     def foreign_code(self) -> str:
         return self.transform if ":" in self.transform else ""
 

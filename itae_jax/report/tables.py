@@ -231,7 +231,8 @@ def measures(run: RunResults) -> dict[str, str]:
 
 def is_own_score(run: RunResults, measure: str) -> bool:
     """Returns whether a measure is the AUROC of the method's own score, maybe under another name."""
-    return all(result.value(measure) == result.auroc for result in run.measured)
+    own = run.experiment.method.own_score.replace("score_", "auroc_")
+    return measure in ("auroc", own)
 
 
 def measures_grid(run: RunResults) -> Grid:
