@@ -93,7 +93,7 @@ def fit(
                 files.remove(out / name)
     if unreadable:
         listed = out / "unreadable.csv"
-        progress.say(f"{len(unreadable)} images cannot be read and are left out; {listed} lists them")
+        progress.say(f"images that cannot be read and are left out: {len(unreadable)}, listed in {listed}")
     return True
 
 

@@ -63,7 +63,7 @@ class Summary:
             )
         lines.append(f"{self.num_anomalies} of {self.num_scored} images are above it, listed in {self.out}")
         if self.num_unreadable:
-            lines.append(f"{self.num_unreadable} images cannot be read; the column reason says why")
+            lines.append(f"images that cannot be read: {self.num_unreadable}; the column reason says why")
         return "\n".join(lines)
 
 

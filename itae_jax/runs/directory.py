@@ -54,7 +54,7 @@ def _is_untouched(out: Path) -> bool:
 
 @contextlib.contextmanager
 def opened(out: Path, wanted: Experiment) -> Iterator[None]:
-    """Makes and locks a run directory, and writes its config.json; RequestError if it is locked or cannot be made."""
+    """Makes and locks a run directory, and writes its config.json; RequestError if another run holds it."""
     with files.writing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
     with files.locked(out):

@@ -96,7 +96,7 @@ def run(
         if dataset.unreadable:
             path = out / "unreadable.csv"
             unreadable = read_unreadable(path)
-            progress.say(f"{len(unreadable)} images cannot be read and are left out; {path} lists them:")
+            progress.say(f"images that cannot be read and are left out: {len(unreadable)}, listed in {path}:")
             for name, reason in list(unreadable.items())[:5]:
                 progress.say(f"  {name}: {reason}")
     return _results_of(jobs, out), missing
