@@ -62,7 +62,7 @@ def test_score_writes_a_row_for_every_image_in_the_order_of_names(
     assert [row["is_anomaly"] for row in rows] == [str(int(one)) for one in above]
     assert not any(row["reason"] for row in rows)
     said = capsys.readouterr().out
-    assert "1 images cannot be read" in said
+    assert "cannot be read: 1;" in said
     assert f"itae report {out} --model {model}" in said
 
 
