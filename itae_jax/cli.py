@@ -95,6 +95,7 @@ def _run(arguments) -> int:
 def _run_variants(experiments: dict, path: Path, out: Path, arguments) -> int:
     from itae_jax.report import run_page
     from itae_jax.runs import directory
+    from itae_jax.runs.read import read_all
     from itae_jax.training import processes, profiling
 
     directories, failed = directory.of_variants(out, experiments), 0
@@ -110,8 +111,9 @@ def _run_variants(experiments: dict, path: Path, out: Path, arguments) -> int:
                 profile.stop()
             directory.add_variants(out, experiments)
     if processes.is_leader():
-        print(run_page.text_tables(run_page.read([out])), flush=True)
-        print(f"report: {run_page.write([out])}")
+        runs = read_all([out])
+        print(run_page.text_tables(runs), flush=True)
+        print(f"report: {run_page.write(runs, out)}")
         if profile:
             print(f"profile: {arguments.profile if profile.is_written else 'too few steps, none written'}")
         if failed:
@@ -199,15 +201,15 @@ def _report(arguments) -> int:
         raise RequestError("--model, --trust and --false-positive-rate are for one file of scores or one model")
     from itae_jax.report import run_page
     from itae_jax.runs import directory
+    from itae_jax.runs.read import read_all
 
-    runs = run_page.read(arguments.paths)
-    if arguments.out:
-        run_page.make_out(arguments.out)
+    runs, out = read_all(arguments.paths), arguments.out or first
+    run_page.make_out(out)
     print(run_page.text_tables(runs), flush=True)
     for path in arguments.paths:
         if missing := directory.unfinished(path):
             print(f"{path}: no training has finished yet of {', '.join(missing)}", flush=True)
-    print(f"report: {run_page.write(arguments.paths, arguments.out)}")
+    print(f"report: {run_page.write(runs, out)}")
     return 0
 
 

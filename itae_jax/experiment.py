@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 import runpy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from itae_jax.errors import RequestError
 # Where the shipped experiment files are: in an installed package, else in a clone.
 _PLACES = (Path(__file__).parent / "experiments", Path(__file__).parent.parent / "experiments")
 _SHIPPED = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
+# Settings that say where and under which name, not what is computed.
+_PLACES_AND_NAMES = ("name", "variant", "paper_table", "data.root")
 _LAST_SEED = 2**32 - 1  # JAX makes keys of 32 bits
 
 
@@ -194,15 +196,25 @@ def decisive(experiment: Experiment) -> dict[str, Any]:
 def changed(experiment: Experiment) -> dict[str, Any]:
     """The decisive settings that are not at the method's defaults; names and places aside."""
     defaults = flatten(Experiment(method=type(experiment.method)())) | {"method.name": "itae"}
-    places = ("name", "variant", "paper_table", "data.root")
-    return {k: v for k, v in decisive(experiment).items() if v != defaults[k] and k not in places}
+    given = decisive(experiment).items()
+    return {k: v for k, v in given if v != defaults[k] and k not in _PLACES_AND_NAMES}
 
 
-def differences(old: Experiment, new: Experiment) -> list[str]:
-    """`field: old -> new` for every decisive setting that differs."""
+def differences(old: Experiment, new: Experiment, ignored: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
+    """(old, new) by name of every decisive setting that differs; those of another method are None."""
     before, after = decisive(old), decisive(new)
-    pairs = {name: (before.get(name), after.get(name)) for name in before | after}
-    return [f"{name}: {was!r} -> {now!r}" for name, (was, now) in pairs.items() if was != now]
+    pairs = {name: (before.get(name), after.get(name)) for name in before | after if name not in ignored}
+    return {name: (was, now) for name, (was, now) in pairs.items() if was != now}
+
+
+def gives_the_same(old: Experiment, new: Experiment) -> bool:
+    """Whether both give the same results; names and the place of the data may differ."""
+    return not differences(old, new, _PLACES_AND_NAMES)
+
+
+def as_text(different: Mapping[str, tuple[Any, Any]]) -> str:
+    """`field: old -> new; ...` of what `differences` returns."""
+    return "; ".join(f"{name}: {was!r} -> {now!r}" for name, (was, now) in different.items())
 
 
 def find(name: str) -> Path:

@@ -7,7 +7,8 @@ import pytest
 from test_read import whole, write_run
 from test_report import make_run
 
-from itae_jax.report import columns, comparisons, figures, run_page
+from itae_jax.report import columns, comparisons, figures
+from itae_jax.runs.read import read_all
 
 PLAIN = "method.transform=identity"
 
@@ -63,7 +64,7 @@ def test_legends_lie_within_their_picture(tmp_path, count):
         directory = write_run(tmp_path / variant, [whole(1, variant=variant)], f"variant={variant}")
         entry = {"normal_class": 1, "seed": 0, "epoch": 5, "auroc": 0.8}
         (directory / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
-    (of_dataset,) = columns.by_dataset(run_page.read(sorted(tmp_path.iterdir())))
+    (of_dataset,) = columns.by_dataset(read_all(sorted(tmp_path.iterdir())))
     pictures = [comparisons.curves_over_epochs(of_dataset), comparisons.bars_by_class(of_dataset)]
     for picture in pictures[: 1 if count == 1 else 2]:
         figure, _ = drawn(picture)
@@ -82,7 +83,7 @@ def test_curves_are_means_over_seeds_in_bands_of_one_sd(tmp_path):
     (directory / "metrics.jsonl").write_text("\n".join(lines))
     plain = write_run(tmp_path / "b", [whole()], "evaluate.every_epochs=5", PLAIN)
     (plain / "metrics.jsonl").write_text(lines[0].replace("0.8", "0.5"))
-    (of_dataset,) = columns.by_dataset(run_page.read([directory, plain]))
+    (of_dataset,) = columns.by_dataset(read_all([directory, plain]))
     figure, caption = drawn(comparisons.curves_over_epochs(of_dataset))
     first, second, *_ = figure.axes
     assert [line.get_xydata().tolist() for line in first.lines] == [

@@ -58,14 +58,11 @@ def test_overriding_every_setting_of_one_experiment_gives_the_other(first, secon
 @settings(deadline=None)
 @given(EXPERIMENTS, EXPERIMENTS)
 def test_differences_are_the_deciding_settings_that_differ(first, second):
-    assert experiment.differences(first, first) == []
+    assert experiment.differences(first, first) == {}
     before, after = experiment.decisive(first), experiment.decisive(second)
-    expected = {name for name in before | after if before.get(name) != after.get(name)}
-    lines = experiment.differences(first, second)
-    assert {line.partition(": ")[0] for line in lines} == expected
-    for line in lines:
-        name = line.partition(": ")[0]
-        assert line == f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
+    names = {name for name in before | after if before.get(name) != after.get(name)}
+    assert experiment.differences(first, second) == {n: (before.get(n), after.get(n)) for n in names}
+    assert experiment.gives_the_same(first, second) == (names <= {*NAMES, "data.root"})
 
 
 @pytest.mark.parametrize("method", methods.names())

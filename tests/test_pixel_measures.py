@@ -7,7 +7,7 @@ from PIL import Image
 from itae_jax import cli, data, experiment, files
 from itae_jax.config import DataConfig
 from itae_jax.evaluate import metrics
-from itae_jax.report import run_page
+from itae_jax.runs.read import read_all
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_run_measures_pixels_and_shows_them(category, tmp_path, tiny_network):
     small += [f"data.root={category}", "method.transform=identity", "compute.devices=1"]
     out = tmp_path / "out"
     assert cli.main(["run", "table2_mvtec_ad", "--out", str(out), "--set", *small]) == 0
-    (run,) = run_page.read([out])
+    (run,) = read_all([out])
     (result,) = run.results
     assert all(0 <= result.value(name) <= 1 for name in metrics.PIXEL_COLUMNS)
     with np.load(run.job_directory(result) / "illustrations.npz") as saved:

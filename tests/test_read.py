@@ -11,6 +11,7 @@ from itae_jax import experiment, files
 from itae_jax.errors import RequestError
 from itae_jax.report import columns, comparisons, run_page
 from itae_jax.runs import read, results
+from itae_jax.runs.read import read_all
 
 
 def write_run(directory, found, *settings, kept=("inputs", "outputs", "maps"), masked=(1,)):
@@ -49,7 +50,7 @@ def test_parts_of_one_sweep_are_joined(tmp_path):
     first = write_run(tmp_path / "a", [make_result(1, 0, 0.9), make_result(0, 0, 0.8)], "data.root=/here")
     second = [make_result(0, 1, 0.7), make_result(1, 0, 0.9)]
     second = write_run(tmp_path / "b", second, "data.root=/there", "classes=0,1", "compute.devices=1")
-    (run,) = run_page.read([first, second])
+    (run,) = read_all([first, second])
     assert [result.job for result in run.results] == [(0, 0), (0, 1), (1, 0)]
     assert run.duplicates == 1
     assert run.job_directory(run.results[1]) == second / "class_0" / "seed_1"
@@ -64,7 +65,7 @@ def test_parts_that_contradict_each_other_are_refused(tmp_path, measure):
         for value in (0.8, 0.81)
     )
     with pytest.raises(RequestError, match=rf"class class 0, seed 0 has {measure}=0\.81, but 0\.8 in .*0\.8"):
-        run_page.read([first, second])
+        read_all([first, second])
 
 
 def test_other_configs_data_and_classes_are_other_results(tmp_path):
@@ -75,7 +76,7 @@ def test_other_configs_data_and_classes_are_other_results(tmp_path):
     part = write_run(tmp_path / "e", [make_result(coverage="partial")])
     cow = write_run(tmp_path / "f", [make_result(0, 1, normal_class_name="cow")])
     more = write_run(tmp_path / "g", [make_result(0, 1), make_result(1, 0)])
-    runs = run_page.read([one, narrow, brief, other, part, cow, more])
+    runs = read_all([one, narrow, brief, other, part, cow, more])
     assert [len(run.results) for run in runs] == [3, 1, 1, 1, 1, 1]
     assert runs[-1].results[0].normal_class_name == "cow"
 
@@ -84,7 +85,7 @@ def test_a_directory_named_twice_counts_once(tmp_path, monkeypatch):
     directory = write_run(tmp_path / "a", [make_result()])
     (tmp_path / "link").symlink_to(directory)
     monkeypatch.chdir(tmp_path)
-    assert run_page.read([Path("a"), directory, tmp_path / "link"])[0].duplicates == 0
+    assert read_all([Path("a"), directory, tmp_path / "link"])[0].duplicates == 0
 
 
 def test_a_training_that_failed_in_one_place_counts_where_it_succeeded(tmp_path):
@@ -92,7 +93,7 @@ def test_a_training_that_failed_in_one_place_counts_where_it_succeeded(tmp_path)
     first = write_run(tmp_path / "a", [make_result(), failed])
     second = write_run(tmp_path / "b", [make_result(1, 0, 0.6)])
     for order in ([first, second], [second, first]):
-        (run,) = run_page.read(order)
+        (run,) = read_all(order)
         assert [result.auroc for result in run.results] == [0.9, 0.6]
         assert run.job_directory(run.results[1]) == second / "class_1" / "seed_0"
         assert run.duplicates == 0 and not run.notes
@@ -110,10 +111,10 @@ def test_results_of_another_config_or_none_are_refused(tmp_path):
     ):
         path.write_text(content)
         with pytest.raises(RequestError, match=rf"{directory}.*{message}"):
-            run_page.read([directory])
+            read_all([directory])
     path.unlink()
     with pytest.raises(RequestError, match=r"no results\.csv there"):
-        run_page.read([directory])
+        read_all([directory])
 
 
 def test_damaged_scores_are_refused(tmp_path):
@@ -130,12 +131,9 @@ def test_damaged_scores_are_refused(tmp_path):
 
 def test_scores_of_video_are_those_within_each_video(tmp_path):
     frames = [("a/0", "ok", 1.0), ("a/1", "odd", 3.0), ("b/0", "ok", 5.0), ("b/1", "ok", 4.0)]
-    for name, auroc, expected in (
-        ("shanghaitech", 2 / 3 + 0.5 / 3, [0, 1, 1, 0]),
-        ("cifar10", 1 / 3, [1, 3, 5, 4]),
-    ):
-        result = make_result(0, 0, auroc, dataset=name, num_test=4)
-        run = read.read(write_run(tmp_path / name, [result], f"data.name={name}"))
+    for num_videos, auroc, expected in ((2, 2 / 3 + 0.5 / 3, [0, 1, 1, 0]), (None, 1 / 3, [1, 3, 5, 4])):
+        result = make_result(0, 0, auroc, num_test=4, num_videos=num_videos)
+        run = read.read(write_run(tmp_path / str(num_videos), [result]))
         rows = [dict(zip(("id", "label", "score"), frame, strict=True)) for frame in frames]
         files.write_csv(run.job_directory(result) / "scores.csv", rows)
         is_anomaly, scores = read.read_scores(run, result)
@@ -188,7 +186,7 @@ def test_report_shows_what_a_method_has(tmp_path, kept):
     of_vae = [whole(index, method="vae", epochs=100) for index in (0, 1)]
     vae = write_run(tmp_path / "b", of_vae, "method.name=vae", kept=kept)
     itae = write_run(tmp_path / "a", [whole(), whole(0, 1), whole(1)])
-    path = run_page.write([itae, vae], tmp_path)
+    path = run_page.write(read_all([itae, vae]), tmp_path)
     assert path == tmp_path / "report.html"
     page = path.read_text()
     assert page.count("<h2>ROC</h2>") == page.count("<h2>Scores</h2>") == 2
@@ -206,7 +204,7 @@ def test_report_shows_what_a_method_has(tmp_path, kept):
 
 def test_anomaly_maps_are_of_the_first_class_with_masks(tmp_path):
     directory = write_run(tmp_path / "a", [whole(0, 1), whole(1, 1), whole(1, 2)])
-    page = run_page.write([directory]).read_text()
+    page = run_page.write(read_all([directory]), directory).read_text()
     assert "anomaly maps: Normal class class 1, seed 1. " in page
 
 
@@ -215,22 +213,23 @@ def test_curves_are_of_the_score_that_was_followed(tmp_path):
     directory = write_run(tmp_path / "a", [result], "paper_table=table5", "evaluate.every_epochs=1")
     entry = {"normal_class": 0, "seed": 0, "epoch": 1, "auroc": 0.8}
     (directory / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
-    (of_dataset,) = columns.by_dataset(run_page.read([directory]))
+    (of_dataset,) = columns.by_dataset(read_all([directory]))
     figure, _ = comparisons.curves_over_epochs(of_dataset)
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[80.0]]  # by l1 alone
 
 
 @pytest.mark.parametrize("name", ["d" * 250, "日本語", "a b:c", "caf\udce9 $x^$"])
 def test_report_is_written_whatever_data_set_and_classes_are_called(tmp_path, name):
-    found = [whole(index, dataset=name, normal_class_name=f"{name} {index}") for index in range(2)]
+    of_folder = {"dataset": name, "coverage": "own"}
+    found = [whole(index, normal_class_name=f"{name} {index}", **of_folder) for index in range(2)]
     directory = write_run(tmp_path / "a", found, "data.name=folder")
-    run_page.write([directory])
+    run_page.write(read_all([directory]), directory)
     assert (directory / "report.html").stat().st_size > 10_000
 
 
 def test_report_of_failures_alone_is_written(tmp_path):
     directory = write_run(tmp_path / "a", [make_result(0, 0, None, status="failed", note="the loss is nan")])
-    assert "the loss is nan" in run_page.write([directory]).read_text()
+    assert "the loss is nan" in run_page.write(read_all([directory]), directory).read_text()
 
 
 def test_a_directory_for_the_report_is_made_or_refused(tmp_path):

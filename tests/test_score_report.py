@@ -22,6 +22,7 @@ from itae_jax.detection import model as trained
 from itae_jax.errors import RequestError
 from itae_jax.evaluate import metrics
 from itae_jax.report import figures, run_page, score_measures, score_page
+from itae_jax.runs.read import read_all
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -102,7 +103,7 @@ def run_report(tmp_path_factory):
     """The page of a sweep whose class has a long name."""
     root, classes = tmp_path_factory.mktemp("run"), {"normal_class_name": "large_man-made_outdoor_things"}
     found = [whole(0, 0, **classes), whole(0, 1, **classes), whole(1)]
-    return run_page.write([write_run(root / "run", found, "method.width=16")]).read_text()
+    return run_page.write(read_all([write_run(root / "run", found, "method.width=16")]), root).read_text()
 
 
 class Page(HTMLParser):

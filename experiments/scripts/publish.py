@@ -155,8 +155,9 @@ def _settings(run: RunResults) -> Iterator[str]:
         usual = experiment.load(experiment.find(run.experiment.name)).get(run.experiment.variant, usual)
     if run.dataset != run.experiment.data.name:
         yield run.dataset
-    if first.coverage != "complete":
-        yield {"partial": "a part of the data", "other": "other classes"}[first.coverage]
+    shown = {"partial": "a part of the data", "other": "other classes"}
+    if first.coverage in shown:
+        yield shown[first.coverage]
     before = experiment.flatten(usual)
     for name, value in experiment.decisive(run.experiment).items():
         if value != before.get(name) and name not in _NOT_SHOWN:

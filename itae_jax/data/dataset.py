@@ -12,7 +12,7 @@ from itae_jax.config import DataConfig
 from itae_jax.data.images import Images, Shape, as_images
 from itae_jax.errors import RequestError
 
-Coverage = Literal["complete", "partial", "other"]
+Coverage = Literal["complete", "partial", "other", "own"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +93,8 @@ class Dataset:
       source: the dataset source: which copy of the data this is, for the record of a result.
       trainable: indices of the classes that have training images.
       make_split: (normal class, limit_train, limit_test) -> its split.
-      kind: "published", or "folder" for images of the user's own.
       coverage: what a class is trained and tested on: "complete", all that was published of it; "partial",
-        some of the folders; "other", classes other than the published ones. A folder of the user's own is
-        partial if it lacks a folder that `data.superclasses` names.
+        some of the folders; "other", classes other than the published ones; "own", the user's own images.
       unreadable: name -> reason of the images that could not be read so far.
     """
 
@@ -106,7 +104,6 @@ class Dataset:
     trainable: tuple[int, ...]
     image_shape: Shape
     make_split: Callable[[int, int, int], OneClassSplit]
-    kind: Literal["published", "folder"] = "published"
     coverage: Coverage = "complete"
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
 

@@ -175,8 +175,7 @@ def load_tree(
         test_images=images.lazy(config, reader.read, test_paths, shape, unreadable),
         test_labels=test_labels,
         test_ids=tuple(path.relative_to(root).as_posix() for path in test_paths),
-        kind="published" if name else "folder",
-        coverage=coverage,
+        coverage=coverage if name else "own",
         unreadable=unreadable,
     )
 

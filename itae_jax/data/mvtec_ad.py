@@ -84,7 +84,7 @@ def load(config: DataConfig) -> Dataset:
         trainable=tuple(range(len(names))),
         image_shape=reader.shape,
         make_split=make_split,
-        kind="published" if published else "folder",
+        coverage="complete" if published else "own",
         unreadable=unreadable,
     )
 

@@ -157,6 +157,9 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
             raise RequestError(f"random_state={self.random_state}: expected 0 to 4294967295")
 
     def _experiment(self, seed: int) -> Experiment:
+        for name, field in _FIELDS.items():
+            if field in (self.settings or {}):
+                raise RequestError(f"settings: {field} is the parameter {name}; give it there")
         values = {field: self.get_params()[name] for name, field in _FIELDS.items()} | {"seed": seed}
         plain = {key: int(value) if isinstance(value, Integral) else value for key, value in values.items()}
         fixed = {"name": "detector", "evaluate.batch_size": 64}

@@ -128,15 +128,13 @@ def _check_same(out: Path, settings: Experiment, details: dict) -> None:
     """Raises RequestError if the model at `out` is of other settings or images."""
     old, _, old_details = models.read_config(out)
     before, after = {"seed": old.seed, **old_details}, {"seed": settings.seed, **details}
-    different = [text for text in experiment.differences(old, settings) if not text.startswith("data.root:")]
-    changed = [key for key, value in after.items() if before.get(key) != value]
-    different += [f"{key}: {before.get(key)} -> {after[key]}" for key in changed if key != "files"]
-    if changed == ["files"] and not different:
-        different = ["it was fitted on other images"]
-    if different:
+    different = experiment.differences(old, settings, ["data.root"])
+    different |= {key: (before.get(key), after[key]) for key in after if before.get(key) != after[key]}
+    other_files = different.pop("files", None)
+    if different or other_files:
+        text = experiment.as_text(different) or "it was fitted on other images"
         raise RequestError(
-            f"--out {out}: holds another model ({'; '.join(different)}); "
-            "undo the change or name another directory"
+            f"--out {out}: holds another model ({text}); undo the change or name another directory"
         )
 
 

@@ -57,7 +57,7 @@ class ITAEConfig(MethodConfig):
         error = score.removeprefix("score_") or self.error
         if table == "table5":
             return f"{self.loss}->{error}" if self.transform == "gray+rotate" else ""
-        if (self.loss, error) != ("l2", "l1"):
+        if (self.loss, error, self.output, self.transforms_per_image) != ("l2", "l1", "tanh", "one"):
             return ""
         if table == "table4":
             names = {"scale": "AE+S", "gray": "AE+G", "rotate": "AE+R", "gray+rotate": "AE+G+R"}

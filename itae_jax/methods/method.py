@@ -6,7 +6,7 @@ know of a method goes through this protocol and its settings' `MethodConfig`.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -62,6 +62,7 @@ class Method(Protocol):
         """The components by name, N numbers each."""
 
 
+@runtime_checkable
 class Localises(Protocol):
     """A method that says where in an image the anomaly is."""
 
@@ -69,6 +70,7 @@ class Localises(Protocol):
         """B x H x W; 1 is the mean over the training images."""
 
 
+@runtime_checkable
 class Restores(Protocol):
     """A method that makes images which a report can show."""
 

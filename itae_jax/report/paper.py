@@ -64,7 +64,7 @@ def cells(run: RunResults, score: str = "") -> dict[str, Cell]:
     Args:
       score: the component that scores, if not the method's own score.
     """
-    if _is_own_folder(run) or run.results[0].coverage != "complete":
+    if run.results[0].coverage != "complete":
         return {}
     table = run.experiment.paper_table
     method = name_of(run, table, score)
@@ -113,7 +113,8 @@ def sd_over_classes(values: Sequence[float], dataset: str) -> float:
 
 def reduced(run: RunResults) -> str:
     """Describes how a run is smaller than the paper's setup; empty if it is not, or if none compares."""
-    if not run.experiment.paper_table or _is_own_folder(run):
+    coverage = run.results[0].coverage
+    if not run.experiment.paper_table or coverage == "own":
         return ""
     chosen, method, data = experiments.flatten(run.experiment), type(run.experiment.method), run.experiment.data
     defaults = experiments.flatten(Experiment(method=method()))
@@ -126,15 +127,11 @@ def reduced(run: RunResults) -> str:
     parts += [f"images of {data.image_size} instead of {size}"] if 0 < data.image_size < size else []
     parts += [f"at most {data.limit_train} training images"] if data.limit_train else []
     parts += [f"at most {data.limit_test} test images"] if data.limit_test else []
-    of_data = {"complete": [], "partial": ["a part of the data set"], "other": ["other classes"]}
-    return ", ".join(parts + of_data[run.results[0].coverage])
+    of_data = {"partial": ["a part of the data set"], "other": ["other classes"]}
+    return ", ".join(parts + of_data.get(coverage, []))
 
 
 def is_same_dataset(printed: str, ours: str) -> bool:
     """Returns whether the paper's name of a data set and ours, `CIFAR-10` and `cifar10`, mean the same."""
     ours = {"imagenet2012": "imagenet"}.get(ours, ours)
     return "".join(filter(str.isalnum, printed.lower())) == "".join(filter(str.isalnum, ours.lower()))
-
-
-def _is_own_folder(run: RunResults) -> bool:
-    return run.experiment.data.name == "folder"

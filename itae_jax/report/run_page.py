@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from itae_jax.errors import RequestError
 from itae_jax.files import write_bytes, write_text, writing
 from itae_jax.report import columns, efficiency, html, tables
-from itae_jax.runs.read import RunResults, read_all, read_illustrations, read_scores
+from itae_jax.runs.read import RunResults, read_illustrations, read_scores
 
-read = read_all  # run directories -> their results
 _FOR_TEMPLATES = {"tables": tables, "columns": columns, "efficiency": efficiency}
 
 
@@ -43,20 +42,19 @@ def make_out(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
 
 
-def write(paths: Sequence[Path], out: Path | None = None) -> Path:
+def write(runs: Sequence[RunResults], out: Path) -> Path:
     """Writes report.html, report.md, report.csv and figures/, and returns the first of them.
 
     The page has everything it shows inside it. Pictures that compare runs are there as PDF, too.
 
     Args:
-      out: an existing directory; None: the first of the paths.
+      out: an existing directory.
 
     Raises:
-      RequestError: what `read` raises, or files of a training are damaged.
+      RequestError: files of a training are damaged.
     """
     from itae_jax.report import comparisons
 
-    runs, out = read(paths), paths[0] if out is None else out
     files = {  # damaged ones are refused before anything is drawn
         id(run): [(one, read_scores(run, one), read_illustrations(run, one)) for one in run.measured]
         for run in runs
@@ -97,7 +95,7 @@ def _draw_run(run: RunResults, files: Sequence[tuple], folder: Path, prefix: str
             restored[key] = title, result.auroc, _save(figure, folder / _file_name(name))
     if not panels:
         return {}
-    scale = "from 0 to 1 within each video (Eq. 4)" if run.is_video else "higher = more anomalous"
+    scale = "from 0 to 1 within each video (Eq. 4)" if run.results[0].num_videos else "higher = more anomalous"
     histograms, curves = figures.score_histograms(panels, scale), figures.roc_curves(panels)
     return {
         "restorations": list(restored.values()),

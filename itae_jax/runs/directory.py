@@ -42,7 +42,7 @@ def check_same_experiment(out: Path, wanted: Experiment) -> None:
     different = experiment.differences(experiment.read_record(path), wanted)
     if different:
         raise RequestError(
-            f"--out {out}: holds results of another config ({'; '.join(different)}); "
+            f"--out {out}: holds results of another config ({experiment.as_text(different)}); "
             "undo the change or name another directory"
         )
 

@@ -18,10 +18,8 @@ from itae_jax.runs import directory, results
 from itae_jax.runs.results import Result
 from itae_jax.training.log import read_metrics
 
-_NAMED_BY_FOLDER = ("folder", "mvtec_ad")
 _MOST_SCORE = 3.4e38  # scores are float32
 _ROUNDING = 1e-5  # of the measures in results.csv
-_VIDEO = ("shanghaitech",)  # frames have ids `<video>/<frame>`
 # What NumPy and the modules that it reads archives with raise on broken ones.
 _DAMAGED = (
     *(OSError, EOFError, ValueError, KeyError, NotImplementedError),
@@ -73,11 +71,6 @@ class RunResults:
         """All seeds that have results."""
         return sorted({result.seed for result in self.results})
 
-    @property
-    def is_video(self) -> bool:
-        """Whether the images are frames, scored within each video (Eq. 4)."""
-        return self.dataset in _VIDEO
-
     def job_directory(self, result: Result) -> Path:
         """The directory of a result's training."""
         return directory.of_job(self.directories[result.job], *result.job)
@@ -105,7 +98,7 @@ def _check_is_of(of_run: Experiment, result: Result, path: Path) -> None:
         "method": of_run.method.NAME,
     }
     expected |= {"epochs": of_run.train.epochs, "dtype": of_run.compute.dtype}
-    if of_run.data.name not in _NAMED_BY_FOLDER:
+    if result.coverage != "own":
         expected["dataset"] = of_run.data.name
     for column, value in expected.items():
         if getattr(result, column) != value:
@@ -221,7 +214,7 @@ def read_scores(run: RunResults, result: Result) -> tuple[np.ndarray, np.ndarray
             raise ValueError("a score in scores.csv is not a finite number")
         if len(rows) != result.num_test:
             raise ValueError(f"scores.csv has {len(rows)} of {result.num_test} images")
-        if run.is_video:
+        if result.num_videos is not None:  # the id of a frame is `<video>/<frame>`
             videos = np.array([row["id"].rpartition("/")[0] for row in rows])
             values = 1 - metrics.frame_normality(values, videos)
         found = {"num_anomalous": is_anomaly.sum(), "auroc": metrics.auroc(is_anomaly, values)}

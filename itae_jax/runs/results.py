@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from itae_jax import files
+from itae_jax.data.dataset import Coverage
 from itae_jax.errors import RequestError
 
 MEASURES = ("auroc", "average_precision", "best_f1", "pixel_auroc", "aupro")
@@ -28,8 +29,9 @@ class Result:
       auroc: by the method's own score.
       status: "done"; "undefined" where the test images give no AUROC; "failed" where training did. The
         note says why.
-      coverage: whether the data set had all the published classes, some, or others.
+      coverage: as `Dataset.coverage`.
       num_train, num_test: readable images.
+      num_videos: whose frames the test images are, scored within each video (Eq. 4); None for still images.
       train_seconds: of the first training of a run with compiling.
       further_aurocs: by the method's further scores, columns `auroc_<name>`.
     """
@@ -50,7 +52,7 @@ class Result:
     dtype: str
     normal_label: str
     data_source: str
-    coverage: Literal["complete", "partial", "other"]
+    coverage: Coverage
     commit: str
     variant: str = ""
     status: Literal["done", "undefined", "failed"] = "done"
@@ -61,6 +63,7 @@ class Result:
     pixel_auroc: float | None = None
     aupro: float | None = None
     score_memory_mib: float | None = None
+    num_videos: int | None = None
     further_aurocs: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property

@@ -43,7 +43,7 @@ def take(
     for run in runs:
         first = run.results[0]
         same_data = (first.data_source, first.coverage) == (dataset.source, dataset.coverage)
-        if not same_data or not _is_the_same(run.experiment, wanted):
+        if not same_data or not experiment.gives_the_same(run.experiment, wanted):
             continue
         missing = set(jobs) - results.read(out / "results.csv").keys()
         for result in run.measured:
@@ -51,12 +51,6 @@ def take(
             if result.job in missing and dataset.class_names[result.normal_class] == name:
                 _copy(run, result, wanted, out)
                 say(f"class {name}  seed {result.seed}  taken from {run.job_directory(result)}")
-
-
-def _is_the_same(other: Experiment, wanted: Experiment) -> bool:
-    """Whether both give the same results; names and the place of the data may differ."""
-    places = {"name", "variant", "paper_table", "data.root"}
-    return all(line.partition(":")[0] in places for line in experiment.differences(other, wanted))
 
 
 def _copy(run: RunResults, result: Result, wanted: Experiment, out: Path) -> None:

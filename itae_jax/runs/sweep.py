@@ -186,6 +186,7 @@ class _Job:
             normal_label=self.split.normal_label,
             data_source=self.dataset.source,
             coverage=self.dataset.coverage,
+            num_videos=len(set(self.split.video_ids)) or None,
             commit=environment.source_commit(),
             variant=self.experiment.variant,
         )

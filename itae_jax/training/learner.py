@@ -17,7 +17,7 @@ from itae_jax.config import ComputeConfig, EvaluateConfig, MethodConfig, TrainCo
 from itae_jax.data.images import Images, as_images, check_shape
 from itae_jax.errors import DivergedError, RequestError
 from itae_jax.evaluate.batches import over_batches, shared_evenly
-from itae_jax.methods.method import Calibration, Measured
+from itae_jax.methods.method import Calibration, Localises, Measured, Restores
 from itae_jax.models import parameter_dtype
 from itae_jax.training import checkpoint, loop
 from itae_jax.training.checkpoint import Checkpoints
@@ -62,7 +62,7 @@ class Learner:
         self.method = methods.build(config, image_shape, compute.dtype)
         self.trainer = Trainer(self.method, train, compute)
         self._dtype = parameter_dtype(compute.dtype)
-        self.has_maps = hasattr(self.method, "anomaly_map")
+        self.has_maps = isinstance(self.method, Localises)
 
     def __reduce__(self):
         return learner_for, self._arguments
@@ -76,17 +76,19 @@ class Learner:
 
     @functools.cached_property
     def _measure_and_map(self) -> Callable:
+        assert isinstance(self.method, Localises)
+        measure_of, map_of = self.method.measure, self.method.anomaly_map
+
         def measure(variables_and_calibration, images_uint8):
             variables, calibration = variables_and_calibration
             images = to_float(images_uint8, self._dtype)  # XLA computes what both need once
-            measured = self.method.measure(variables, images)
-            return measured, self.method.anomaly_map(variables, calibration, images)  # type: ignore[attr-defined]
+            return measure_of(variables, images), map_of(variables, calibration, images)
 
         return parallel.split_batch(measure, self.trainer.devices, replicated_result=False)
 
     @functools.cached_property
-    def _examples(self) -> Callable:
-        return jax.jit(self.method.examples)  # type: ignore[attr-defined]
+    def _examples(self) -> Callable | None:
+        return jax.jit(self.method.examples) if isinstance(self.method, Restores) else None
 
     def fit(
         self,
@@ -238,9 +240,8 @@ class Trained:
     def illustrate(self, images_NxHxWxC: np.ndarray) -> dict[str, np.ndarray]:
         """uint8 `inputs` and `outputs`, T x N x H x W x C, and `maps`, as far as the method has them."""
         shown: dict[str, np.ndarray] = {}
-        if hasattr(self.learner.method, "examples"):
-            images = to_float(jnp.asarray(images_NxHxWxC))
-            inputs, outputs = self.learner._examples(self.variables, images)
+        if examples := self.learner._examples:
+            inputs, outputs = examples(self.variables, to_float(jnp.asarray(images_NxHxWxC)))
             shown |= {"inputs": _to_uint8(inputs), "outputs": _to_uint8(outputs)}
         if self.learner.has_maps:
             shown["maps"] = self.anomaly_maps(images_NxHxWxC)
