@@ -175,6 +175,11 @@ def mean(tree: Any) -> Any:
     return restore(lax.pmean(flat, AXIS))
 
 
+def all_images(images_bxHxWxC: jax.Array) -> jax.Array:
+    """Returns the whole batch from this device's slice of it; for use inside a mapped function."""
+    return lax.all_gather(images_bxHxWxC, AXIS, tiled=True)
+
+
 def example_indices(slice_size: int) -> jax.Array:
     """Returns the places of this device's images in the whole batch; for use inside a mapped function."""
     return lax.axis_index(AXIS) * slice_size + jax.numpy.arange(slice_size, dtype="int32")

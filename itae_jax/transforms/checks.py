@@ -218,6 +218,31 @@ def _members(transform: Transform) -> str:
     return f"{transform.count} different ones" if transform.count > 1 else "one"
 
 
+def _draws(transform: Transform) -> str:
+    """What training draws has the declared shape, type and range, and follows from the key."""
+    if transform.draw is None:
+        return "a member"
+    shapes = [(_shapes(transform)[-1], "float32"), ((16, 16, _channels(transform)[-1]), "bfloat16")]
+    for shape, dtype in shapes:
+        images = _images(shape, count=8, dtype=dtype)
+        keys, others = jax.random.split(jax.random.key(0), 8), images[::-1]
+        drawn = transform.draw_each(keys, images, others)
+        expected = (*shape[:2], transform.out_channels(shape[2]))
+        if drawn.shape[1:] != expected or drawn.dtype != dtype:
+            raise _Failed(f"draws {drawn.dtype} {_size(drawn.shape[1:])} of {dtype} {_size(shape)}")
+        wide = np.asarray(drawn, np.float32)
+        if not np.abs(wide).max() <= 1 + 1e-6:  # NaN fails, too
+            raise _Failed(f"draws [{wide.min():.4g}, {wide.max():.4g}] in place of [-1, 1]; clip, or scale")
+        if transform.draw_each(keys, images, others).tobytes() != drawn.tobytes():
+            raise _Failed("draws two different images by one key")
+        if shape == expected and not np.abs(wide - np.asarray(images, np.float32)).max() > _LOST:
+            raise _Failed("draws nothing: the images stay as they are")
+        if dtype == "float32":
+            single = jax.jit(transform.draw)(keys[1], images[1], others[1])
+            _require_close(single, drawn[1], f"in a batch of {_size(shape)}")
+    return "another image by every key, the same by the same"
+
+
 def _erases(transform: Transform) -> str:
     """The original cannot be computed from the result: a member loses some of it, or its index does.
 
@@ -262,5 +287,5 @@ def _what_is_lost(transform: Transform, channels: int) -> str:
 
 _CHECKS: dict[str, Callable[[Transform], str]] = {
     **{"shape": _shape, "dtype": _dtype, "range": _range, "jit": _jit, "vmap": _vmap},
-    **{"repeat": _repeat, "members": _members, "erases": _erases},
+    **{"repeat": _repeat, "members": _members, "draws": _draws, "erases": _erases},
 }

@@ -9,11 +9,12 @@ from types import ModuleType
 
 from itae_jax.errors import RequestError
 from itae_jax.transforms import further, paper
+from itae_jax.transforms.paste import PASTE
 from itae_jax.transforms.transform import Transform, compose
 
 _BUILT_IN = (
     *(paper.IDENTITY, paper.GRAY, paper.ROTATE, paper.SCALE),
-    *(further.MASK, further.SHUFFLE, further.BLUR, further.DROP_CHANNEL, further.FLIP),
+    *(further.MASK, further.SHUFFLE, further.BLUR, further.DROP_CHANNEL, further.FLIP, PASTE),
 )
 _REGISTRY: dict[str, Transform] = {transform.name: transform for transform in _BUILT_IN}
 
@@ -105,6 +106,7 @@ def _wrong_field(transform: Transform) -> str:
         "count": (type(transform.count) is int and transform.count >= 1, "a whole number from 1 up"),
         "erase": (callable(transform.erase), "a function of (image, index)"),
         "out_channels": (callable(transform.out_channels), "a function of the channels"),
+        "draw": (transform.draw is None or callable(transform.draw), "a function of (key, image, other image)"),
         "erases": (isinstance(transform.erases, str), "text"),
     }
     for flag in ("square_only", "colour_only", "invertible"):
@@ -113,7 +115,7 @@ def _wrong_field(transform: Transform) -> str:
         if not is_right:
             return f"{field}={getattr(transform, field)!r}, expected {expectation}"
     try:
-        hash((transform.erase, transform.out_channels))
+        hash((transform.erase, transform.out_channels, transform.draw))
     except TypeError:
-        return "an erase or out_channels that is not hashable, expected plain functions"
+        return "an erase, out_channels or draw that is not hashable, expected plain functions"
     return ""

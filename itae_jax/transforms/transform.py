@@ -32,6 +32,8 @@ class Transform:
       square_only: height and width have to be equal.
       colour_only: images need three channels.
       invertible: declares that nothing is erased, as by the identity.
+      draw: (random key, image H x W x C, another training image) -> image, as `erase` returns it: what
+        training uses instead of a drawn member. Pure and traceable. Scoring applies all members.
       erases: what is taken away, for people.
     """
 
@@ -42,7 +44,14 @@ class Transform:
     square_only: bool = False
     colour_only: bool = False
     invertible: bool = False
+    draw: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
     erases: str = ""
+
+    def sample(self, key: jax.Array, image: jax.Array, other: jax.Array) -> jax.Array:
+        """Erases one image as training does."""
+        if self.draw is not None:
+            return self.draw(key, image, other)
+        return self.erase(image, jax.random.randint(key, (), 0, self.count))
 
     def check_size(self, height: int, width: int, channels: int = 3) -> None:
         """Raises RequestError if images of this size cannot be transformed."""
@@ -90,6 +99,15 @@ class Transform:
         self._check(images_BxHxWxC.dtype, images_BxHxWxC.shape[1:])
         return _erase_each(self, images_BxHxWxC, index_B)
 
+    def draw_each(self, keys_B: jax.Array, images_BxHxWxC: jax.Array, others_BxHxWxC: jax.Array) -> jax.Array:
+        """Erases as training does, by `draw` or by a drawn member: B x H x W x C'.
+
+        Args:
+          others_BxHxWxC: for each image another one, which `draw` may take parts of.
+        """
+        self._check(images_BxHxWxC.dtype, images_BxHxWxC.shape[1:])
+        return _draw_each(self, keys_B, images_BxHxWxC, others_BxHxWxC)
+
     def apply_all(self, images_BxHxWxC: jax.Array) -> jax.Array:
         """Applies every member to every image: B x H x W x C floats to T x B x H x W x C'."""
         self._check(images_BxHxWxC.dtype, images_BxHxWxC.shape[1:])
@@ -112,6 +130,11 @@ def _erase_each(transform, images, index):
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def _draw_each(transform, keys, images, others):
+    return jax.vmap(transform.sample)(keys, images, others)
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def _erase_all(transform, images):
     over_batch = jax.vmap(transform.erase, in_axes=(0, None))
     return jax.vmap(over_batch, in_axes=(None, 0))(images, jnp.arange(transform.count))
@@ -131,6 +154,11 @@ def compose(first: Transform, second: Transform) -> Transform:
         image = first.erase(image, index // second.count)
         return second.erase(image, index % second.count)
 
+    def draw(key, image, other):
+        first_key, second_key, other_key = jax.random.split(key, 3)
+        image, other = first.sample(first_key, image, other), first.sample(other_key, other, image)
+        return second.sample(second_key, image, other)
+
     return Transform(
         name=name,
         count=first.count * second.count,
@@ -139,5 +167,6 @@ def compose(first: Transform, second: Transform) -> Transform:
         square_only=first.square_only or second.square_only,
         colour_only=first.colour_only or second.colour_only,
         invertible=first.invertible and second.invertible,
+        draw=draw if first.draw or second.draw else None,
         erases=f"{first.erases}; {second.erases}",
     )
