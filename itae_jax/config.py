@@ -165,7 +165,12 @@ class TrainConfig(Section):
     batch_size: int = setting(0, "images a step, over all devices", least=0, most=2**20)
     learning_rate: float = setting(0.0, "the rate of the first steps", least=0, most=1e38)
     halve_every_epochs: int = setting(0, "epochs after which the rate is halved", least=0)
-    augment: str = setting("none", "none, flip, shift, or flip+shift")
+    schedule: str = setting(
+        "halve",
+        "halve the rate every few epochs, or lower it to 0 by a cosine",
+        choices=("halve", "cosine"),
+    )
+    augment: str = setting("none", "none, or flip, shift, crop64 (a side in pixels), joined by +")
     checkpoint_minutes: float = setting(10.0, "minutes between checkpoints", least=0, decides=False)
     keep_checkpoints: int = setting(2, "checkpoints kept while training", least=1, decides=False)
 

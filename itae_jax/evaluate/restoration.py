@@ -15,6 +15,9 @@ from itae_jax.evaluate.batches import over_batches, shared_evenly
 from itae_jax.transforms import Transform, to_float
 
 ERRORS = ("l1", "l2")
+REDUCTIONS = ("mean", "max", "top")
+_TOP_SHARE = 0.02  # of the pixels
+_SMOOTHING = 1 / 64  # of the longer side: the standard deviation of the Gaussian
 LEAST_NORMAL_ERROR = 2.0**-23  # float32's resolution of pixels in [-1, 1]
 
 
@@ -54,10 +57,37 @@ def normal_errors(errors_NxT: np.ndarray) -> np.ndarray:
     return np.maximum(errors_NxT[readable].mean(axis=0, dtype=np.float64), LEAST_NORMAL_ERROR)
 
 
-def anomaly_scores(errors_NxT: Any, normal_errors_T: Any) -> Any:
+def reduced(maps_BxHxW: jax.Array) -> dict[str, jax.Array]:
+    """A number for each map, by name in `REDUCTIONS`: B each.
+
+    "mean": over the pixels. "max": the greatest value after smoothing by a Gaussian of 1/64 of the longer
+    side. "top": the mean of the greatest 2 % of the smoothed values.
+    """
+    smooth_BxN = smoothed(maps_BxHxW).reshape(len(maps_BxHxW), -1)
+    count = max(1, round(_TOP_SHARE * smooth_BxN.shape[1]))
+    top_BxK = jax.lax.top_k(smooth_BxN, count)[0]
+    return {"mean": maps_BxHxW.mean((1, 2)), "max": top_BxK[:, 0], "top": top_BxK.mean(1)}
+
+
+def smoothed(maps_BxHxW: jax.Array) -> jax.Array:
+    """The maps after a Gaussian of 1/64 of the longer side; edges are repeated."""
+    from scipy.ndimage import gaussian_filter1d
+
+    sides = maps_BxHxW.shape[1:]
+    across, along = (
+        jnp.asarray(gaussian_filter1d(np.eye(side), _SMOOTHING * max(sides), axis=0, mode="nearest"), "float32")
+        for side in sides
+    )
+    return jnp.einsum("Hh,bhw,Ww->bHW", across, maps_BxHxW, along, precision="highest")
+
+
+def anomaly_scores(errors_NxT: Any, normal_errors_T: Any, combine: str = "mean") -> Any:
     """Eq. 3: the mean over the T members of error / normal error. Higher = more anomalous.
 
     Takes NumPy arrays, which it computes in float64, or JAX arrays.
+
+    Args:
+      combine: "mean", as in Eq. 3, or "max", the greatest of the T.
 
     Raises:
       ValueError: the shapes do not match, or a normal error is not above zero.
@@ -68,6 +98,8 @@ def anomaly_scores(errors_NxT: Any, normal_errors_T: Any) -> Any:
         raise ValueError(f"errors {errors.shape} and normal errors {normal.shape} do not match")
     if not (normal > 0).all():
         raise ValueError(f"normal errors must be above zero to divide by, got {normal}")
+    if combine == "max":
+        return (errors / normal.astype(errors.dtype)).max(1)
     if isinstance(errors, jax.Array):
         return (errors / normal.astype(errors.dtype)[None]).mean(1)
     return (errors / normal).mean(axis=1, dtype=np.float64)

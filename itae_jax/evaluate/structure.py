@@ -3,6 +3,9 @@
 Both are errors here: 0 for the same image, up to 1 (MSGMS) or 2 (SSIM). Images are B x H x W x C in [-1, 1].
 """
 
+import functools
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +76,8 @@ def _filtered(images: jax.Array, of_rows: np.ndarray, of_columns: np.ndarray) ->
         pad[axis] = reach, reach
         padded, length = jnp.pad(images, pad, mode="symmetric"), images.shape[axis]
         shifted = [lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(len(weights))]
-        images = sum(float(weight) * part for weight, part in zip(weights, shifted, strict=True))
+        weighted = (float(weight) * part for weight, part in zip(weights, shifted, strict=True))
+        images = functools.reduce(operator.add, weighted)
     return images
 
 

@@ -14,10 +14,12 @@ import optax
 from itae_jax import models, parallel, transforms
 from itae_jax.config import MethodConfig, setting
 from itae_jax.errors import RequestError
-from itae_jax.evaluate import restoration
+from itae_jax.evaluate import restoration, structure
 from itae_jax.methods.method import Spec, State
 
 _ANGLES = ("0°", "90°", "180°", "270°")
+_CHANGED = 0.03  # four grey levels: a pixel that the transform moved further is the head's to find
+_HEAD_WEIGHT = 8.0  # optax's focal loss with balance weights is small beside the restoration error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,21 +35,51 @@ class ITAEConfig(MethodConfig):
     width: int = setting(64, "channels of the network's first block", least=1, most=4096, reduces=True)
     output: str = setting("tanh", "activation of the last layer", choices=("tanh", "linear"))
     loss: str = setting("l2", "training loss: squared (Eq. 2) or absolute error", choices=("l2", "l1"))
-    error: str = setting("l1", "restoration error that scores (Eq. 3)", choices=restoration.ERRORS)
+    msgms: float = setting(0.0, "weight of 1 - MSGMS in the loss", least=0, most=1e6)
+    ssim: float = setting(0.0, "weight of 1 - SSIM in the loss", least=0, most=1e6)
+    head: int = setting(0, "channels of the first block of the head that locates; 0: none", least=0, most=4096)
+    error: str = setting(
+        "l1", "error that scores (Eq. 3)", choices=(*restoration.ERRORS, "msgms", "ssim", "head")
+    )
+    reduce: str = setting("mean", "an image's error from those of its pixels", choices=restoration.REDUCTIONS)
+    combine: str = setting("mean", "a score from those of the T members", choices=("mean", "max"))
     transforms_per_image: str = setting(
         "one", "one drawn transform of each image a step, or all", choices=("one", "all")
     )
+    optimizer: str = setting("sgd", "the optimiser", choices=("sgd", "adamw"))
     momentum: float = setting(0.0, "of SGD", least=0, most=1)
-    weight_decay: float = setting(0.0, "of SGD", least=0, most=1e6)
+    weight_decay: float = setting(0.0, "of the optimiser", least=0, most=1e6)
 
     @property
     def title(self) -> str:
-        own = [name for name in ("loss", "error") if getattr(self, name) != getattr(type(self), name)]
+        names = ("loss", "msgms", "ssim", "head", "error", "reduce", "combine", "optimizer")
+        own = [name for name in names if getattr(self, name) != getattr(type(self), name)]
         return ", ".join([self.transform, *(f"{name}={getattr(self, name)}" for name in own)])
 
     @property
     def own_score(self) -> str:
-        return f"score_{self.error}"
+        return f"score_{self.own_error}"
+
+    @property
+    def is_detailed(self) -> bool:
+        """Whether every reduction of every error is measured, and not the paper's two means alone."""
+        paper = self.error in restoration.ERRORS and self.reduce == "mean"
+        return bool(self.msgms or self.ssim or self.head or not paper)
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """The errors that are measured of each image and member."""
+        if not self.is_detailed:
+            return restoration.ERRORS
+        kinds = ["l1", "l2", "msgms"]
+        kinds += ["ssim"] if self.ssim or self.error == "ssim" else []
+        kinds += ["head"] if self.head else []
+        return tuple(f"{kind}_{reduction}" for kind in kinds for reduction in restoration.REDUCTIONS)
+
+    @property
+    def own_error(self) -> str:
+        """The one of `errors` that scores."""
+        return f"{self.error}_{self.reduce}" if self.is_detailed else self.error
 
     @property
     def foreign_code(self) -> str:
@@ -57,7 +89,13 @@ class ITAEConfig(MethodConfig):
         error = score.removeprefix("score_") or self.error
         if table == "table5":
             return f"{self.loss}->{error}" if self.transform == "gray+rotate" else ""
-        if (self.loss, error, self.output, self.transforms_per_image) != ("l2", "l1", "tanh", "one"):
+        paper = {"loss": "l2", "output": "tanh", "transforms_per_image": "one", "optimizer": "sgd"}
+        paper |= {"combine": "mean"}
+        if (
+            error != "l1"
+            or self.is_detailed
+            or any(getattr(self, key) != value for key, value in paper.items())
+        ):
             return ""
         if table == "table4":
             names = {"scale": "AE+S", "gray": "AE+G", "rotate": "AE+R", "gray+rotate": "AE+G+R"}
@@ -86,8 +124,8 @@ class ITAEConfig(MethodConfig):
 class ITAE:
     """ITAE for images of one shape; see `Method`.
 
-    Measured are the restoration errors "l1" and "l2", N x T; the calibration is their mean over the
-    training images, the normaliser n_i of Eq. 3.
+    Measured are the config's `errors`, N x T each; the calibration is their mean over the training images,
+    the normaliser n_i of Eq. 3.
 
     Raises:
       RequestError: the transform or the network cannot take images of this shape.
@@ -106,10 +144,14 @@ class ITAE:
             )
         options: dict[str, Any] = {"width": config.width, "output": config.output, "dtype": dtype}
         self._model = models.build(config.network, out_channels=channels, axis_name=parallel.AXIS, **options)
+        if config.head:
+            self._model = models.RestoreAndLocate(self._model, config.head)
+        elif config.error == "head":
+            raise RequestError("method.error=head: needs a head; set method.head to its width")
         self._parameter_dtype = models.parameter_dtype(dtype)
         self._input_shape = (1, height, width, self._transform.out_channels(channels))
         errors = [f"error_{index}" for index in range(self._transform.count)]
-        self.components = (*errors, *(f"score_{kind}" for kind in restoration.ERRORS))
+        self.components = (*errors, *(f"score_{kind}" for kind in config.errors))
 
     def init(self, key: jax.Array) -> State:
         variables = dict(self._model.init(key, jnp.zeros(self._input_shape, self._parameter_dtype)))
@@ -118,6 +160,8 @@ class ITAE:
     def _optimiser(self, rate) -> optax.GradientTransformation:
         # The rate is an argument of each step, so that one compiled step serves epochs of any length.
         decay = self._config.weight_decay
+        if self._config.optimizer == "adamw":
+            return optax.adamw(rate, weight_decay=decay)
         return optax.chain(
             optax.add_decayed_weights(decay) if decay else optax.identity(),
             optax.sgd(rate, momentum=self._config.momentum or None),
@@ -126,15 +170,15 @@ class ITAE:
     def update(
         self, state: State, keys_B: jax.Array, rate: jax.Array, images_BxHxWxC: jax.Array
     ) -> tuple[State, dict[str, jax.Array]]:
-        """Restores each image from one drawn member of the transform, or from all T, by SGD on Eq. 2."""
+        """Restores each image from one drawn member of the transform, or from all T, and descends the loss."""
         inputs, targets = self._erase(keys_B, images_BxHxWxC)
         batch_stats = state.variables["batch_stats"]
 
         def loss_of(params):
-            restored, updated = self._model.apply(
+            made, updated = self._model.apply(
                 {"params": params, "batch_stats": batch_stats}, inputs, train=True, mutable=["batch_stats"]
             )
-            return restoration.loss(restored, targets, self._config.loss), updated["batch_stats"]
+            return self._loss(made, inputs, targets), updated["batch_stats"]
 
         (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(state.variables["params"])
         loss, grads = parallel.mean((loss, grads))
@@ -142,57 +186,113 @@ class ITAE:
         params = optax.apply_updates(state.variables["params"], updates)
         return State({"params": params, "batch_stats": batch_stats}, opt_state), {"loss": loss}
 
+    def _loss(self, made: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
+        """Eq. 2, or the sum of the errors that have a weight, and the focal loss of the head."""
+        config = self._config
+        restored = made[0] if config.head else made
+        loss = restoration.loss(restored, targets, config.loss)
+        if config.msgms:
+            loss += config.msgms * structure.msgms_error(restored, targets).mean()
+        if config.ssim:
+            loss += config.ssim * structure.ssim_error(restored, targets).mean()
+        if config.head:
+            erased = jnp.abs(inputs - targets).max(-1) > _CHANGED
+            loss += (
+                _HEAD_WEIGHT * optax.sigmoid_focal_loss(made[1], erased.astype(loss.dtype), gamma=2.0).mean()
+            )
+        return loss
+
     def _erase(self, keys_B: jax.Array, originals: jax.Array) -> tuple[jax.Array, jax.Array]:
         count = self._transform.count
         if self._config.transforms_per_image == "all":
             inputs = self._transform.apply_all(originals)
             return inputs.reshape(-1, *inputs.shape[2:]), jnp.tile(originals, (count, 1, 1, 1))
+        if self._transform.draw is not None:
+            batch = parallel.all_images(originals)
+            places = parallel.example_indices(len(originals))
+            steps = jax.vmap(
+                lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), 1, max(2, len(batch)))
+            )
+            others = batch[(places + steps(keys_B)) % len(batch)]
+            return self._transform.draw_each(keys_B, originals, others), originals
         index_B = jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys_B)
         return self._transform.apply_each(originals, index_B), originals
 
     def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
-        _, restored = self.examples(variables, images_BxHxWxC)
-        of_pixels = restoration.pixel_errors(restored, images_BxHxWxC)
-        return {kind: values.mean((2, 3, 4)).T for kind, values in of_pixels.items()}
+        if not self._config.is_detailed:
+            _, restored = self.examples(variables, images_BxHxWxC)
+            of_pixels = restoration.pixel_errors(restored, images_BxHxWxC)
+            return {kind: values.mean((2, 3, 4)).T for kind, values in of_pixels.items()}
+        measured = {}
+        for kind, maps_TxBxHxW in self._error_maps(variables, images_BxHxWxC).items():
+            of_members = jax.vmap(restoration.reduced)(maps_TxBxHxW)
+            measured |= {f"{kind}_{reduction}": values.T for reduction, values in of_members.items()}
+        return {kind: measured[kind] for kind in self._config.errors}
+
+    def _error_maps(self, variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+        """The error of every pixel, T x B x H x W, of each kind."""
+        inputs_TxB = self._transform.apply_all(images)
+        made = self._model.apply(variables, inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
+        restored = made[0] if self._config.head else made
+        originals = jnp.tile(images, (self._transform.count, 1, 1, 1))
+        of_pixels = {
+            kind: values[0] for kind, values in restoration.pixel_errors(restored[None], originals).items()
+        }
+        of_pixels["msgms"] = structure.msgms_error(restored, originals)
+        if self._config.ssim or self._config.error == "ssim":
+            of_pixels["ssim"] = structure.ssim_error(restored, originals)
+        if self._config.head:
+            of_pixels["head"] = jax.nn.sigmoid(made[1])[..., None]
+        shape = self._transform.count, *images.shape[:3]
+        return {kind: values.mean(-1).reshape(shape) for kind, values in of_pixels.items()}
 
     def calibrate(self, measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {kind: restoration.normal_errors(errors_NxT) for kind, errors_NxT in measured.items()}
 
     def score(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> Any:
-        kind = self._config.error
-        return restoration.anomaly_scores(measured[kind], calibration[kind])
+        kind = self._config.own_error
+        return restoration.anomaly_scores(measured[kind], calibration[kind], self._config.combine)
 
     def columns(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> dict[str, Any]:
-        errors = {f"error_{index}": column for index, column in enumerate(measured[self._config.error].T)}
+        errors = {f"error_{index}": column for index, column in enumerate(measured[self._config.own_error].T)}
         scores = {
-            f"score_{kind}": restoration.anomaly_scores(measured[kind], calibration[kind])
-            for kind in restoration.ERRORS
+            f"score_{kind}": restoration.anomaly_scores(measured[kind], calibration[kind], self._config.combine)
+            for kind in self._config.errors
         }
         return errors | scores
 
     def anomaly_map(self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array) -> jax.Array:
-        """Eq. 3 at every pixel: the mean of a map is the image's score."""
+        """Eq. 3 at every pixel: with the paper's settings the mean of a map is the image's score."""
+        if self._config.is_detailed:
+            kind = self._config.error
+            of_members = self._error_maps(variables, images_BxHxWxC)[kind]
+            relative = of_members / calibration[f"{kind}_mean"][:, None, None, None]
+            return relative.max(0) if self._config.combine == "max" else relative.mean(0)
         _, restored = self.examples(variables, images_BxHxWxC)
         errors = restoration.pixel_errors(restored, images_BxHxWxC)[self._config.error]
         return restoration.maps(errors, calibration[self._config.error])
 
     def examples(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array]:
         def restore(inputs: jax.Array) -> Any:
-            return self._model.apply(variables, inputs)
+            made = self._model.apply(variables, inputs)
+            return made[0] if self._config.head else made
 
         return restoration.restore_all(restore, self._transform, images_BxHxWxC)
 
 
 def _torch_weights(config: ITAEConfig, variables: Any) -> dict[str, np.ndarray]:
-    if config.network != "unet":
-        raise RequestError(f"method.network={config.network}: only the unet has a counterpart in PyTorch")
+    if config.network != "unet" or config.head:
+        raise RequestError(
+            f"method.network={config.network} method.head={config.head}: only the unet without a head has a "
+            "counterpart in PyTorch"
+        )
     from itae_jax.models import torch_weights
 
     return torch_weights.to_state_dict(variables)
 
 
 def _torch_reference(config: ITAEConfig, channels: int) -> Any:
-    if (config.network, config.output) != ("unet", "tanh"):
+    if (config.network, config.output, config.head) != ("unet", "tanh", 0):
         return None
     from itae_jax.models.torch_unet import TorchUNet
 

@@ -3,11 +3,12 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from itae_jax.models.head import RestoreAndLocate
 from itae_jax.models.layers import parameter_dtype
 from itae_jax.models.resnet_unet import ResNetUNet
 from itae_jax.models.unet import UNet
 
-__all__ = ["NETWORKS", "ResNetUNet", "UNet", "build", "min_side", "parameter_dtype"]
+__all__ = ["NETWORKS", "ResNetUNet", "RestoreAndLocate", "UNet", "build", "min_side", "parameter_dtype"]
 
 NETWORKS: dict[str, type[UNet] | type[ResNetUNet]] = {"unet": UNet, "resnet34_unet": ResNetUNet}
 

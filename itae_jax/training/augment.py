@@ -29,22 +29,41 @@ def shift(key: jax.Array, image_HxWxC: jax.Array) -> jax.Array:
     return jax.lax.dynamic_slice(padded, (dy, dx, jnp.zeros_like(dy)), image_HxWxC.shape)
 
 
+def crop(side: int) -> Augmentation:
+    """Returns the augmentation that cuts out a random square of this side; smaller images stay as they are."""
+
+    def cut(key: jax.Array, image_HxWxC: jax.Array) -> jax.Array:
+        size = [min(side, length) for length in image_HxWxC.shape[:2]]
+        free = jnp.asarray([length - kept + 1 for length, kept in zip(image_HxWxC.shape, size, strict=False)])
+        top, left = jax.random.randint(key, (2,), 0, free)
+        return jax.lax.dynamic_slice(image_HxWxC, (top, left, 0), (*size, image_HxWxC.shape[2]))
+
+    return cut
+
+
 _REGISTRY = {"flip": flip, "shift": shift}
+
+
+def _find(part: str) -> Augmentation | None:
+    side = part.removeprefix("crop")
+    return crop(int(side)) if side != part and side.isdecimal() and int(side) else _REGISTRY.get(part)
 
 
 def get(name: str) -> Augmentation:
     """Returns the augmentation of that name, several joined by `+`, or that of `none`."""
     parts = [] if name == "none" else [part.strip() for part in name.split("+")]
-    for part in parts:
-        if part not in _REGISTRY:
+    found = [(part, _find(part)) for part in parts]
+    for part, known in found:
+        if known is None:
             raise RequestError(
                 f"train.augment={name!r}: {part!r} is not an augmentation; "
-                f"choose none, or from {', '.join(_REGISTRY)}, joined by +"
+                f"choose none, or from {', '.join(_REGISTRY)}, crop64 (any side), joined by +"
             )
+    functions = [known for _, known in found if known is not None]
 
     def augment(key: jax.Array, image_HxWxC: jax.Array) -> jax.Array:
-        for number, part in enumerate(parts):
-            image_HxWxC = _REGISTRY[part](jax.random.fold_in(key, number), image_HxWxC)
+        for number, function in enumerate(functions):
+            image_HxWxC = function(jax.random.fold_in(key, number), image_HxWxC)
         return image_HxWxC
 
     return augment

@@ -1,5 +1,6 @@
 """The pure training step: augmentation and random keys around a method's own update."""
 
+import math
 from collections.abc import Callable
 
 import flax.struct
@@ -29,10 +30,13 @@ def initial_state(method: Method, key: jax.Array) -> TrainState:
 
 
 def learning_rate_schedule(config: TrainConfig, steps_per_epoch: int) -> Callable[[int], float]:
-    """step -> rate, halved after every `halve_every_epochs` epochs, counted in steps.
+    """step -> rate: halved after every `halve_every_epochs` epochs, or lowered to 0 along half a cosine.
 
     Runs on the host, so that no step waits for the device.
     """
+    if config.schedule == "cosine":
+        total = config.epochs * steps_per_epoch
+        return lambda step: config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
     steps = config.halve_every_epochs * steps_per_epoch
     return lambda step: config.learning_rate * 0.5 ** (step // steps)
 
