@@ -30,9 +30,8 @@ def compared(of_dataset: Sequence[Column]) -> list[Efficiency]:
     }
     numbers = ("images_per_second", "memory_mb", "auroc")
     papers = [
-        Efficiency(f"paper: {method}", speed, memory, auroc, is_paper=True)
+        Efficiency(f"paper: {method}", *(float(row[name]) for name in numbers), is_paper=True)
         for method, row in printed.items()
-        for speed, memory, auroc in [[float(row[name]) for name in numbers]]
     ]
     ours = [one for column in of_dataset if printed and (one := _of(column))]
     return ours + papers if ours else []

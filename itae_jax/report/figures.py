@@ -41,6 +41,11 @@ def make_panels(count: int, x: str, y: str, height: float = 2.1, **options: Any)
     return figure, axes[:count]
 
 
+def legend(figure: Figure, handles: Sequence, place: str, in_a_row: int = 1) -> None:
+    """Draws a legend beside the axes, with so many entries side by side."""
+    figure.legend(handles=handles, loc=place, ncols=in_a_row, fontsize=8, frameon=False)
+
+
 def tidy(ax: Axes) -> None:
     """Leaves out lines that say nothing."""
     ax.spines[["top", "right"]].set_visible(False)
@@ -54,9 +59,7 @@ def score_histograms(panels: Sequence[Panel], scale: str) -> Figure:
         _histogram(ax, scores_N, is_anomaly_N, 30, density=True)
         ax.set_title(label(title), fontsize=9)
         ax.set_yticks([])
-    figure.legend(
-        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8, frameon=False
-    )
+    legend(figure, ax.get_legend_handles_labels()[0], "outside upper center", 2)
     return figure
 
 
@@ -123,9 +126,7 @@ def label_log_axis(axis: Axis) -> None:
 def restorations(saved: dict[str, np.ndarray], titles: Sequence[str]) -> Figure:
     """Draws rows of original, inputs, outputs, as in the paper's Figure 5.
 
-    Args:
-      saved: the arrays of illustrations.npz.
-      titles: what tells the inputs apart.
+    `saved` has the arrays of illustrations.npz; the titles tell the inputs apart.
     """
     heads = ["Ori", *(f"{part} {title}".strip() for part in "IO" for title in titles)]
     originals = saved["originals"]
@@ -135,11 +136,9 @@ def restorations(saved: dict[str, np.ndarray], titles: Sequence[str]) -> Figure:
 
 
 def anomaly_maps(saved: dict[str, np.ndarray], methods: Sequence[tuple[str, np.ndarray]]) -> Figure:
-    """Draws rows of an image with its defect outlined, and of where each method sees it.
+    """Draws rows of an image of illustrations.npz with its defect outlined, and of where each method sees it.
 
-    Args:
-      saved: the arrays of illustrations.npz, masks among them.
-      methods: (title, maps N x H x W), each coloured from the mean of normal images to its 99.5th percentile.
+    `methods` are (title, maps N x H x W), coloured from the mean of normal images to their 99.5th percentile.
     """
     enlarge = max(1, round(160 / max(saved["originals"].shape[1:3])))
     images, masks = _enlarged(saved["originals"], enlarge), _enlarged(saved["masks"], enlarge)
