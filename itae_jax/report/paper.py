@@ -37,11 +37,7 @@ class Cell(NamedTuple):
 
 
 def rows_for(experiment: Experiment, dataset: Dataset, file: Path | None) -> list[dict[str, str]]:
-    """Returns the rows of the paper's table that are about a data set; none without a table.
-
-    Raises:
-      RequestError: the file is missing or damaged.
-    """
+    """Returns the rows of the paper's table on a data set; RequestError if its file is missing or damaged."""
     if not experiment.paper_table or file is None:
         return []
     if not file.is_file():
@@ -57,12 +53,9 @@ def name_of(run: RunResults, table: str = "", score: str = "") -> str:
 def cells(run: RunResults, score: str = "") -> dict[str, Cell]:
     """Returns the paper's cells for a run's method, by class number, "avg" and "SD".
 
-    Empty for what the paper did not do, for other classes or a part of the data, and for a user's folder.
-    Table 6 has runs of one class: their average and SD become the cell of class "1". Table 3 has one number,
-    which becomes class "0" and the average.
-
-    Args:
-      score: the component that scores, if not the method's own score.
+    `score` is the component that scores, if not the method's own. Empty for what the paper did not do, for
+    other classes or a part of the data, and for a user's folder. Table 6 has runs of one class: their average
+    and SD become the cell of class "1". Table 3 has one number, which becomes class "0" and the average.
     """
     if _is_own_folder(run) or run.results[0].coverage != "complete":
         return {}
@@ -92,8 +85,7 @@ def class_number(result: Result) -> int:
 def summary(found: Mapping[str, Cell], numbers: Sequence[int]) -> dict[str, Cell]:
     """Returns the "avg" and "SD" that compare with an average over these classes.
 
-    Those of the paper if it averages over the same classes; for several of its classes, the average of
-    their cells.
+    Those of the paper if it averages over the same classes; of several of its classes, their cells' average.
     """
     classes = {str(number) for number in numbers}
     averaged = found.keys() - set(_NOT_CLASSES)
