@@ -154,7 +154,7 @@ def bubbles(of_dataset: Sequence[Column]) -> Picture | None:
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     figures.tidy(ax)
-    figures.legend(figure, handles, "outside right upper")
+    figures.legend(figure, handles, loc="outside right upper")
     return figure, f"{efficiency.ABOUT} Circles: their area is the memory; dashed: the paper's."
 
 
@@ -185,4 +185,4 @@ def _legend(figure: Figure, handles: Sequence) -> None:
     """Draws a legend above the picture, with as many entries side by side as have room."""
     longest = max(len(handle.get_label()) for handle in handles)
     in_a_row = max(1, int(figure.get_figwidth() / (0.07 * longest + 0.6)))
-    figures.legend(figure, handles, "outside upper center", in_a_row)
+    figures.legend(figure, handles, loc="outside upper center", ncols=in_a_row)

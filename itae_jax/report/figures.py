@@ -41,9 +41,9 @@ def make_panels(count: int, x: str, y: str, height: float = 2.1, **options: Any)
     return figure, axes[:count]
 
 
-def legend(figure: Figure, handles: Sequence, place: str, in_a_row: int = 1) -> None:
-    """Draws a legend beside the axes, with so many entries side by side."""
-    figure.legend(handles=handles, loc=place, ncols=in_a_row, fontsize=8, frameon=False)
+def legend(figure: Figure, handles: Sequence, **options: Any) -> None:
+    """Draws a legend without a frame."""
+    figure.legend(handles=handles, fontsize=8, frameon=False, **options)
 
 
 def tidy(ax: Axes) -> None:
@@ -59,7 +59,7 @@ def score_histograms(panels: Sequence[Panel], scale: str) -> Figure:
         _histogram(ax, scores_N, is_anomaly_N, 30, density=True)
         ax.set_title(label(title), fontsize=9)
         ax.set_yticks([])
-    legend(figure, ax.get_legend_handles_labels()[0], "outside upper center", 2)
+    legend(figure, ax.get_legend_handles_labels()[0], loc="outside upper center", ncols=2)
     return figure
 
 
