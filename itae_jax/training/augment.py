@@ -37,10 +37,8 @@ def get(name: str) -> Augmentation:
     parts = [] if name == "none" else [part.strip() for part in name.split("+")]
     for part in parts:
         if part not in _REGISTRY:
-            raise RequestError(
-                f"train.augment={name!r}: {part!r} is not an augmentation; "
-                f"choose none, or from {', '.join(_REGISTRY)}, joined by +"
-            )
+            choices = f"choose none, or from {', '.join(_REGISTRY)}, joined by +"
+            raise RequestError(f"train.augment={name!r}: {part!r} is not an augmentation; {choices}")
 
     def augment(key: jax.Array, image_HxWxC: jax.Array) -> jax.Array:
         for number, part in enumerate(parts):
