@@ -64,12 +64,8 @@ def use_deterministic_operations() -> None:
 def choose_devices(batch_size: int, requested: int = 0) -> list[jax.Device]:
     """Returns the devices that share a batch: those of all processes, or the local ones.
 
-    Args:
-      requested: how many; 0 for all, or in one process on CPUs the most that divide the batch.
-
-    Raises:
-      RequestError: there are fewer devices, devices of several processes would stay unused, or the devices
-        cannot share the batch evenly.
+    `requested` is how many; 0 for all, or in one process on CPUs the most that divide the batch. RequestError
+    if there are fewer, some of several processes stay unused, or they cannot share the batch evenly.
     """
     devices, has_several = jax.devices(), jax.process_count() > 1
     if has_several and requested not in (0, len(devices)):
@@ -107,7 +103,6 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
 
     Args:
       function: (whole arguments..., slice of the batch) -> result; may call `mean` and `example_indices`.
-      devices: the devices that share the batch.
       replicated_result: True if the result is the same on every device, which returns it once; False if it
         has a row for each image, which returns the rows in the batch's order.
       whole: the number of arguments before the batch; every device gets them whole.
@@ -187,15 +182,12 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
     process 0; all None if JAX can find them from Slurm, a TPU pod or another cluster, else RequestError.
     """
     jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
+    detection = None if coordinator is None else "deactivate"
+    limits: dict[str, Any] = {"initialization_timeout": SECONDS_TO_JOIN}
+    limits |= {"heartbeat_timeout_seconds": SECONDS_OF_SILENCE, "shutdown_timeout_seconds": SECONDS_TO_PART}
     try:
         jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            cluster_detection_method=None if coordinator is None else "deactivate",
-            initialization_timeout=SECONDS_TO_JOIN,
-            heartbeat_timeout_seconds=SECONDS_OF_SILENCE,
-            shutdown_timeout_seconds=SECONDS_TO_PART,
+            coordinator, num_processes, process_id, cluster_detection_method=detection, **limits
         )
     except ValueError as error:
         raise RequestError(

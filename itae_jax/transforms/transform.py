@@ -52,29 +52,25 @@ class Transform:
                 "set data.image_size to make them square, or choose another method.transform"
             )
         if self.colour_only and channels != 3:
+            have = f"these have {channels} channel{'s' * (channels != 1)}"
             raise RequestError(
-                f"transform {self.name!r} needs colour images, these have {channels} channel"
-                f"{'s' * (channels != 1)}; choose another method.transform"
+                f"transform {self.name!r} needs colour images, {have}; choose another method.transform"
             )
 
     def try_on(self, image_shape: tuple[int, int, int]) -> None:
         """Traces `erase` on images of this shape; RequestError if it fails or makes an undeclared shape."""
         self.check_size(*image_shape)
         image, index = jax.ShapeDtypeStruct(image_shape, "float32"), jax.ShapeDtypeStruct((), "int32")
-        size = "x".join(map(str, image_shape))
-        advice = f"see itae transforms check {self.name}"
+        size, advice = "x".join(map(str, image_shape)), f"see itae transforms check {self.name}"
         try:
             expected = (*image_shape[:2], self.out_channels(image_shape[2]))
             shape = jax.eval_shape(self.erase, image, index).shape
         except Exception as error:  # the user's own code may raise anything
-            reason = str(error).strip().split("\n")[0]
-            raise RequestError(
-                f"transform {self.name!r} on images of {size}: {type(error).__name__}: {reason}; {advice}"
-            ) from error
+            reason = f"{type(error).__name__}: " + str(error).strip().partition("\n")[0]
+            raise RequestError(f"transform {self.name!r} on images of {size}: {reason}; {advice}") from error
         if shape != expected:
-            raise RequestError(
-                f"transform {self.name!r} makes {shape} of images of {size}, expected {expected}; {advice}"
-            )
+            made = f"makes {shape} of images of {size}, expected {expected}"
+            raise RequestError(f"transform {self.name!r} {made}; {advice}")
 
     def apply(self, image_HxWxC: jax.Array, index: jax.Array | int) -> jax.Array:
         """Applies one member to one image: H x W x C floats to H x W x out_channels(C), same dtype."""
