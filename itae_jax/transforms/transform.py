@@ -23,26 +23,18 @@ def _same_channels(channels: int) -> int:
 class Transform:
     """A set of T erasing functions of an image, its members.
 
-    Attributes:
-      name: as in `method.transform`; without `+`, which composes.
-      count: T, the number of members.
-      erase: (image H x W x C, index in [0, T)) -> image of the same height, width and dtype. Pure and
-        traceable; the index may be traced. Pixels are floats in [-1, 1], before and after.
-      out_channels: channels of an image -> channels of the result.
-      square_only: height and width have to be equal.
-      colour_only: images need three channels.
-      invertible: declares that nothing is erased, as by the identity.
-      erases: what is taken away, for people.
+    `erase` takes (image H x W x C, index in [0, T)) and returns an image of the same height, width and dtype.
+    It is pure and traceable; the index may be traced. Pixels are floats in [-1, 1], before and after.
     """
 
-    name: str
-    count: int
+    name: str  # as in `method.transform`; without `+`, which composes
+    count: int  # T, the number of members
     erase: Callable[[jax.Array, jax.Array | int], jax.Array]
-    out_channels: Callable[[int], int] = _same_channels
-    square_only: bool = False
-    colour_only: bool = False
-    invertible: bool = False
-    erases: str = ""
+    out_channels: Callable[[int], int] = _same_channels  # channels of an image -> channels of the result
+    square_only: bool = False  # height and width have to be equal
+    colour_only: bool = False  # images need three channels
+    invertible: bool = False  # declares that nothing is erased, as by the identity
+    erases: str = ""  # what is taken away, for people
 
     def check_size(self, height: int, width: int, channels: int = 3) -> None:
         """Raises RequestError if images of this size cannot be transformed."""
