@@ -40,14 +40,13 @@ def batches(settings: dict[str, Any]) -> str:
 def table(result: dict[str, Any]) -> str:
     """Returns a line for each timing, then our time over PyTorch's best and the share of the floor."""
     wide = max(len(timing["case"]) for timing in result["timings"])
-    first = f"{'kind':<9} {'case':<{wide}}  {'contender':<27} {'images':>6}"
-    lines = [f"{first}  {'s/batch':>8}  {'images/s':>8}  {'MiB':>6}"]
+    form = f"{{:<9}} {{:<{wide}}}  {{:<27}} {{:>6}}  {{:>8}}  {{:>8}}  {{:>6}}"
+    lines = [form.format("kind", "case", "contender", "images", "s/batch", "images/s", "MiB")]
     for timing in result["timings"]:
         memory = "" if timing["memory_mib"] is None else f"{timing['memory_mib']:.0f}"
-        lines.append(
-            f"{timing['kind']:<9} {timing['case']:<{wide}}  {timing['contender']:<27} {timing['batch']:>6}  "
-            f"{timing['seconds']:>8.4f}  {timing['images_per_second']:>8.0f}  {memory:>6}"
-        )
+        of_case = [timing[key] for key in ("kind", "case", "contender", "batch")]
+        speed = f"{timing['seconds']:.4f}", f"{timing['images_per_second']:.0f}"
+        lines.append(form.format(*of_case, *speed, memory))
     for (kind, case), ratio in ratios(result).items():
         lines.append(f"{kind}, {case}: itae_jax takes {ratio:.2f} of PyTorch's best time")
     for (kind, case), share in shares(result).items():

@@ -81,14 +81,9 @@ def measure(
 
 def _timing(rival: Contender, rounds: list[float]) -> dict[str, Any]:
     seconds = statistics.median(rounds)
-    return {
-        "contender": rival.name,
-        "seconds": seconds,
-        "rounds": rounds,
-        "batch": rival.batch,
-        "memory_mib": None if rival.memory_bytes is None else round(rival.memory_bytes / 2**20, 1),
-        "images_per_second": rival.batch / seconds,
-    }
+    memory = None if rival.memory_bytes is None else round(rival.memory_bytes / 2**20, 1)
+    measured = {"contender": rival.name, "seconds": seconds, "rounds": rounds, "batch": rival.batch}
+    return measured | {"memory_mib": memory, "images_per_second": rival.batch / seconds}
 
 
 def take_turns(rivals: Sequence[Contender], rounds: int) -> dict[str, list[float]]:

@@ -92,21 +92,17 @@ def heading(of_dataset: Sequence[Column]) -> str:
 def notes(of_dataset: Sequence[Column]) -> list[str]:
     """Returns what a reader of a table must know: which numbers do not compare, and what failed."""
     found = [DIFFERENT_CLASSES] if tables.averages_differ([column.lines for column in of_dataset]) else []
-    runs = trainings(of_dataset)
-    differing = _differing([run for _, run in runs])
-    if any(differing):
-        chosen = [", ".join(of_run) or "defaults" for of_run in differing]
-        of_runs = [f"{title}: {text}" for (title, _), text in zip(runs, chosen, strict=True)]
-        found.append(f"Settings that differ: {'; '.join(of_runs)}.")
-    data = {title: run.results[0].data_source for title, run in runs}
-    if len(set(data.values())) > 1:
-        found.append(f"Data that differ: {'; '.join(f'{title}: {source}' for title, source in data.items())}.")
-    for texts_of in (about_paper, lambda run: run.notes):
-        texts = {title: texts_of(run) for title, run in runs}
-        if len(set(map(tuple, texts.values()))) == 1:
-            found += next(iter(texts.values()))
+    titles, runs = zip(*trainings(of_dataset), strict=True)
+    settings = [", ".join(of_run) or "defaults" for of_run in _differing(runs)]
+    for what, texts in (("Settings", settings), ("Data", [run.results[0].data_source for run in runs])):
+        if len(set(texts)) > 1:
+            pairs = zip(titles, texts, strict=True)
+            found.append(f"{what} that differ: {'; '.join(f'{title}: {text}' for title, text in pairs)}.")
+    for notes_of in ([about_paper(run) for run in runs], [run.notes for run in runs]):
+        if all(one == notes_of[0] for one in notes_of):
+            found += notes_of[0]
         else:
-            found += [f"{title}, {text}" for title, of_run in texts.items() for text in of_run]
+            found += [f"{title}, {note}" for title, own in zip(titles, notes_of, strict=True) for note in own]
     return found
 
 

@@ -30,12 +30,8 @@ _PAPER_MARK: dict[str, Any] = {"color": "black", "markerfacecolor": "white", "ma
 
 def draw_all(of_dataset: Sequence[Column], files: Files) -> Iterator[tuple[str, Figure, str]]:
     """Yields (kind, figure, caption) of the pictures that there are data for."""
-    kinds = {
-        "bars": bars_by_class(of_dataset),
-        "curves": curves_over_epochs(of_dataset),
-        "efficiency": bubbles(of_dataset),
-        "anomaly_maps": anomaly_maps(of_dataset, files),
-    }
+    kinds = {"bars": bars_by_class(of_dataset), "curves": curves_over_epochs(of_dataset)}
+    kinds |= {"efficiency": bubbles(of_dataset), "anomaly_maps": anomaly_maps(of_dataset, files)}
     yield from ((kind, *picture) for kind, picture in kinds.items() if picture)
 
 

@@ -79,7 +79,7 @@ def threshold_histogram(
 
 def _histogram(ax: Axes, scores_N, is_anomaly_N, count: int, high: float | None = None, **options) -> None:
     """Draws bars from the lowest score to the 99.5th percentile, or to `high`; the last has all beyond."""
-    end = np.quantile(scores_N, 0.995) if high is None else max(np.quantile(scores_N, 0.995), high)
+    end = max(np.quantile(scores_N, 0.995), -np.inf if high is None else high)
     bins = np.linspace(scores_N.min(), end + 1e-9 * (1 + abs(end)), count + 1).tolist()
     scores_N = np.minimum(scores_N, bins[-1])
     if is_anomaly_N is None:
@@ -106,9 +106,8 @@ def roc_curves(panels: Sequence[Panel]) -> Figure:
 def loss_curve(entries: Sequence[dict[str, Any]]) -> Figure:
     """Draws the loss of each report of a training; on a logarithmic axis if it falls to a tenth or below."""
     figure, (ax,) = make_panels(1, "epoch", "loss")
-    losses = np.array([entry["loss"] for entry in entries], float)
-    mark = "." if len(entries) == 1 else None
-    ax.plot([entry["epoch"] for entry in entries], losses, color=NORMAL, marker=mark)
+    epochs, losses = np.array([(entry["epoch"], entry["loss"]) for entry in entries], float).T
+    ax.plot(epochs, losses, color=NORMAL, marker="." if len(entries) == 1 else None)
     if 0 < 10 * np.nanmin(losses) <= np.nanmax(losses):
         ax.set_yscale("log")
         label_log_axis(ax.yaxis)

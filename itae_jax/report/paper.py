@@ -61,11 +61,9 @@ def cells(run: RunResults, score: str = "") -> dict[str, Cell]:
         return {}
     table = run.experiment.paper_table
     method = name_of(run, table, score)
-    found = {
-        row["class"]: Cell(row["auroc"], row["source"])
-        for row in run.paper
-        if row["method"] == method and is_same_dataset(row["dataset"], run.dataset)
-    }
+    rows = [row for row in run.paper if row["method"] == method]
+    rows = [row for row in rows if is_same_dataset(row["dataset"], run.dataset)]
+    found = {row["class"]: Cell(row["auroc"], row["source"]) for row in rows}
     if run.dataset in _CLASSES_IN_DOUBT:
         found = {key: cell for key, cell in found.items() if key in _NOT_CLASSES}
     if table == "table6" and "avg" in found:
@@ -109,11 +107,9 @@ def reduced(run: RunResults) -> str:
         return ""
     chosen, method, data = experiments.flatten(run.experiment), type(run.experiment.method), run.experiment.data
     defaults = experiments.flatten(Experiment(method=method()))
-    parts = [
-        f"{name} {chosen[name]} instead of {defaults[name]}"
-        for name, field in experiments.fields_of(method).items()
-        if field.metadata["reduces"] and chosen[name] < defaults[name]
-    ]
+    fields = experiments.fields_of(method).items()
+    smaller = [name for name, field in fields if field.metadata["reduces"] and chosen[name] < defaults[name]]
+    parts = [f"{name} {chosen[name]} instead of {defaults[name]}" for name in smaller]
     size = _SIZES.get(data.name, 0)
     parts += [f"images of {data.image_size} instead of {size}"] if 0 < data.image_size < size else []
     parts += [f"at most {data.limit_train} training images"] if data.limit_train else []

@@ -45,12 +45,11 @@ def of_images(labels_N: np.ndarray, scores_N: np.ndarray, is_above_N: np.ndarray
     kinds = []
     for label in sorted(set(labels_N), key=lambda label: (not is_normal(label), label)):
         inside = labels_N == label
-        kind = {"label": label, "count": int(inside.sum()), "above": float(is_above_N[inside].mean())}
+        kinds.append({"label": label, "count": inside.sum(), "above": is_above_N[inside].mean()})
         if not is_normal(label):
             compared = inside | ~is_defect_N
-            kind["auroc"] = metrics.auroc(is_defect_N[compared], scores_N[compared])
-        kinds.append(kind)
-    found = {"auroc": metrics.auroc(is_defect_N, scores_N), "share": float(is_defect_N.mean()), "kinds": kinds}
+            kinds[-1]["auroc"] = metrics.auroc(is_defect_N[compared], scores_N[compared])
+    found = {"auroc": metrics.auroc(is_defect_N, scores_N), "share": is_defect_N.mean(), "kinds": kinds}
     return found | metrics.of_images(is_defect_N, scores_N)
 
 
