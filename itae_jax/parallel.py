@@ -46,9 +46,8 @@ def use_cpu_cores() -> None:
 def keep_programs() -> None:
     """Caches compiled accelerator programs on disk for later processes.
 
-    JAX_COMPILATION_CACHE_DIR takes precedence. CPU programs are not cached, because they may not run on
-    another machine that shares the directory; nor those of several processes, because only one of them
-    writes the cache and the others would wait for it.
+    JAX_COMPILATION_CACHE_DIR takes precedence. CPU programs are not cached: they may not run on another machine
+    that shares the directory. Nor are those of several processes: only one writes, and the others would wait.
     """
     cache = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if jax.process_count() == 1 and not cache and jax.default_backend() != "cpu":
@@ -185,15 +184,13 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
     detection = None if coordinator is None else "deactivate"
     limits: dict[str, Any] = {"initialization_timeout": SECONDS_TO_JOIN}
     limits |= {"heartbeat_timeout_seconds": SECONDS_OF_SILENCE, "shutdown_timeout_seconds": SECONDS_TO_PART}
+    given = coordinator, num_processes, process_id
     try:
-        jax.distributed.initialize(
-            coordinator, num_processes, process_id, cluster_detection_method=detection, **limits
-        )
+        jax.distributed.initialize(*given, cluster_detection_method=detection, **limits)
     except ValueError as error:
-        raise RequestError(
-            f"--distributed: JAX finds no Slurm, TPU pod or other cluster here ({error}); give --coordinator, "
-            "--num-processes and --process-id instead"
-        ) from None
+        what = f"JAX finds no Slurm, TPU pod or other cluster here ({error})"
+        remedy = "give --coordinator, --num-processes and --process-id instead"
+        raise RequestError(f"--distributed: {what}; {remedy}") from None
 
 
 def part_processes() -> None:

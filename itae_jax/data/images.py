@@ -102,10 +102,8 @@ class LazyImages:
         try:
             import grain
         except ModuleNotFoundError:
-            raise RequestError(
-                "the images do not fit into data.memory_gib, and reading them in batches needs the package "
-                "grain; pip install grain, or raise data.memory_gib"
-            ) from None
+            what = "the images do not fit into data.memory_gib, and reading in batches needs the package grain"
+            raise RequestError(f"{what}; pip install grain, or raise data.memory_gib") from None
 
         def load(position):
             image = self._read_or_none(self.keys[int(position)])

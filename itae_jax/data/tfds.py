@@ -58,10 +58,8 @@ def encoded(builder: Any, split: str) -> Any:
     try:
         return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except NotImplementedError:
-        raise RequestError(
-            f"{builder.data_dir}: is not in the format array_record; itae data prepare {builder.name} "
-            "--root DIR prepares it in another directory"
-        ) from None
+        remedy = f"itae data prepare {builder.name} --root DIR prepares it in another directory"
+        raise RequestError(f"{builder.data_dir}: is not in the format array_record; {remedy}") from None
 
 
 def features_of(builder: Any, split: str, names: list[str]) -> dict[str, list]:
@@ -84,9 +82,8 @@ def prepare(name: str, root: str, manual_dir: str) -> Path:
         import tensorflow as _  # noqa: F401
         import tensorflow_datasets as tfds
     except ModuleNotFoundError:
-        raise RequestError(
-            "preparing takes TensorFlow (reading does not); in a clone, pip install -e '.[prepare]'"
-        ) from None
+        what = "preparing takes TensorFlow (reading does not)"
+        raise RequestError(f"{what}; in a clone, pip install -e '.[prepare]'") from None
 
     options = {"data_dir": str(directory), "file_format": "array_record"}
     if name == "shanghaitech":
@@ -105,10 +102,8 @@ def prepare(name: str, root: str, manual_dir: str) -> Path:
             builder.download_and_prepare(download_config=downloads, file_format="array_record")
         except (OSError, AssertionError, ValueError, tfds.download.DownloadError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise RequestError(
-                f"{name} could not be prepared: {reason}; without a network, put the original files into a "
-                "folder and name it by --manual-dir"
-            ) from None
+            remedy = "without a network, put the original files into a folder and name it by --manual-dir"
+            raise RequestError(f"{name} could not be prepared: {reason}; {remedy}") from None
     return Path(builder.data_dir)
 
 

@@ -20,10 +20,7 @@ def auroc(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
 
 
 def frame_normality(scores_N: np.ndarray, video_ids_N: np.ndarray) -> np.ndarray:
-    """Eq. 4: 1 - (e - min e) / (max e - min e) within each video; low = anomalous.
-
-    A video whose scores are all equal gets 1 throughout.
-    """
+    """Eq. 4: 1 - (e - min e) / (max e - min e) within each video, 1 if all are equal; low = anomalous."""
     scores_N, video_ids_N = np.asarray(scores_N, np.float64), np.asarray(video_ids_N)
     if scores_N.shape != video_ids_N.shape:
         raise ValueError(f"{scores_N.shape} scores and {video_ids_N.shape} video ids do not match")

@@ -69,9 +69,8 @@ def write_for_scores(
     if scores.suffix == ".html":
         raise RequestError(f"{scores}: the page would overwrite it; give the scores another ending")
     if false_positive_rate is not None and model is None:
-        raise RequestError(
-            "--false-positive-rate needs --model MODEL, whose calibration set gives the threshold"
-        )
+        why = "whose calibration set gives the threshold"
+        raise RequestError(f"--false-positive-rate needs --model MODEL, {why}")
     images = read_scores(scores)
     loaded = None if model is None else trained.load(model, trust)
     if loaded and list(loaded.normal.components) != list(images.components):

@@ -200,10 +200,9 @@ class _Loop:
     def _report(self, epoch: int) -> Report:
         self._add_metrics()
         if not self._count:
-            raise UntrainableError(
-                f"of {len(self._images)} training images fewer than train.batch_size={self._config.batch_size} "
-                "can be read; repair them, or lower it"
-            )
+            fewer = f"fewer than train.batch_size={self._config.batch_size} can be read"
+            remedy = "repair them, or lower it"
+            raise UntrainableError(f"of {len(self._images)} training images {fewer}; {remedy}")
         if not self._trainer.is_finite(self._state.method):
             raise self._diverged("the parameters are no longer finite", self._step)
         means = {name: value / self._count for name, value in self._sums.items()}
@@ -231,10 +230,9 @@ class _Loop:
             return None
         arrays, facts = found
         if facts["images"] != len(self._images):
-            raise RequestError(
-                f"{checkpoints.directory}: holds a training of {facts['images']} images, now there are "
-                f"{len(self._images)}; restore the data, or name another --out"
-            )
+            what = f"holds a training of {facts['images']} images, now there are {len(self._images)}"
+            remedy = "restore the data, or name another --out"
+            raise RequestError(f"{checkpoints.directory}: {what}; {remedy}")
         arrays = checkpoint.fill(like, arrays)
         self._step = self._saved = int(arrays["step"])
         self._epoch, self._used = facts["epoch"], facts["used"]

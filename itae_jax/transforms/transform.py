@@ -38,16 +38,13 @@ class Transform:
 
     def check_size(self, height: int, width: int, channels: int = 3) -> None:
         """Raises RequestError if images of this size cannot be transformed."""
+        needs, another = f"transform {self.name!r} needs", "choose another method.transform"
         if self.square_only and height != width:
-            raise RequestError(
-                f"transform {self.name!r} needs square images, these are {height}x{width}; "
-                "set data.image_size to make them square, or choose another method.transform"
-            )
+            remedy = f"set data.image_size to make them square, or {another}"
+            raise RequestError(f"{needs} square images, these are {height}x{width}; {remedy}")
         if self.colour_only and channels != 3:
             have = f"these have {channels} channel{'s' * (channels != 1)}"
-            raise RequestError(
-                f"transform {self.name!r} needs colour images, {have}; choose another method.transform"
-            )
+            raise RequestError(f"{needs} colour images, {have}; {another}")
 
     def try_on(self, image_shape: tuple[int, int, int]) -> None:
         """Traces `erase` on images of this shape; RequestError if it fails or makes an undeclared shape."""
