@@ -40,8 +40,8 @@ def colours(titles: Sequence[str]) -> list[str]:
 
     So a method has one colour on every picture, wherever its column stands.
     """
-    words = [re.split(r"[ ,]", title, maxsplit=1)[0] for title in titles]
-    own = [_COLOURS[sum(word.encode()) % len(_COLOURS)] for word in words]
+    methods = [re.split(r"[ ,]", title, maxsplit=1)[0] for title in titles]
+    own = [_COLOURS[sum(method.encode()) % len(_COLOURS)] for method in methods]
     left = itertools.cycle([one for one in _COLOURS if one not in own] or _COLOURS)
     return [next(left) if colour in own[:number] else colour for number, colour in enumerate(own)]
 
