@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import io
 import os
 import shutil
@@ -63,6 +64,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @contextlib.contextmanager
 def locked(directory: Path, name: Path | None = None) -> Iterator[None]:
     """Locks a directory, `name` in messages, until the process ends; RequestError if another one holds it."""
@@ -72,9 +79,8 @@ def locked(directory: Path, name: Path | None = None) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
-        raise RequestError(
-            f"--out {name or directory}: another run is writing there; wait, stop it, or name another directory"
-        ) from None
+        remedy = "wait, stop it, or name another directory"
+        raise RequestError(f"--out {name or directory}: another run is writing there; {remedy}") from None
     try:
         yield
     finally:

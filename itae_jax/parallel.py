@@ -46,9 +46,8 @@ def use_cpu_cores() -> None:
 def keep_programs() -> None:
     """Caches compiled accelerator programs on disk for later processes.
 
-    JAX_COMPILATION_CACHE_DIR takes precedence. CPU programs are not cached, because they may not run on
-    another machine that shares the directory; nor those of several processes, because only one of them
-    writes the cache and the others would wait for it.
+    JAX_COMPILATION_CACHE_DIR takes precedence. CPU programs are not cached: they may not run on another machine
+    that shares the directory. Nor are those of several processes: only one writes, and the others would wait.
     """
     cache = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if jax.process_count() == 1 and not cache and jax.default_backend() != "cpu":
@@ -64,12 +63,8 @@ def use_deterministic_operations() -> None:
 def choose_devices(batch_size: int, requested: int = 0) -> list[jax.Device]:
     """Returns the devices that share a batch: those of all processes, or the local ones.
 
-    Args:
-      requested: how many; 0 for all, or in one process on CPUs the most that divide the batch.
-
-    Raises:
-      RequestError: there are fewer devices, devices of several processes would stay unused, or the devices
-        cannot share the batch evenly.
+    `requested` is how many; 0 for all, or in one process on CPUs the most that divide the batch. RequestError
+    if there are fewer, some of several processes stay unused, or they cannot share the batch evenly.
     """
     devices, has_several = jax.devices(), jax.process_count() > 1
     if has_several and requested not in (0, len(devices)):
@@ -107,7 +102,6 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
 
     Args:
       function: (whole arguments..., slice of the batch) -> result; may call `mean` and `example_indices`.
-      devices: the devices that share the batch.
       replicated_result: True if the result is the same on every device, which returns it once; False if it
         has a row for each image, which returns the rows in the batch's order.
       whole: the number of arguments before the batch; every device gets them whole.
@@ -192,21 +186,16 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
     process 0; all None if JAX can find them from Slurm, a TPU pod or another cluster, else RequestError.
     """
     jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
+    detection = None if coordinator is None else "deactivate"
+    limits: dict[str, Any] = {"initialization_timeout": SECONDS_TO_JOIN}
+    limits |= {"heartbeat_timeout_seconds": SECONDS_OF_SILENCE, "shutdown_timeout_seconds": SECONDS_TO_PART}
+    given = coordinator, num_processes, process_id
     try:
-        jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            cluster_detection_method=None if coordinator is None else "deactivate",
-            initialization_timeout=SECONDS_TO_JOIN,
-            heartbeat_timeout_seconds=SECONDS_OF_SILENCE,
-            shutdown_timeout_seconds=SECONDS_TO_PART,
-        )
+        jax.distributed.initialize(*given, cluster_detection_method=detection, **limits)
     except ValueError as error:
-        raise RequestError(
-            f"--distributed: JAX finds no Slurm, TPU pod or other cluster here ({error}); give --coordinator, "
-            "--num-processes and --process-id instead"
-        ) from None
+        what = f"JAX finds no Slurm, TPU pod or other cluster here ({error})"
+        remedy = "give --coordinator, --num-processes and --process-id instead"
+        raise RequestError(f"--distributed: {what}; {remedy}") from None
 
 
 def part_processes() -> None:

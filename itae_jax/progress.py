@@ -28,28 +28,24 @@ class Progress(Protocol):
         """Prints a line."""
 
 
-class ConsoleProgress:
-    """`Progress` on the console; without a terminal it prints a line for every tenth of a training.
-
-    Args:
-      quiet: prints nothing.
-    """
+class ConsoleProgress(Progress):
+    """A bar on the console with lines above it; without a terminal a line for every tenth of a training."""
 
     def __init__(self, quiet: bool = False):
         from rich import progress
         from rich.console import Console
 
         self._console = Console(highlight=False, soft_wrap=True, quiet=quiet)
-        self._bar = progress.Progress(
-            progress.TextColumn("{task.description}"),
+        title, about = map(progress.TextColumn, ("{task.description}", "{task.fields[about]}"))
+        columns = (
+            title,
             progress.BarColumn(),
-            progress.TextColumn("{task.fields[about]}"),
+            about,
             progress.TimeElapsedColumn(),
             progress.TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
         )
+        is_off = not self._console.is_terminal
+        self._bar = progress.Progress(*columns, console=self._console, disable=is_off, transient=True)
         self._training: progress.TaskID | None = None
         self._scoring: progress.TaskID | None = None
         self._about, self._tenth, self._spoke = "", 0, time.monotonic()
@@ -62,11 +58,9 @@ class ConsoleProgress:
         self._bar.stop()
 
     def say(self, text: str) -> None:
-        """Prints a line above the bar."""
         self._console.print(text, markup=False)
 
     def start(self, trainings: int, epochs: int) -> None:
-        """So many trainings of so many epochs follow."""
         self._trainings, self._epochs, self._done = trainings, epochs, 0
         self._pace = _Pace()
         self._training = self._bar.add_task("compiling", total=trainings * epochs, about="")
@@ -75,7 +69,6 @@ class ConsoleProgress:
             self.say(f"{what} of {epochs} epoch{'s' * (epochs != 1)}; compiling takes half a minute or more")
 
     def step(self, name: str, epochs: float) -> None:
-        """The training `name` has done so many epochs, a fraction included."""
         done = self._done * self._epochs + epochs
         left = self._pace.left(epochs, self._trainings * self._epochs - done)
         assert self._training is not None, "start comes first"
@@ -92,18 +85,15 @@ class ConsoleProgress:
         self.say("  ".join(filter(None, parts)))
 
     def epoch(self, name: str, epoch: int, loss: float, rate: float) -> None:
-        """The training `name` has done `epoch` epochs, with this mean loss and learning rate."""
         self._about = f"loss {loss:.4f}  rate {rate:.4g}"
         self.step(name, epoch)
 
     def finished(self, line: str) -> None:
-        """A training is done; `line` is its result."""
         self._done, self._about, self._tenth = self._done + 1, "", 0
         self._pace.next_training()
         self.say(line)
 
     def scored(self, count: int) -> None:
-        """So many more images are scored."""
         if self._scoring is None:
             self._scoring = self._bar.add_task("scoring", total=None, about="0 images")
         self._bar.update(self._scoring, advance=count)
@@ -135,11 +125,7 @@ class _Pace:
         self._last = epoch
         if not self._computed or not rest:
             return ""
-        return duration((now - self._start) / self._computed * rest)
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        seconds = (now - self._start) / self._computed * rest
+        if seconds < 90:
+            return f"{seconds:.0f} s"
+        return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

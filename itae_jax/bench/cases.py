@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import importlib.util
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ import numpy as np
 
 from itae_jax import experiment, methods, parallel
 from itae_jax.config import MethodConfig
-from itae_jax.data.images import as_images
+from itae_jax.data.images import Images, as_images
 from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
 from itae_jax.training.learner import Learner
@@ -31,26 +31,19 @@ _TIMED = ("method.", "compute.", "data.image_size", "data.channels", "train.batc
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """Work to be timed.
-
-    Attributes:
-      call: does so many batches, a multiple of `unit`, and returns when the device is done.
-      batch: images in a batch.
-      memory_bytes: what it takes on each device by XLA's account; None if it is not known.
-    """
+    """Work to be timed."""
 
     name: str
-    call: Callable[[int], None]
-    batch: int
+    call: Callable[[int], None]  # does so many batches, a multiple of `unit`; returns when the device is done
+    batch: int  # images
     unit: int = 1
-    memory_bytes: int | None = None
+    memory_bytes: int | None = None  # on each device by XLA's account, if it is known
 
 
 def experiments(assignments: Sequence[str]) -> dict[str, Experiment]:
     """Returns the benchmark cases by name: the method's `BENCH`, but for fields that the assignments fix.
 
-    Raises:
-      RequestError: an assignment is wrong, or does not change the speed.
+    RequestError if an assignment is wrong, or does not change the speed.
     """
     for assignment in assignments:
         if not assignment.startswith(_TIMED):
@@ -73,23 +66,18 @@ def image_shape(case: Experiment) -> tuple[int, int, int]:
 
 
 def learner(case: Experiment, scored_at_once: int) -> Learner:
-    """Returns the learner of a case.
+    """Returns the learner of a case; without `compute.devices` on all cores of a CPU, or one accelerator.
 
-    Without `compute.devices` it uses all cores of a CPU, or one accelerator.
-
-    Raises:
-      RequestError: the method or the devices cannot do it, or cannot share the batch that is scored.
+    RequestError if the method or the devices cannot do it, or cannot share the batch that is scored.
     """
     shape = image_shape(case)
     one = jax.default_backend() != "cpu" and not case.compute.devices
     compute = dataclasses.replace(case.compute, devices=1) if one else case.compute
     evaluate = dataclasses.replace(case.evaluate, batch_size=-(-scored_at_once * math.prod(shape[:2]) // 32**2))
     made = Learner(case.method, case.train, evaluate, compute, shape)
-    if scored_at_once % len(made.trainer.devices):
-        raise RequestError(
-            f"--scored-at-once {scored_at_once}: {len(made.trainer.devices)} devices cannot share it; name a "
-            "multiple of their number"
-        )
+    if scored_at_once % (count := len(made.trainer.devices)):
+        remedy = "name a multiple of their number"
+        raise RequestError(f"--scored-at-once {scored_at_once}: {count} devices cannot share it; {remedy}")
     return made
 
 
@@ -119,7 +107,7 @@ def scoring(learner: Learner, scored_at_once: int) -> Contender:
     batch = _images(scored_at_once, learner.image_shape)
 
     @functools.cache
-    def images(batches: int) -> Any:
+    def images(batches: int) -> Images:
         return as_images(np.tile(batch, (batches, 1, 1, 1)))
 
     def call(batches: int) -> None:
@@ -147,61 +135,50 @@ def has_torch_reference(method: MethodConfig) -> bool:
     return bool(reference and torch_device() and reference(method, CHANNELS))
 
 
-def _torch_networks(case: Experiment) -> Iterator[tuple[str, Any, Callable]]:
-    """Yields (name, network, (count, channels) -> random images on the device) for PyTorch's three ways."""
+def _torch_contenders(case: Experiment, batch: int, restorations: int, prepare: Callable) -> list[Contender]:
+    """PyTorch's three ways to do `prepare(network, inputs, targets, autocast)`, a function of the batches."""
     import torch
 
-    device = torch_device()
+    device = torch_device() or "cpu"
     torch.backends.cudnn.benchmark = True  # XLA tries its algorithms, too
-    reference = methods.spec(case.method.NAME).torch_reference
+    autocast = torch.autocast(device, torch.bfloat16, enabled=case.compute.dtype == "bfloat16")
     height, width, channels = image_shape(case)
-    ways = {
-        "eager": torch.contiguous_format,
-        "eager channels_last": torch.channels_last,
-        "compile channels_last": torch.channels_last,
-    }
-    for name, layout in ways.items():
+    reference = methods.spec(case.method.NAME).torch_reference
+    contenders = []
+    for name in ("eager", "eager channels_last", "compile channels_last"):
         torch.manual_seed(0)
+        layout = torch.channels_last if name.endswith("channels_last") else torch.contiguous_format
         network, in_channels = reference(case.method, channels)  # type: ignore[misc]
         network = network.to(device, memory_format=layout)
         if name.startswith("compile"):
             network = torch.compile(network)
-
-        def pairs(count: int, in_channels: int = in_channels, layout: Any = layout) -> tuple:
-            shapes = (count, in_channels, height, width), (count, channels, height, width)
-            return tuple(torch.rand(shape).to(device, memory_format=layout) for shape in shapes)
-
-        yield f"torch {name}", network, pairs
-
-
-def _autocast(case: Experiment) -> Any:
-    import torch
-
-    return torch.autocast(torch_device() or "cpu", torch.bfloat16, enabled=case.compute.dtype == "bfloat16")
+        shapes = [(restorations * batch, count, height, width) for count in (in_channels, channels)]
+        pair = (torch.rand(shape).to(device, memory_format=layout) for shape in shapes)
+        contenders.append(Contender(f"torch {name}", prepare(network, *pair, autocast), batch))
+    return contenders
 
 
 def torch_training(case: Experiment) -> list[Contender]:
     """Returns PyTorch's forward and backward pass with an update by SGD."""
     import torch
 
-    def contender(name, network, pairs):
-        inputs, targets = pairs(case.train.batch_size)
+    def prepare(network, inputs, targets, autocast):
         optimiser = torch.optim.SGD(network.parameters(), lr=_RATE)
 
         def call(batches: int) -> None:
             network.train()
             for _ in range(batches):
                 optimiser.zero_grad()
-                with _autocast(case):
+                with autocast:
                     restored = network(inputs)
                 loss = torch.nn.functional.mse_loss(restored.float(), targets)
                 loss.backward()
                 optimiser.step()
             loss.item()  # waits for the device
 
-        return Contender(name, call, case.train.batch_size)
+        return call
 
-    return [contender(*way) for way in _torch_networks(case)]
+    return _torch_contenders(case, case.train.batch_size, 1, prepare)
 
 
 def torch_scoring(case: Experiment, scored_at_once: int) -> list[Contender]:
@@ -213,19 +190,17 @@ def torch_scoring(case: Experiment, scored_at_once: int) -> list[Contender]:
     one = jax.ShapeDtypeStruct((1, *image_shape(case)), np.float32)
     restorations = len(jax.eval_shape(method.examples, variables, one)[1])  # type: ignore[attr-defined]
 
-    def contender(name, network, pairs):
-        inputs, targets = pairs(restorations * scored_at_once)
-
+    def prepare(network, inputs, targets, autocast):
         def call(batches: int) -> None:
             network.eval()
-            with torch.inference_mode(), _autocast(case):
+            with torch.inference_mode(), autocast:
                 for _ in range(batches):
                     errors = (network(inputs) - targets).abs().mean((1, 2, 3))
             errors.cpu()
 
-        return Contender(name, call, scored_at_once)
+        return call
 
-    return [contender(*way) for way in _torch_networks(case)]
+    return _torch_contenders(case, scored_at_once, restorations, prepare)
 
 
 def operations(kind: str, case: Experiment, batch: int) -> float:
@@ -237,13 +212,13 @@ def operations(kind: str, case: Experiment, batch: int) -> float:
         method = methods.build(case.method, image_shape(case), "float32")
         state = jax.eval_shape(method.init, jax.random.key(0))
         images = jax.ShapeDtypeStruct((1, batch, *image_shape(case)), np.float32)
+
+        def update(state, images_1xBxHxWxC):
+            keys_B = jax.random.split(jax.random.key(0), batch)
+            mapped = jax.vmap(method.update, (None, None, None, 0), axis_name=parallel.AXIS)
+            return mapped(state, keys_B, jnp.float32(_RATE), images_1xBxHxWxC)
+
         if kind == "training":
-
-            def update(state, images_1xBxHxWxC):
-                keys_B = jax.random.split(jax.random.key(0), batch)
-                mapped = jax.vmap(method.update, (None, None, None, 0), axis_name=parallel.AXIS)
-                return mapped(state, keys_B, jnp.float32(_RATE), images_1xBxHxWxC)
-
             lowered = jax.jit(update).lower(state, images)
         else:
             lowered = jax.jit(jax.vmap(method.measure, (None, 0))).lower(state.variables, images)

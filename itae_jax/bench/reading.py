@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from itae_jax import environment
 from itae_jax.data import LazyImages
@@ -24,11 +25,9 @@ _PICTURES = 16  # different ones among the files; a decoder needs no more
 def measure(count: int, passes: int, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Reads `count` generated JPEG files `passes` times, in turns with bare decoding.
 
-    Bare decoding is Pillow's `open` and `convert`, with as many threads.
-
-    Returns:
-      JSON values: "environment", "settings" and "passes", each with the images per second of both and the
-      resident memory after it (None where the system does not say).
+    Bare decoding is Pillow's `open` and `convert`, with as many threads. Returns JSON values: "environment",
+    "settings" and "passes", each with the images per second of both and the resident memory after it (None
+    where the system does not say).
     """
     with tempfile.TemporaryDirectory() as directory:
         say(f"writing {count} JPEG files of {SIDE}x{SIDE}")
@@ -65,8 +64,6 @@ def table(result: dict[str, Any]) -> str:
 
 def write_files(directory: Path, count: int, side: int = SIDE) -> list[Path]:
     """Writes JPEG files of random pictures."""
-    from PIL import Image
-
     rng = np.random.default_rng(0)
     encoded = []
     for _ in range(_PICTURES):
@@ -81,8 +78,6 @@ def write_files(directory: Path, count: int, side: int = SIDE) -> list[Path]:
 
 
 def _decode_bare(paths: list[Path]) -> int:
-    from PIL import Image
-
     def decode(path: Path) -> tuple[int, ...]:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB")).shape

@@ -17,20 +17,16 @@ def ratios(result: dict[str, Any]) -> dict[tuple[str, str], float]:
     seconds: dict[tuple[str, str], dict[str, float]] = {}
     for timing in result["timings"]:
         seconds.setdefault((timing["kind"], timing["case"]), {})[timing["contender"]] = timing["seconds"]
-    return {
-        key: of_case["itae_jax"] / min(of_torch)
-        for key, of_case in seconds.items()
-        if (of_torch := [value for name, value in of_case.items() if name.startswith("torch")])
-    }
+    ours = {key: of_case.pop("itae_jax") for key, of_case in seconds.items()}
+    return {key: ours[key] / min(of_torch.values()) for key, of_torch in seconds.items() if of_torch}
 
 
 def shares(result: dict[str, Any]) -> dict[tuple[str, str], float]:
     """Returns the floor over our seconds for each (kind, case): 1 is as fast as a large matrix product."""
     floors = {(floor["kind"], floor["case"]): floor["seconds"] for floor in result["floors"]}
     ours = [timing for timing in result["timings"] if timing["contender"] == "itae_jax"]
-    return {
-        key: floors[key] / timing["seconds"] for timing in ours if (key := (timing["kind"], timing["case"]))
-    }
+    keys = [(timing["kind"], timing["case"]) for timing in ours]
+    return {key: floors[key] / timing["seconds"] for key, timing in zip(keys, ours, strict=True)}
 
 
 def batches(settings: dict[str, Any]) -> str:
@@ -44,14 +40,13 @@ def batches(settings: dict[str, Any]) -> str:
 def table(result: dict[str, Any]) -> str:
     """Returns a line for each timing, then our time over PyTorch's best and the share of the floor."""
     wide = max(len(timing["case"]) for timing in result["timings"])
-    first = f"{'kind':<9} {'case':<{wide}}  {'contender':<27} {'images':>6}"
-    lines = [f"{first}  {'s/batch':>8}  {'images/s':>8}  {'MiB':>6}"]
+    form = f"{{:<9}} {{:<{wide}}}  {{:<27}} {{:>6}}  {{:>8}}  {{:>8}}  {{:>6}}"
+    lines = [form.format("kind", "case", "contender", "images", "s/batch", "images/s", "MiB")]
     for timing in result["timings"]:
         memory = "" if timing["memory_mib"] is None else f"{timing['memory_mib']:.0f}"
-        lines.append(
-            f"{timing['kind']:<9} {timing['case']:<{wide}}  {timing['contender']:<27} {timing['batch']:>6}  "
-            f"{timing['seconds']:>8.4f}  {timing['images_per_second']:>8.0f}  {memory:>6}"
-        )
+        of_case = [timing[key] for key in ("kind", "case", "contender", "batch")]
+        speed = f"{timing['seconds']:.4f}", f"{timing['images_per_second']:.0f}"
+        lines.append(form.format(*of_case, *speed, memory))
     for (kind, case), ratio in ratios(result).items():
         lines.append(f"{kind}, {case}: itae_jax takes {ratio:.2f} of PyTorch's best time")
     for (kind, case), share in shares(result).items():
@@ -67,9 +62,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     timings, settings = result["timings"], result["settings"]
-    kinds, cases, names = (
-        list(dict.fromkeys(timing[key] for timing in timings)) for key in ("kind", "case", "contender")
-    )
+    keys = "kind", "case", "contender"
+    kinds, cases, names = (list(dict.fromkeys(timing[key] for timing in timings)) for key in keys)
     figure = Figure((4.5 * len(kinds), 3.6), layout="constrained")
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
         for name in names:
@@ -79,10 +73,9 @@ def plot(result: dict[str, Any], path: Path) -> None:
         paper = PAPER.get(settings["paper_method"])
         if kind == "scoring" and paper:
             axes.axhline(paper, color="0.4", linestyle=":", linewidth=1, label=f"paper, GTX 1080 Ti: {paper}")
-        axes.set_yscale("log")
+        axes.set(yscale="log", ylabel="images/s")
         axes.set_xticks(range(len(cases)), cases)
         axes.set_title(kind, fontsize=10)
-        axes.set_ylabel("images/s")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[-1].legend(fontsize=7, frameon=False)
     device = result["environment"]["device"]

@@ -34,15 +34,12 @@ def measure(
     Args:
       assignments: `section.field=value`, for the method and for what else changes the speed.
       rounds: how often every contender has its turn.
-      scored_at_once: images in a batch of scoring.
       say: gets lines on the progress.
 
-    Returns:
-      JSON values: "environment", "settings", and lists of "floors" and "timings", whose rows have a "kind",
-      "training" or "scoring", and a "case".
+    Returns JSON values: "environment", "settings", and lists of "floors" and "timings", whose rows have a
+    "kind", "training" or "scoring", and a "case".
 
-    Raises:
-      RequestError: an assignment is wrong, or the devices cannot share `scored_at_once` images evenly.
+    RequestError if an assignment is wrong, or the devices cannot share `scored_at_once` images evenly.
     """
     found = cases.experiments(assignments)
     first = next(iter(found.values()))
@@ -84,14 +81,9 @@ def measure(
 
 def _timing(rival: Contender, rounds: list[float]) -> dict[str, Any]:
     seconds = statistics.median(rounds)
-    return {
-        "contender": rival.name,
-        "seconds": seconds,
-        "rounds": rounds,
-        "batch": rival.batch,
-        "memory_mib": None if rival.memory_bytes is None else round(rival.memory_bytes / 2**20, 1),
-        "images_per_second": rival.batch / seconds,
-    }
+    memory = None if rival.memory_bytes is None else round(rival.memory_bytes / 2**20, 1)
+    measured = {"contender": rival.name, "seconds": seconds, "rounds": rounds, "batch": rival.batch}
+    return measured | {"memory_mib": memory, "images_per_second": rival.batch / seconds}
 
 
 def take_turns(rivals: Sequence[Contender], rounds: int) -> dict[str, list[float]]:
@@ -116,9 +108,14 @@ def _batches_a_turn(contender: Contender) -> int:
 
 
 def _seconds_a_batch(contender: Contender, batches: int) -> float:
+    return seconds_of(lambda: contender.call(batches)) / batches
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    """Measures the time that work takes."""
     start = time.perf_counter()
-    contender.call(batches)
-    return (time.perf_counter() - start) / batches
+    work()
+    return time.perf_counter() - start
 
 
 def peak(dtype: str) -> float:
@@ -126,10 +123,5 @@ def peak(dtype: str) -> float:
     size = LARGE_MATRIX.get(jax.default_backend(), _LARGE_ELSEWHERE)
     matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(jnp.matmul)
-    jax.block_until_ready(product(matrix, matrix))
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        jax.block_until_ready(product(matrix, matrix))
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds)
+    seconds = [seconds_of(lambda: jax.block_until_ready(product(matrix, matrix))) for _ in range(6)]
+    return 2 * size**3 / min(seconds[1:])  # the first one compiles

@@ -28,15 +28,10 @@ class UnreadableImageError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class ArrayImages:
-    """Images in memory.
-
-    Attributes:
-      array: N x H x W x C uint8.
-      missing: the positions that could not be read, whose pixels mean nothing.
-    """
+    """Images in memory, N x H x W x C uint8."""
 
     array: np.ndarray
-    missing: frozenset[int] = frozenset()
+    missing: frozenset[int] = frozenset()  # positions that could not be read, whose pixels mean nothing
 
     @property
     def image_shape(self) -> Shape:
@@ -48,8 +43,8 @@ class ArrayImages:
 
     def select(self, positions: np.ndarray) -> "ArrayImages":
         """Returns the images at these positions."""
-        missing = (new for new, old in enumerate(positions) if int(old) in self.missing)
-        return ArrayImages(self.array[positions], frozenset(missing) if self.missing else frozenset())
+        missing = [new for new, old in enumerate(positions) if int(old) in self.missing] if self.missing else ()
+        return ArrayImages(self.array[positions], frozenset(missing))
 
     def in_memory(self) -> "ArrayImages":
         """Returns itself."""
@@ -69,22 +64,17 @@ class ArrayImages:
 class LazyImages:
     """Images that are read when they are needed.
 
-    Attributes:
-      read: key -> H x W x C uint8; raises UnreadableImageError. Several threads call it.
-      keys: what `read` takes, one for each image.
-      unreadable: name -> reason of the images that could not be read; shared with every selection.
-      on_corrupt: "skip" images that cannot be read, or "error".
-      workers: threads that read; 0: one per core.
-      memory_bytes: `in_memory` reads images that together take at most this.
+    `read` makes H x W x C uint8 of a key or raises UnreadableImageError; several threads call it. `unreadable`
+    has name -> reason of the images that could not be read, and is shared with every selection.
     """
 
     read: Callable[[Any], np.ndarray]
     keys: Sequence[Any]
     image_shape: Shape
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
-    on_corrupt: str = "skip"
-    workers: int = 0
-    memory_bytes: float = 4 * 2**30
+    on_corrupt: str = "skip"  # images that cannot be read, or "error"
+    workers: int = 0  # threads that read; 0: one per core
+    memory_bytes: float = 4 * 2**30  # `in_memory` reads images that together take at most this
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -112,19 +102,16 @@ class LazyImages:
         try:
             import grain
         except ModuleNotFoundError:
-            raise RequestError(
-                "the images do not fit into data.memory_gib, and reading them in batches needs the package "
-                "grain; pip install grain, or raise data.memory_gib"
-            ) from None
+            what = "the images do not fit into data.memory_gib, and reading in batches needs the package grain"
+            raise RequestError(f"{what}; pip install grain, or raise data.memory_gib") from None
 
         def load(position):
             image = self._read_or_none(self.keys[int(position)])
             return None if image is None else (position, image)  # Grain drops None
 
         order = np.arange(len(self)) if order is None else np.asarray(order)
-        options = grain.ReadOptions(
-            num_threads=self.workers or cpu_cores(), prefetch_buffer_size=2 * batch_size
-        )
+        threads = self.workers or cpu_cores()
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch_size)
         loaded = grain.MapDataset.source(order).map(load).to_iter_dataset(options)
         yield from loaded.batch(batch_size, drop_remainder=False)
 
@@ -133,16 +120,13 @@ class LazyImages:
             image = self.read(key)
         except UnreadableImageError as error:
             if self.on_corrupt == "error":
-                raise RequestError(
-                    f"{error.name}: {error.reason}; mend or remove it, or set data.on_corrupt=skip"
-                ) from None
+                raise RequestError(f"{error}; mend or remove it, or set data.on_corrupt=skip") from None
             self.unreadable[error.name] = error.reason
             return None
         if image.shape != self.image_shape:
             size, others = ("x".join(map(str, shape[:2])) for shape in (image.shape, self.image_shape))
-            raise RequestError(
-                f"{key}: is {size}, others are {others}; set data.image_size to bring all to one size"
-            )
+            remedy = "set data.image_size to bring all to one size"
+            raise RequestError(f"{key}: is {size}, others are {others}; {remedy}")
         return image
 
 
@@ -153,8 +137,8 @@ def lazy(
     config: DataConfig, read: Callable, keys: Sequence, image_shape: Shape, unreadable: dict[str, str]
 ) -> LazyImages:
     """Returns `LazyImages` with the options of a config."""
-    memory_bytes = config.memory_gib * 2**30
-    return LazyImages(read, keys, image_shape, unreadable, config.on_corrupt, config.workers, memory_bytes)
+    options = config.on_corrupt, config.workers, config.memory_gib * 2**30
+    return LazyImages(read, keys, image_shape, unreadable, *options)
 
 
 def as_images(images: np.ndarray | Images) -> Images:
@@ -162,10 +146,9 @@ def as_images(images: np.ndarray | Images) -> Images:
     if not isinstance(images, np.ndarray):
         return images
     if images.dtype != np.uint8 or images.ndim != 4:
-        raise TypeError(
-            f"expected N x H x W x C uint8 images, got {images.dtype} of shape {images.shape}; "
-            "convert floats in [0, 1] by (255 * x).round().astype('uint8')"
-        )
+        remedy = "convert floats in [0, 1] by (255 * x).round().astype('uint8')"
+        got = f"{images.dtype} of shape {images.shape}"
+        raise TypeError(f"expected N x H x W x C uint8 images, got {got}; {remedy}")
     return ArrayImages(images)
 
 

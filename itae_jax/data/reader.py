@@ -25,18 +25,14 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 class Reader:
     """Reads image files as arrays of one shape.
 
-    Attributes:
-      size: side of the square result in pixels; 0 keeps the size of the file.
-      channels: 1 (grey: Pillow's luma of colour images) or 3.
-      fit: how an image becomes square. "crop" resizes the shorter side and cuts out the middle,
-        "letterbox" adds black bars, "stretch" changes the aspect ratio, "pad" adds black without resizing.
-      max_side: larger images are refused before they are decoded.
+    Of the ways to make an image square, "crop" resizes the shorter side and cuts out the middle, "letterbox"
+    adds black bars, "stretch" changes the aspect ratio, and "pad" adds black without resizing.
     """
 
-    size: int = 0
-    channels: int = 3
+    size: int = 0  # side of the square result in pixels; 0 keeps the size of the file
+    channels: int = 3  # or 1: grey, Pillow's luma of colour images
     fit: str = "crop"
-    max_side: int = 20_000
+    max_side: int = 20_000  # larger images are refused before they are decoded
 
     @property
     def shape(self) -> Shape:
@@ -46,11 +42,8 @@ class Reader:
     def read(self, source: Path | tuple[str, bytes]) -> np.ndarray:
         """Reads a file, or (name, bytes), as H x W x C uint8.
 
-        Applies the camera's orientation, reduces 16 bits to 8, puts transparent parts on black, and takes
-        the first of several frames.
-
-        Raises:
-          UnreadableImageError: not an image, a damaged one, or one larger than `max_side`.
+        Applies the camera's orientation, reduces 16 bits to 8, puts transparent parts on black, and takes the
+        first of several frames. UnreadableImageError if it is no image, damaged, or larger than `max_side`.
         """
         return self._read(source, _eight_bits)
 
@@ -65,15 +58,13 @@ class Reader:
         try:
             with _opened(stream) as image:
                 if max(image.size) > self.max_side:
-                    raise UnreadableImageError(
-                        name, f"{image.width}x{image.height} pixels, more than data.max_side={self.max_side}"
-                    )
+                    reason = f"{image.width}x{image.height} pixels, more than data.max_side={self.max_side}"
+                    raise UnreadableImageError(name, reason)
                 if self.size and self.fit != "pad":
                     # Decodes a JPEG at 1/2, 1/4 or 1/8 where that leaves twice the size.
                     image.draft(None, (2 * self.size, 2 * self.size))
                 image = self._fitted(to_bytes(ImageOps.exif_transpose(image), self.channels))
-                array = np.asarray(image, np.uint8)
-                return array[..., None] if array.ndim == 2 else array
+                return np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
         except UnreadableImageError:
             raise
         except FileNotFoundError:
@@ -169,12 +160,10 @@ def _stretched(image: Image.Image, channels: int) -> Image.Image:
 
 def is_grey(path: Path) -> bool | None:
     """Returns whether a file's header says that the image is grey; None if it cannot be read."""
-    try:
+    with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         if path.is_file():
             with _opened(path) as image:
                 return image.mode in _GREY_MODES
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        pass
     return None
 
 

@@ -34,11 +34,7 @@ def there(name: str, root: str) -> str:
 
 
 def make_builder(name: str, root: str) -> Any:
-    """Returns the builder of a prepared data set.
-
-    Raises:
-      RequestError: it is not prepared, or tensorflow-datasets is not installed.
-    """
+    """Returns the builder; RequestError if none is prepared, or tensorflow-datasets is not installed."""
     versions = _versions(name, root)
     if not versions:
         raise RequestError(
@@ -56,36 +52,26 @@ def make_builder(name: str, root: str) -> Any:
 
 
 def encoded(builder: Any, split: str) -> Any:
-    """Returns the records of a split, each image as the bytes of its file.
-
-    Raises:
-      RequestError: TFDS prepared the data set in a format without random access.
-    """
+    """Returns the records of a split, images as the bytes of files; RequestError without random access."""
     import tensorflow_datasets as tfds
 
     try:
         return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except NotImplementedError:
-        raise RequestError(
-            f"{builder.data_dir}: is not in the format array_record; itae data prepare {builder.name} "
-            "--root DIR prepares it in another directory"
-        ) from None
+        remedy = f"itae data prepare {builder.name} --root DIR prepares it in another directory"
+        raise RequestError(f"{builder.data_dir}: is not in the format array_record; {remedy}") from None
 
 
 def features_of(builder: Any, split: str, names: list[str]) -> dict[str, list]:
     """Returns all values of some features; reads every record once, without decoding the images."""
-    values: dict[str, list] = {name: [] for name in names}
-    for record in encoded(builder, split):
-        for name in names:
-            values[name].append(record[name])
-    return values
+    rows = [[record[name] for name in names] for record in encoded(builder, split)]
+    return {name: [row[column] for row in rows] for column, name in enumerate(names)}
 
 
 def prepare(name: str, root: str, manual_dir: str) -> Path:
     """Downloads and prepares a data set by TFDS, or prepares what is in `manual_dir`; returns where it is.
 
-    Raises:
-      RequestError: TensorFlow is not installed, or TFDS failed.
+    RequestError if TensorFlow is not installed, or TFDS fails.
     """
     directory = directory_of(root)
     if _versions(name, root):
@@ -96,31 +82,28 @@ def prepare(name: str, root: str, manual_dir: str) -> Path:
         import tensorflow as _  # noqa: F401
         import tensorflow_datasets as tfds
     except ModuleNotFoundError:
-        raise RequestError(
-            "preparing takes TensorFlow (reading does not); in a clone, pip install -e '.[prepare]'"
-        ) from None
+        what = "preparing takes TensorFlow (reading does not)"
+        raise RequestError(f"{what}; in a clone, pip install -e '.[prepare]'") from None
 
+    options = {"data_dir": str(directory), "file_format": "array_record"}
     if name == "shanghaitech":
         from itae_jax.data.shanghaitech_builder import Shanghaitech
 
-        builder = Shanghaitech(data_dir=str(directory), file_format="array_record")
+        builder = Shanghaitech(**options)
     else:
-        builder = tfds.builder(name, data_dir=str(directory), file_format="array_record")
+        builder = tfds.builder(name, **options)
     directory.mkdir(parents=True, exist_ok=True)
     # TFDS recognises an unpacked file by its name alone, and MNIST's files have the names of
     # Fashion-MNIST's: each preparation unpacks into a directory of its own.
     with tempfile.TemporaryDirectory(prefix="unpacked-", dir=directory) as unpacked:
-        downloads = tfds.download.DownloadConfig(
-            manual_dir=str(Path(manual_dir).absolute()) if manual_dir else None, extract_dir=unpacked
-        )
+        manual = str(Path(manual_dir).absolute()) if manual_dir else None
+        downloads = tfds.download.DownloadConfig(manual_dir=manual, extract_dir=unpacked)
         try:
             builder.download_and_prepare(download_config=downloads, file_format="array_record")
         except (OSError, AssertionError, ValueError, tfds.download.DownloadError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise RequestError(
-                f"{name} could not be prepared: {reason}; without a network, put the original files into a "
-                "folder and name it by --manual-dir"
-            ) from None
+            remedy = "without a network, put the original files into a folder and name it by --manual-dir"
+            raise RequestError(f"{name} could not be prepared: {reason}; {remedy}") from None
     return Path(builder.data_dir)
 
 
@@ -161,8 +144,7 @@ def load(
       label: the feature that holds the class.
       superclasses: TFDS's class name -> ours; other classes are left out.
 
-    Raises:
-      RequestError: it is not prepared, or tensorflow-datasets is not installed.
+    Raises what `make_builder` and `encoded` raise.
     """
     builder = make_builder(name, config.root)
     reader = folders.make_reader(config, fit=fit, size=size, channels=channels)
@@ -175,8 +157,7 @@ def load(
     def part(split: str) -> tuple[images.LazyImages, np.ndarray, np.ndarray]:
         labels = index[np.asarray(features_of(builder, split, [label])[label], np.int64)]
         kept = np.flatnonzero(labels >= 0)
-        part_images = lazy_images(config, builder, split, reader, unreadable, kept.tolist())
-        return part_images, labels[kept], kept
+        return lazy_images(config, builder, split, reader, unreadable, kept.tolist()), labels[kept], kept
 
     train, train_labels, _ = part("train")
     test, test_labels, kept = part(test_split)

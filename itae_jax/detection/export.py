@@ -10,7 +10,6 @@ which a threshold follows at any false-positive rate.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +72,7 @@ def export(model: TrainedModel, path: Path, kind: str = "") -> None:
     with files.writing(path, "--out"), atomic_path(path) as partial:
         write(model, partial, about)
         if kind != "safetensors":
-            about["sha256"] = _sha256(partial)
+            about["sha256"] = files.sha256(partial)
             files.write_text(_beside(path), json.dumps(about, indent=2) + "\n")
 
 
@@ -102,11 +101,6 @@ def _is_about(path: Path) -> bool:
 
 def _is_export(path: Path) -> bool:
     return path.suffix == ".safetensors" or _is_about(_beside(path))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _beside(path: Path) -> Path:
@@ -208,7 +202,7 @@ def load(path: Path) -> ExportedScorer:
         about = json.loads(_beside(path).read_text(encoding="utf-8"))
         if about["format"] != _FORMAT or about["kind"] != "jax":
             raise ValueError(f"format {about['format']} of kind {about['kind']}, expected {_FORMAT} of jax")
-        if about["sha256"] != _sha256(path):
+        if about["sha256"] != files.sha256(path):
             raise ValueError(f"{_beside(path).name} belongs to another file")
         for key in ("components", "normal_scores"):
             if not isinstance(about[key], list):

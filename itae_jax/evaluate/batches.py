@@ -12,13 +12,10 @@ from itae_jax.data.images import Images
 def over_batches(
     compute: Callable[[np.ndarray], Any], images: Images, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """Yields (positions B, rows of the result for them) in the order of the images.
+    """Yields (positions B, rows of the result for them) in the order of the images, without unreadable ones.
 
-    Reads the next batch while the devices compute. Unreadable images are left out.
-
-    Args:
-      compute: batch_size x H x W x C uint8 -> a tree of arrays with a row for each image. The last batch
-        is padded, so that one program serves all, and the rows of the padding are dropped.
+    `compute` takes batch_size x H x W x C uint8 and returns a tree of arrays with a row for each image. Reads
+    the next batch while the devices compute. The last batch is padded, so that one program serves all.
     """
     pending: list[tuple[np.ndarray, Any]] = []
 

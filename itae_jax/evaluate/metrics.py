@@ -10,11 +10,7 @@ PIXEL_COLUMNS = ("pixel_auroc", "aupro")
 
 
 def auroc(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
-    """Area under the ROC curve in [0, 1] by scikit-learn; anomalies are positive.
-
-    Raises:
-      ValueError: all images are of one kind.
-    """
+    """Area under the ROC curve in [0, 1], anomalies positive; ValueError if all images are of one kind."""
     from sklearn.metrics import roc_auc_score
 
     is_anomaly_N = np.asarray(is_anomaly_N, bool)
@@ -24,10 +20,7 @@ def auroc(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
 
 
 def frame_normality(scores_N: np.ndarray, video_ids_N: np.ndarray) -> np.ndarray:
-    """Eq. 4: 1 - (e - min e) / (max e - min e) within each video; low = anomalous.
-
-    A video whose scores are all equal gets 1 throughout.
-    """
+    """Eq. 4: 1 - (e - min e) / (max e - min e) within each video, 1 if all are equal; low = anomalous."""
     scores_N, video_ids_N = np.asarray(scores_N, np.float64), np.asarray(video_ids_N)
     if scores_N.shape != video_ids_N.shape:
         raise ValueError(f"{scores_N.shape} scores and {video_ids_N.shape} video ids do not match")
@@ -42,29 +35,10 @@ def frame_normality(scores_N: np.ndarray, video_ids_N: np.ndarray) -> np.ndarray
     return normality
 
 
-def average_precision(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
-    """Average precision in [0, 1] by scikit-learn; anomalies are positive."""
-    from sklearn.metrics import average_precision_score
-
-    return float(average_precision_score(is_anomaly_N, scores_N))
-
-
-def best_f1(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
-    """The highest F1 of any threshold, in [0, 1].
-
-    An upper bound: the threshold is chosen by the test labels.
-    """
-    from sklearn.metrics import precision_recall_curve
-
-    precision, recall, _ = precision_recall_curve(is_anomaly_N, scores_N)
-    return float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max())
-
-
 def pixel_auroc(masks_NxHxW: np.ndarray, maps_NxHxW: np.ndarray) -> float:
     """AUROC of the pixels of all images; pixels in a mask are anomalous, pixels of NaN do not count.
 
-    Raises:
-      ValueError: no pixel is in a mask, or all are.
+    ValueError if no pixel is in a mask, or all are.
     """
     seen = ~np.isnan(maps_NxHxW)
     return auroc(np.asarray(masks_NxHxW)[seen], np.asarray(maps_NxHxW)[seen])
@@ -75,11 +49,9 @@ def aupro(masks_NxHxW: np.ndarray, maps_NxHxW: np.ndarray, limit: float = AUPRO_
 
     The overlap of a region is the share of its pixels above the threshold. Regions are the connected parts
     of the masks (diagonal neighbours connect); each has the same weight. Exact: every value of a map is
-    a threshold. Pixels of NaN do not count.
-
-    Raises:
-      ValueError: no pixel is in a mask, or all are.
+    a threshold. Pixels of NaN do not count. ValueError if no pixel is in a mask, or all are.
     """
+    from scipy import ndimage
     from sklearn.metrics import roc_curve
 
     seen_NxHxW = ~np.isnan(maps_NxHxW)
@@ -88,7 +60,7 @@ def aupro(masks_NxHxW: np.ndarray, maps_NxHxW: np.ndarray, limit: float = AUPRO_
         raise ValueError("AUPRO needs pixels inside and outside of masks")
     weights = np.ones(masks_NxHxW.shape, np.float64)
     for mask, weight in zip(masks_NxHxW, weights, strict=True):
-        regions = _regions(mask)
+        regions = ndimage.label(mask, structure=np.ones((3, 3), int))[0]
         weight[mask] = 1 / np.bincount(regions.ravel())[regions[mask]]
     of_pixels = masks_NxHxW[seen_NxHxW], np.asarray(maps_NxHxW)[seen_NxHxW]
     false_rate, overlap, _ = roc_curve(*of_pixels, sample_weight=weights[seen_NxHxW])
@@ -98,16 +70,16 @@ def aupro(masks_NxHxW: np.ndarray, maps_NxHxW: np.ndarray, limit: float = AUPRO_
     return float(np.trapezoid(y, x) / limit)
 
 
-def _regions(mask_HxW: np.ndarray) -> np.ndarray:
-    """The number of each pixel's region; 0 outside of the mask."""
-    from scipy import ndimage
-
-    return ndimage.label(mask_HxW, structure=np.ones((3, 3), int))[0]
-
-
 def of_images(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> dict[str, float]:
-    """The measures of images, by their column in results.csv."""
-    values = average_precision(is_anomaly_N, scores_N), best_f1(is_anomaly_N, scores_N)
+    """Average precision and best F1 in [0, 1], by their column in results.csv; anomalies are positive.
+
+    The best F1 is an upper bound: its threshold is chosen by the test labels.
+    """
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(is_anomaly_N, scores_N)
+    best_f1 = (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()
+    values = float(average_precision_score(is_anomaly_N, scores_N)), float(best_f1)
     return dict(zip(IMAGE_COLUMNS, values, strict=True))
 
 

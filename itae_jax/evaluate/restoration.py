@@ -84,13 +84,8 @@ def smoothed(maps_BxHxW: jax.Array) -> jax.Array:
 def anomaly_scores(errors_NxT: Any, normal_errors_T: Any, combine: str = "mean") -> Any:
     """Eq. 3: the mean over the T members of error / normal error. Higher = more anomalous.
 
-    Takes NumPy arrays, which it computes in float64, or JAX arrays.
-
-    Args:
-      combine: "mean", as in Eq. 3, or "max", the greatest of the T.
-
-    Raises:
-      ValueError: the shapes do not match, or a normal error is not above zero.
+    Takes NumPy arrays, which it computes in float64, or JAX arrays. `combine` is "mean", as in Eq. 3, or
+    "max", the greatest of the T. ValueError if the shapes do not match, or a normal error is not above zero.
     """
     normal = np.asarray(normal_errors_T)
     errors = errors_NxT if isinstance(errors_NxT, jax.Array) else np.asarray(errors_NxT)
@@ -127,24 +122,17 @@ def restoration_errors(
     devices: Sequence[jax.Device] | None = None,
     dtype: str = "float32",
 ) -> np.ndarray:
-    """Error of restoring every image from every member of a transform.
+    """Error of restoring N images, H x W x C uint8, from the T members of a transform: N x T.
+
+    A row of NaN stands for an unreadable image.
 
     Args:
-      restore: B x H x W x C' floats to B x H x W x C floats, in evaluation mode, each image by
-        itself. A `jax.tree_util.Partial` with the parameters as arguments is compiled once, whatever
-        their values.
-      images: N x H x W x C uint8, in memory or read as they are needed.
-      transform: the erasing transform, T members.
-      error: "l1", mean absolute error over pixels and channels, or "l2", mean squared error.
+      restore: B x H x W x C' floats to B x H x W x C floats, in evaluation mode, each image by itself. A
+        `jax.tree_util.Partial` with the parameters as arguments is compiled once, whatever their values.
+      error: "l1", mean absolute error over pixels and channels, or "l2", mean squared error; else ValueError.
       batch_size: images at a time; each is restored T times.
       devices: the devices that share the work; None: all local ones.
       dtype: type of the pixels before the network.
-
-    Returns:
-      N x T array. A row of NaN stands for an unreadable image.
-
-    Raises:
-      ValueError: an unknown error.
     """
     if error not in ERRORS:
         raise ValueError(f"error {error!r}: choose {' or '.join(ERRORS)}")

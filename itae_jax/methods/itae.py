@@ -89,13 +89,8 @@ class ITAEConfig(MethodConfig):
         error = score.removeprefix("score_") or self.error
         if table == "table5":
             return f"{self.loss}->{error}" if self.transform == "gray+rotate" else ""
-        paper = {"loss": "l2", "output": "tanh", "transforms_per_image": "one", "optimizer": "sgd"}
-        paper |= {"combine": "mean"}
-        if (
-            error != "l1"
-            or self.is_detailed
-            or any(getattr(self, key) != value for key, value in paper.items())
-        ):
+        own = self.loss, error, self.output, self.transforms_per_image, self.optimizer, self.combine
+        if self.is_detailed or own != ("l2", "l1", "tanh", "one", "sgd", "mean"):
             return ""
         if table == "table4":
             names = {"scale": "AE+S", "gray": "AE+G", "rotate": "AE+R", "gray+rotate": "AE+G+R"}
@@ -196,10 +191,8 @@ class ITAE:
         if config.ssim:
             loss += config.ssim * structure.ssim_error(restored, targets).mean()
         if config.head:
-            erased = jnp.abs(inputs - targets).max(-1) > _CHANGED
-            loss += (
-                _HEAD_WEIGHT * optax.sigmoid_focal_loss(made[1], erased.astype(loss.dtype), gamma=2.0).mean()
-            )
+            erased = (jnp.abs(inputs - targets).max(-1) > _CHANGED).astype(loss.dtype)
+            loss += _HEAD_WEIGHT * optax.sigmoid_focal_loss(made[1], erased).mean()
         return loss
 
     def _erase(self, keys_B: jax.Array, originals: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -209,12 +202,10 @@ class ITAE:
             return inputs.reshape(-1, *inputs.shape[2:]), jnp.tile(originals, (count, 1, 1, 1))
         if self._transform.draw is not None:
             batch = parallel.all_images(originals)
-            places = parallel.example_indices(len(originals))
-            steps = jax.vmap(
-                lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), 1, max(2, len(batch)))
-            )
-            others = batch[(places + steps(keys_B)) % len(batch)]
-            return self._transform.draw_each(keys_B, originals, others), originals
+            keys_Bx2 = jax.vmap(jax.random.split)(keys_B)
+            steps_B = jax.vmap(lambda key: jax.random.randint(key, (), 1, max(2, len(batch))))(keys_Bx2[:, 0])
+            others = batch[(parallel.example_indices(len(originals)) + steps_B) % len(batch)]
+            return self._transform.draw_each(keys_Bx2[:, 1], originals, others), originals
         index_B = jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys_B)
         return self._transform.apply_each(originals, index_B), originals
 
@@ -223,7 +214,7 @@ class ITAE:
             _, restored = self.examples(variables, images_BxHxWxC)
             of_pixels = restoration.pixel_errors(restored, images_BxHxWxC)
             return {kind: values.mean((2, 3, 4)).T for kind, values in of_pixels.items()}
-        measured = {}
+        measured: dict[str, jax.Array] = {}
         for kind, maps_TxBxHxW in self._error_maps(variables, images_BxHxWxC).items():
             of_members = jax.vmap(restoration.reduced)(maps_TxBxHxW)
             measured |= {f"{kind}_{reduction}": values.T for reduction, values in of_members.items()}
@@ -232,12 +223,11 @@ class ITAE:
     def _error_maps(self, variables: Any, images: jax.Array) -> dict[str, jax.Array]:
         """The error of every pixel, T x B x H x W, of each kind."""
         inputs_TxB = self._transform.apply_all(images)
-        made = self._model.apply(variables, inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
+        made: Any = self._model.apply(variables, inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
         restored = made[0] if self._config.head else made
         originals = jnp.tile(images, (self._transform.count, 1, 1, 1))
-        of_pixels = {
-            kind: values[0] for kind, values in restoration.pixel_errors(restored[None], originals).items()
-        }
+        difference = restored - originals
+        of_pixels = {"l1": jnp.abs(difference), "l2": jnp.square(difference)}
         of_pixels["msgms"] = structure.msgms_error(restored, originals)
         if self._config.ssim or self._config.error == "ssim":
             of_pixels["ssim"] = structure.ssim_error(restored, originals)

@@ -30,9 +30,8 @@ def traced_for(*platforms: str) -> AbstractContextManager:
 
 def conv3x3(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
     """Computes the 3x3 cross-correlation of stride 1, zero padding 1: B x H x W x C to B x H x W x F."""
-    if x_BxHxWxC.dtype == jnp.bfloat16:
-        return _by_platform(_apart, _convolve, x_BxHxWxC, kernel_3x3xCxF)
-    return _by_platform(_on_cpu, _convolve, x_BxHxWxC, kernel_3x3xCxF)
+    on_cpu = _apart if x_BxHxWxC.dtype == jnp.bfloat16 else _on_cpu
+    return _by_platform(on_cpu, _convolve, x_BxHxWxC, kernel_3x3xCxF)
 
 
 def _by_platform(on_cpu: Callable, elsewhere: Callable, *arrays: jax.Array) -> jax.Array:
@@ -85,10 +84,6 @@ def _on_large_map(x, kernel):
     return _convolve(x, kernel)
 
 
-def _forward(x, kernel):
-    return _on_large_map(x, kernel), (x, kernel)
-
-
 def _backward(saved, gradient):
     x, kernel = saved
     channels, features = kernel.shape[2:]
@@ -102,7 +97,7 @@ def _backward(saved, gradient):
     return _on_large_map(gradient, kernel[::-1, ::-1].transpose(0, 1, 3, 2)), of_kernel
 
 
-_on_large_map.defvjp(_forward, _backward)
+_on_large_map.defvjp(lambda x, kernel: (_on_large_map(x, kernel), (x, kernel)), _backward)
 
 
 def _as_row_products(x, kernel):

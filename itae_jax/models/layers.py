@@ -19,39 +19,29 @@ def parameter_dtype(activation_dtype) -> jnp.dtype:
     return jnp.dtype("float64" if jnp.dtype(activation_dtype) == "float64" else "float32")
 
 
-def _uniform_fan_in(fan_in: int):
-    """PyTorch's default for kernels and biases: uniform in +-1/sqrt(fan_in)."""
-    bound = fan_in**-0.5
-
-    def init(key, shape, dtype):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
 class Conv(nn.Module):
-    """A convolution with zero padding of half its size, with PyTorch's initialisation.
+    """A convolution with zero padding of half its size, and PyTorch's initialisation of kernel and bias.
 
-    Attributes:
-      features: output channels.
-      size: side of the square kernel, odd.
-      normalised: batch normalisation follows. It subtracts the bias again, so no gradient of the bias is
-        computed.
-      dtype: type of the arithmetic and of the output; parameters have `parameter_dtype`.
+    That is uniform in +-1/sqrt(fan in). If batch normalisation follows, which subtracts the bias again, no
+    gradient of the bias is computed.
     """
 
     features: int
-    size: int = 3
+    size: int = 3  # side of the square kernel, odd
     stride: int = 1
     use_bias: bool = True
-    normalised: bool = False
-    dtype: jnp.dtype = jnp.float32
+    normalised: bool = False  # whether batch normalisation follows
+    dtype: jnp.dtype = jnp.float32  # of arithmetic and output; parameters have `parameter_dtype`
 
     @nn.compact
     def __call__(self, x):
         channels = x.shape[-1]
-        init = _uniform_fan_in(self.size**2 * channels)
+        bound = (self.size**2 * channels) ** -0.5
         param_dtype = parameter_dtype(self.dtype)
+
+        def init(key, shape, dtype):
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+
         kernel = self.param("kernel", init, (self.size, self.size, channels, self.features), param_dtype)
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         if self.size == 3 and self.stride == 1:
@@ -72,14 +62,10 @@ class BatchNorm(nn.Module):
 
     As in PyTorch, the batch is normalised by its biased variance, and the running average takes the unbiased
     one (Flax's own layer takes the biased one for both).
-
-    Attributes:
-      axis_name: the mapped axis over which the batch is spread, for statistics of the whole batch; or None.
-      dtype: type of the output; statistics are computed in float32 at least.
     """
 
-    axis_name: str | None = None
-    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None  # over which the batch is spread, for statistics of the whole batch
+    dtype: jnp.dtype = jnp.float32  # of the output; statistics are computed in float32 at least
 
     @nn.compact
     def __call__(self, x, *, train: bool):

@@ -4,13 +4,12 @@ The names are those of `torch_unet.TorchUNet`: nine blocks of (convolution, batc
 twice, and a last convolution. Nothing here needs PyTorch.
 """
 
-from functools import reduce
-from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from itae_jax.errors import RequestError
 from itae_jax.models.unet import UNet
@@ -44,7 +43,8 @@ def _counters() -> list[str]:
 
 def to_state_dict(variables: dict) -> dict[str, np.ndarray]:
     """Returns `params` and `batch_stats` of a `UNet` as the arrays that `TorchUNet.load_state_dict` takes."""
-    named = {name: np.asarray(reduce(getitem, place, variables)) for name, place in _places().items()}
+    arrays = flatten_dict(variables)
+    named = {name: np.asarray(arrays[place]) for name, place in _places().items()}
     for name, value in named.items():
         if value.ndim == 4:  # 3 x 3 x in x out -> out x in x 3 x 3
             named[name] = np.ascontiguousarray(value.transpose(3, 2, 0, 1))
@@ -59,20 +59,17 @@ def from_state_dict(named: dict[str, np.ndarray]) -> dict:
     if missing or unknown:
         what = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
         raise RequestError(f"not the weights of a U-Net: {what}; expected the names of models/torch_unet.py")
-    shapes = _shapes(np.shape(named["blocks.0.0.weight"]), np.shape(named["last.weight"]))
-    variables: dict = {}
+    shapes = flatten_dict(_shapes(np.shape(named["blocks.0.0.weight"]), np.shape(named["last.weight"])))
+    variables = {}
     for name, place in places.items():
         value = np.asarray(named[name])
         value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
-        if value.shape != (expected := reduce(getitem, place, shapes).shape):
+        if value.shape != (expected := shapes[place].shape):
             raise RequestError(f"{name}: shape {value.shape}, expected {expected} in JAX's order")
         if not np.isfinite(value).all():
             raise RequestError(f"{name}: a number is not finite")
-        inner = variables
-        for key in place[:-1]:
-            inner = inner.setdefault(key, {})
-        inner[place[-1]] = value
-    return variables
+        variables[place] = value
+    return unflatten_dict(variables)
 
 
 def _shapes(first: tuple[int, ...], last: tuple[int, ...]) -> Any:

@@ -32,23 +32,16 @@ class UNet(nn.Module):
     the last row or column of an odd side, and the decoder repeats its edge to fit the skip connection.
 
     Call with B x H x W x C inputs and `train`; returns B x H x W x out_channels. With `train=True` the
-    collection `batch_stats` has to be mutable.
-
-    Attributes:
-      width: channels of the first block.
-      out_channels: channels of the restored image.
-      output: "tanh" for images in [-1, 1], or "linear".
-      axis_name: the mapped axis over which the batch is spread, for statistics of the whole batch.
-      dtype: type of the activations; parameters, statistics and the output are float32 (or float64).
+    collection `batch_stats` has to be mutable. Parameters, statistics and the output are float32 (or float64).
     """
 
     MIN_SIDE: ClassVar[int] = 16  # four halvings must leave a pixel
 
-    width: int = 64
+    width: int = 64  # channels of the first block
     out_channels: int = 3
-    output: str = "tanh"
-    axis_name: str | None = None
-    dtype: jnp.dtype = jnp.float32
+    output: str = "tanh"  # for images in [-1, 1], or "linear"
+    axis_name: str | None = None  # over which the batch is spread, for statistics of the whole batch
+    dtype: jnp.dtype = jnp.float32  # of the activations
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
@@ -72,10 +65,8 @@ def check_side(network, x_BxHxWxC: jax.Array) -> None:
     """Raises ValueError for images smaller than `network.MIN_SIDE`."""
     height, width = x_BxHxWxC.shape[1:3]
     if min(height, width) < network.MIN_SIDE:
-        raise ValueError(
-            f"images of {height}x{width} are too small for {type(network).__name__}: "
-            f"each side needs at least {network.MIN_SIDE} pixels"
-        )
+        needed = f"{type(network).__name__}: each side needs at least {network.MIN_SIDE} pixels"
+        raise ValueError(f"images of {height}x{width} are too small for {needed}")
 
 
 def join(skip_BxHxWxC: jax.Array, x: jax.Array) -> jax.Array:

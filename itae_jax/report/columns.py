@@ -1,5 +1,6 @@
 """The columns of tables: which runs stand side by side, what each is called, and what to know of them."""
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,7 @@ def _columns(runs: Sequence[RunResults]) -> Iterator[Column]:
         if not compared:
             yield Column(title, title, run, "auroc", paper.cells(run))
         for name, of_score in compared.items():
-            measure = f"auroc_{name.removeprefix('score_')}"
+            measure = name.replace("score_", "auroc_")
             yield Column(of_score + suffix, title, run, measure, paper.cells(run, name))
 
 
@@ -54,12 +55,9 @@ def _distinctions(runs: Sequence[RunResults]) -> list[str]:
         same = [runs[index] for index in alike]
         places = [run.roots[0].absolute() for run in same]
         common = os.path.commonpath(places)
-        choices = (
-            [", ".join(texts) for texts in _differing(same)],
-            [run.results[0].data_source for run in same],
-            [run.experiment.name for run in same],
-            [os.path.relpath(place, common) for place in places],
-        )
+        choices = [[", ".join(texts) for texts in _differing(same)]]
+        choices += [[run.results[0].data_source for run in same], [run.experiment.name for run in same]]
+        choices += [[os.path.relpath(place, common) for place in places]]
         texts = next((texts for texts in choices if len(set(texts)) == len(same)), choices[-1])
         for index, text in zip(alike, texts, strict=True):
             suffixes[index] = f" ({text})" if text else ""
@@ -69,10 +67,9 @@ def _distinctions(runs: Sequence[RunResults]) -> list[str]:
 def _differing(runs: Sequence[RunResults]) -> list[list[str]]:
     """Of each run the settings in which they differ and that are not at their default."""
     chosen = [experiment.changed(run.experiment) for run in runs]
-    names = [
-        name for name in dict.fromkeys(itertools.chain(*chosen)) if len({one.get(name) for one in chosen}) > 1
-    ]
-    return [[f"{name}={one[name]}" for name in names if name in one] for one in chosen]
+    names = dict.fromkeys(itertools.chain(*chosen))
+    differ = [name for name in names if len({one.get(name) for one in chosen}) > 1]
+    return [[f"{name}={one[name]}" for name in differ if name in one] for one in chosen]
 
 
 def trainings(of_dataset: Sequence[Column]) -> list[tuple[str, RunResults]]:
@@ -95,21 +92,17 @@ def heading(of_dataset: Sequence[Column]) -> str:
 def notes(of_dataset: Sequence[Column]) -> list[str]:
     """Returns what a reader of a table must know: which numbers do not compare, and what failed."""
     found = [DIFFERENT_CLASSES] if tables.averages_differ([column.lines for column in of_dataset]) else []
-    runs = trainings(of_dataset)
-    differing = _differing([run for _, run in runs])
-    if any(differing):
-        chosen = [", ".join(of_run) or "defaults" for of_run in differing]
-        of_runs = [f"{title}: {text}" for (title, _), text in zip(runs, chosen, strict=True)]
-        found.append(f"Settings that differ: {'; '.join(of_runs)}.")
-    data = {title: run.results[0].data_source for title, run in runs}
-    if len(set(data.values())) > 1:
-        found.append(f"Data that differ: {'; '.join(f'{title}: {source}' for title, source in data.items())}.")
-    for texts_of in (about_paper, lambda run: run.notes):
-        texts = {title: texts_of(run) for title, run in runs}
-        if len(set(map(tuple, texts.values()))) == 1:
-            found += next(iter(texts.values()))
+    titles, runs = zip(*trainings(of_dataset), strict=True)
+    settings = [", ".join(of_run) or "defaults" for of_run in _differing(runs)]
+    for what, texts in (("Settings", settings), ("Data", [run.results[0].data_source for run in runs])):
+        if len(set(texts)) > 1:
+            pairs = zip(titles, texts, strict=True)
+            found.append(f"{what} that differ: {'; '.join(f'{title}: {text}' for title, text in pairs)}.")
+    for notes_of in ([about_paper(run) for run in runs], [run.notes for run in runs]):
+        if all(one == notes_of[0] for one in notes_of):
+            found += notes_of[0]
         else:
-            found += [f"{title}, {text}" for title, of_run in texts.items() for text in of_run]
+            found += [f"{title}, {note}" for title, own in zip(titles, notes_of, strict=True) for note in own]
     return found
 
 
@@ -126,10 +119,10 @@ def describe(run: RunResults) -> str:
         values = [getattr(result, attribute) for result in run.results]
         return ", ".join(dict.fromkeys(str(value) for value in values if value))
 
-    commit = f", commit {each('commit')}" if each("commit") else ""
+    commit, seeds = f", commit {each('commit')}" if each("commit") else "", ", ".join(map(str, run.seeds))
     return (
         f"{each('data_source')}; {run.experiment.method.title}, {epochs_text(run)}, {each('dtype')}, "
-        f"seed {', '.join(map(str, run.seeds))}, {each('num_test')} test images, on {each('device')}{commit}"
+        f"seed {seeds}, {each('num_test')} test images, on {each('device')}{commit}"
     )
 
 
@@ -150,21 +143,17 @@ def as_frame(runs: Sequence[RunResults]) -> pd.DataFrame:
         for _, run in trainings(of_dataset):
             own = [column for column in of_dataset if column.run is run]
             elsewhere = {"auroc", *(column.measure for column in own)}
-            found = [(column.title, column.measure, column.lines) for column in own]
-            found += [
-                (own[0].title, measure, tables.lines(run.results, {}, measure))
-                for measure in tables.measures(run)
-                if measure not in elsewhere
-            ]
-            rows += [_numbers(run, title, measure, line) for title, measure, part in found for line in part]
+            further = [measure for measure in tables.measures(run) if measure not in elsewhere]
+            own += [dataclasses.replace(own[0], measure=measure, cells={}) for measure in further]
+            rows += [_numbers(column, line) for column in own for line in column.lines]
     return pd.DataFrame(rows, dtype=object)
 
 
-def _numbers(run: RunResults, title: str, measure: str, line: Line) -> dict[str, Any]:
-    first, cell = run.results[0], line.cell or paper.Cell("", "")
+def _numbers(column: Column, line: Line) -> dict[str, Any]:
+    run, first, cell = column.run, column.run.results[0], line.cell or paper.Cell("", "")
     return {
         "experiment": run.experiment.name,
-        "column": title,
+        "column": column.title,
         "dataset": run.dataset,
         "data_source": first.data_source,
         "method": first.method,
@@ -172,7 +161,7 @@ def _numbers(run: RunResults, title: str, measure: str, line: Line) -> dict[str,
         "dtype": first.dtype,
         "device": first.device,
         "reduced": paper.reduced(run) or "no",
-        "measure": measure,
+        "measure": column.measure,
         "class": {tables.AVERAGE: "avg", tables.SD: "SD"}.get(line.key, line.key.number),
         "name": line.key.name,
         "seeds": line.seeds,

@@ -24,33 +24,26 @@ Picture = tuple[Figure, str]
 # By id of the run: results, (is_anomaly_N, scores_N), and the arrays of illustrations.npz.
 Files = dict[int, list[tuple[Result, tuple[np.ndarray, np.ndarray], dict[str, np.ndarray]]]]
 # Colour-blind readers can tell them apart (Okabe and Ito).
-_COLOURS = (NORMAL, ANOMALOUS, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
-# A method has one colour on every picture, wherever its column stands.
-_OF_METHOD = {"ITAE": NORMAL, "AE+G+R": NORMAL, "AE": ANOMALOUS, "VAE": "#009e73"}
+_COLOURS = ("#e69f00", ANOMALOUS, "#56b4e9", "#009e73", NORMAL, "#cc79a7", "#666666")
 _PAPER_MARK: dict[str, Any] = {"color": "black", "markerfacecolor": "white", "markersize": 4}
 
 
 def draw_all(of_dataset: Sequence[Column], files: Files) -> Iterator[tuple[str, Figure, str]]:
     """Yields (kind, figure, caption) of the pictures that there are data for."""
-    kinds = {
-        "bars": bars_by_class(of_dataset),
-        "curves": curves_over_epochs(of_dataset),
-        "efficiency": bubbles(of_dataset),
-        "anomaly_maps": anomaly_maps(of_dataset, files),
-    }
+    kinds = {"bars": bars_by_class(of_dataset), "curves": curves_over_epochs(of_dataset)}
+    kinds |= {"efficiency": bubbles(of_dataset), "anomaly_maps": anomaly_maps(of_dataset, files)}
     yield from ((kind, *picture) for kind, picture in kinds.items() if picture)
 
 
 def colours(titles: Sequence[str]) -> list[str]:
-    """Returns a colour for each method: by the word that its title begins with, else one that is left."""
-    fixed: dict[str, int] = {}  # colour -> the first title that has it
-    for number, title in enumerate(titles):
-        word = re.split(r"[ ,]", title, maxsplit=1)[0]
-        if word in _OF_METHOD:
-            fixed.setdefault(_OF_METHOD[word], number)
-    left = itertools.cycle([one for one in _COLOURS if one not in fixed] or _COLOURS)
-    of_number = {number: colour for colour, number in fixed.items()}
-    return [of_number.get(number) or next(left) for number in range(len(titles))]
+    """Returns a colour for each title: that of its first word, or one that is left if that is taken.
+
+    So a method has one colour on every picture, wherever its column stands.
+    """
+    methods = [re.split(r"[ ,]", title, maxsplit=1)[0] for title in titles]
+    own = [_COLOURS[sum(method.encode()) % len(_COLOURS)] for method in methods]
+    left = itertools.cycle([one for one in _COLOURS if one not in own] or _COLOURS)
+    return [next(left) if colour in own[:number] else colour for number, colour in enumerate(own)]
 
 
 def _titled(of_dataset: Sequence[Column]) -> list[tuple[Column, str, str]]:
@@ -79,10 +72,8 @@ def bars_by_class(of_dataset: Sequence[Column]) -> Picture | None:
     for number, (column, title, colour) in enumerate(_titled(of_dataset)):
         offset = (number - (count - 1) / 2) * share
         places = {line: groups.index(line.key) + offset for line in column.lines if line.key in keys}
-        values = [line.value for line in places]
-        handles.append(
-            ax.bar(list(places.values()), values, share * 0.92, color=colour, alpha=0.75, label=title)
-        )
+        bars = list(places.values()), [line.value for line in places], share * 0.92
+        handles.append(ax.bar(*bars, color=colour, alpha=0.75, label=title))
         for line, x in places.items():
             if line.spread is not None:
                 ax.errorbar(x, line.value, line.spread, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
@@ -159,7 +150,7 @@ def bubbles(of_dataset: Sequence[Column]) -> Picture | None:
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     figures.tidy(ax)
-    figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
+    figures.legend(figure, handles, loc="outside right upper")
     return figure, f"{efficiency.ABOUT} Circles: their area is the memory; dashed: the paper's."
 
 
@@ -190,4 +181,4 @@ def _legend(figure: Figure, handles: Sequence) -> None:
     """Draws a legend above the picture, with as many entries side by side as have room."""
     longest = max(len(handle.get_label()) for handle in handles)
     in_a_row = max(1, int(figure.get_figwidth() / (0.07 * longest + 0.6)))
-    figure.legend(handles=handles, loc="outside upper center", ncols=in_a_row, fontsize=8, frameon=False)
+    figures.legend(figure, handles, loc="outside upper center", ncols=in_a_row)

@@ -25,15 +25,12 @@ class Efficiency(NamedTuple):
 
 def compared(of_dataset: Sequence[Column]) -> list[Efficiency]:
     """Returns ours, then the paper's; nothing unless the paper's table of these runs has speeds."""
-    printed = {
-        row["method"]: row for column in of_dataset for row in column.run.paper if row.get("images_per_second")
-    }
-    numbers = ("images_per_second", "memory_mb", "auroc")
-    papers = [
-        Efficiency(f"paper: {method}", speed, memory, auroc, is_paper=True)
-        for method, row in printed.items()
-        for speed, memory, auroc in [[float(row[name]) for name in numbers]]
-    ]
+    rows = [row for column in of_dataset for row in column.run.paper if row.get("images_per_second")]
+    printed = {row["method"]: row for row in rows}
+    papers = []
+    for method, row in printed.items():
+        speed, memory, auroc = (float(row[name]) for name in ("images_per_second", "memory_mb", "auroc"))
+        papers.append(Efficiency(f"paper: {method}", speed, memory, auroc, is_paper=True))
     ours = [one for column in of_dataset if printed and (one := _of(column))]
     return ours + papers if ours else []
 

@@ -41,6 +41,11 @@ def make_panels(count: int, x: str, y: str, height: float = 2.1, **options: Any)
     return figure, axes[:count]
 
 
+def legend(figure: Figure, handles: Sequence, **options: Any) -> None:
+    """Draws a legend without a frame."""
+    figure.legend(handles=handles, fontsize=8, frameon=False, **options)
+
+
 def tidy(ax: Axes) -> None:
     """Leaves out lines that say nothing."""
     ax.spines[["top", "right"]].set_visible(False)
@@ -54,9 +59,7 @@ def score_histograms(panels: Sequence[Panel], scale: str) -> Figure:
         _histogram(ax, scores_N, is_anomaly_N, 30, density=True)
         ax.set_title(label(title), fontsize=9)
         ax.set_yticks([])
-    figure.legend(
-        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8, frameon=False
-    )
+    legend(figure, ax.get_legend_handles_labels()[0], loc="outside upper center", ncols=2)
     return figure
 
 
@@ -76,7 +79,7 @@ def threshold_histogram(
 
 def _histogram(ax: Axes, scores_N, is_anomaly_N, count: int, high: float | None = None, **options) -> None:
     """Draws bars from the lowest score to the 99.5th percentile, or to `high`; the last has all beyond."""
-    end = np.quantile(scores_N, 0.995) if high is None else max(np.quantile(scores_N, 0.995), high)
+    end = max(np.quantile(scores_N, 0.995), -np.inf if high is None else high)
     bins = np.linspace(scores_N.min(), end + 1e-9 * (1 + abs(end)), count + 1).tolist()
     scores_N = np.minimum(scores_N, bins[-1])
     if is_anomaly_N is None:
@@ -103,9 +106,8 @@ def roc_curves(panels: Sequence[Panel]) -> Figure:
 def loss_curve(entries: Sequence[dict[str, Any]]) -> Figure:
     """Draws the loss of each report of a training; on a logarithmic axis if it falls to a tenth or below."""
     figure, (ax,) = make_panels(1, "epoch", "loss")
-    losses = np.array([entry["loss"] for entry in entries], float)
-    mark = "." if len(entries) == 1 else None
-    ax.plot([entry["epoch"] for entry in entries], losses, color=NORMAL, marker=mark)
+    epochs, losses = np.array([(entry["epoch"], entry["loss"]) for entry in entries], float).T
+    ax.plot(epochs, losses, color=NORMAL, marker="." if len(entries) == 1 else None)
     if 0 < 10 * np.nanmin(losses) <= np.nanmax(losses):
         ax.set_yscale("log")
         label_log_axis(ax.yaxis)
@@ -123,9 +125,7 @@ def label_log_axis(axis: Axis) -> None:
 def restorations(saved: dict[str, np.ndarray], titles: Sequence[str]) -> Figure:
     """Draws rows of original, inputs, outputs, as in the paper's Figure 5.
 
-    Args:
-      saved: the arrays of illustrations.npz.
-      titles: what tells the inputs apart.
+    `saved` has the arrays of illustrations.npz; the titles tell the inputs apart.
     """
     heads = ["Ori", *(f"{part} {title}".strip() for part in "IO" for title in titles)]
     originals = saved["originals"]
@@ -135,11 +135,9 @@ def restorations(saved: dict[str, np.ndarray], titles: Sequence[str]) -> Figure:
 
 
 def anomaly_maps(saved: dict[str, np.ndarray], methods: Sequence[tuple[str, np.ndarray]]) -> Figure:
-    """Draws rows of an image with its defect outlined, and of where each method sees it.
+    """Draws rows of an image of illustrations.npz with its defect outlined, and of where each method sees it.
 
-    Args:
-      saved: the arrays of illustrations.npz, masks among them.
-      methods: (title, maps N x H x W), each coloured from the mean of normal images to its 99.5th percentile.
+    `methods` are (title, maps N x H x W), coloured from the mean of normal images to their 99.5th percentile.
     """
     enlarge = max(1, round(160 / max(saved["originals"].shape[1:3])))
     images, masks = _enlarged(saved["originals"], enlarge), _enlarged(saved["masks"], enlarge)

@@ -15,13 +15,9 @@ def render(template: str, **values: Any) -> str:
     """Returns a template filled in; texts in HTML are escaped, and a value that is not given is an error."""
     import jinja2
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("itae_jax.report"),
-        autoescape=template.endswith(".html"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    loader, is_page = jinja2.PackageLoader("itae_jax.report"), template.endswith(".html")
+    environment = jinja2.Environment(loader=loader, autoescape=is_page, **options)
     return printable(environment.get_template(template).render(**values))
 
 

@@ -37,11 +37,7 @@ class Cell(NamedTuple):
 
 
 def rows_for(experiment: Experiment, dataset: Dataset, file: Path | None) -> list[dict[str, str]]:
-    """Returns the rows of the paper's table that are about a data set; none without a table.
-
-    Raises:
-      RequestError: the file is missing or damaged.
-    """
+    """Returns the rows of the paper's table on a data set; RequestError if its file is missing or damaged."""
     if not experiment.paper_table or file is None:
         return []
     if not file.is_file():
@@ -57,22 +53,17 @@ def name_of(run: RunResults, table: str = "", score: str = "") -> str:
 def cells(run: RunResults, score: str = "") -> dict[str, Cell]:
     """Returns the paper's cells for a run's method, by class number, "avg" and "SD".
 
-    Empty for what the paper did not do, for other classes or a part of the data, and for a user's folder.
-    Table 6 has runs of one class: their average and SD become the cell of class "1". Table 3 has one number,
-    which becomes class "0" and the average.
-
-    Args:
-      score: the component that scores, if not the method's own score.
+    `score` is the component that scores, if not the method's own. Empty for what the paper did not do, for
+    other classes or a part of the data, and for a user's folder. Table 6 has runs of one class: their average
+    and SD become the cell of class "1". Table 3 has one number, which becomes class "0" and the average.
     """
     if run.results[0].coverage != "complete":
         return {}
     table = run.experiment.paper_table
     method = name_of(run, table, score)
-    found = {
-        row["class"]: Cell(row["auroc"], row["source"])
-        for row in run.paper
-        if row["method"] == method and is_same_dataset(row["dataset"], run.dataset)
-    }
+    rows = [row for row in run.paper if row["method"] == method]
+    rows = [row for row in rows if is_same_dataset(row["dataset"], run.dataset)]
+    found = {row["class"]: Cell(row["auroc"], row["source"]) for row in rows}
     if run.dataset in _CLASSES_IN_DOUBT:
         found = {key: cell for key, cell in found.items() if key in _NOT_CLASSES}
     if table == "table6" and "avg" in found:
@@ -92,8 +83,7 @@ def class_number(result: Result) -> int:
 def summary(found: Mapping[str, Cell], numbers: Sequence[int]) -> dict[str, Cell]:
     """Returns the "avg" and "SD" that compare with an average over these classes.
 
-    Those of the paper if it averages over the same classes; for several of its classes, the average of
-    their cells.
+    Those of the paper if it averages over the same classes; of several of its classes, their cells' average.
     """
     classes = {str(number) for number in numbers}
     averaged = found.keys() - set(_NOT_CLASSES)
@@ -118,11 +108,9 @@ def reduced(run: RunResults) -> str:
         return ""
     chosen, method, data = experiments.flatten(run.experiment), type(run.experiment.method), run.experiment.data
     defaults = experiments.flatten(Experiment(method=method()))
-    parts = [
-        f"{name} {chosen[name]} instead of {defaults[name]}"
-        for name, field in experiments.fields_of(method).items()
-        if field.metadata["reduces"] and chosen[name] < defaults[name]
-    ]
+    fields = experiments.fields_of(method).items()
+    smaller = [name for name, field in fields if field.metadata["reduces"] and chosen[name] < defaults[name]]
+    parts = [f"{name} {chosen[name]} instead of {defaults[name]}" for name in smaller]
     size = _SIZES.get(data.name, 0)
     parts += [f"images of {data.image_size} instead of {size}"] if 0 < data.image_size < size else []
     parts += [f"at most {data.limit_train} training images"] if data.limit_train else []

@@ -18,10 +18,10 @@ _FOR_TEMPLATES = {"tables": tables, "columns": columns, "efficiency": efficiency
 def text_tables(runs: Sequence[RunResults]) -> str:
     """Returns the tables in plain text, AUROC in percent."""
     parts = []
-    for of_dataset in columns.by_dataset(runs):
-        grid = tables.grid(of_dataset)
+    for group in columns.by_dataset(runs):
+        grid = tables.grid(group)
         table = [tables.as_text(grid)] if grid.rows else []
-        parts.append("\n".join([columns.heading(of_dataset), *table, *columns.notes(of_dataset)]))
+        parts.append("\n".join([columns.heading(group), *table, *columns.notes(group)]))
     return "\n\n".join(parts)
 
 
@@ -31,11 +31,7 @@ def markdown(runs: Sequence[RunResults]) -> str:
 
 
 def make_out(out: Path) -> None:
-    """Makes the directory for a report.
-
-    Raises:
-      RequestError: it cannot be made.
-    """
+    """Makes the directory for a report; RequestError if it cannot be made."""
     if out.is_file():
         raise RequestError(f"--out {out}: is a file; name a directory")
     with writing(out, "--out"):
@@ -45,13 +41,8 @@ def make_out(out: Path) -> None:
 def write(runs: Sequence[RunResults], out: Path) -> Path:
     """Writes report.html, report.md, report.csv and figures/, and returns the first of them.
 
-    The page has everything it shows inside it. Pictures that compare runs are there as PDF, too.
-
-    Args:
-      out: an existing directory.
-
-    Raises:
-      RequestError: files of a training are damaged.
+    They go into `out`, an existing directory. The page has everything it shows inside it. Pictures that
+    compare runs are there as PDF, too. RequestError if what it reads is damaged.
     """
     from itae_jax.report import comparisons
 
@@ -63,16 +54,16 @@ def write(runs: Sequence[RunResults], out: Path) -> Path:
     groups = columns.by_dataset(runs)
     compared: list[list[tuple[str, str, str]]] = []
     own: dict[int, dict[str, Any]] = {}
-    for of_dataset in groups:
+    for group in groups:
         compared.append([])
-        for kind, figure, caption in comparisons.draw_all(of_dataset, files):
-            path = out / "figures" / _file_name(f"{kind}_{of_dataset[0].run.dataset}")
+        for kind, figure, caption in comparisons.draw_all(group, files):
+            name = f"{kind}_{group[0].run.dataset}"
             in_print = html.draw(figure, format="pdf", metadata={"CreationDate": None})
-            write_bytes(path.with_name(f"{path.name}.pdf"), in_print)
-            compared[-1].append((kind, _save(figure, path), caption))
-        for title, run in columns.trainings(of_dataset):
+            write_bytes(_path(out, name, "pdf"), in_print)
+            compared[-1].append((kind, _save(figure, out, name), caption))
+        for title, run in columns.trainings(group):
             prefix = f"{run.experiment.name} {title} " if len(runs) > 1 else ""
-            own[id(run)] = _draw_run(run, files[id(run)], out / "figures", prefix)
+            own[id(run)] = _draw_run(run, files[id(run)], out, prefix)
     write_text(out / "report.md", markdown(runs))
     write_text(out / "report.csv", columns.as_frame(runs).to_csv(index=False))
     shown = {"groups": groups, "compared": compared, "own": own}
@@ -80,7 +71,7 @@ def write(runs: Sequence[RunResults], out: Path) -> Path:
     return out / "report.html"
 
 
-def _draw_run(run: RunResults, files: Sequence[tuple], folder: Path, prefix: str) -> dict[str, Any]:
+def _draw_run(run: RunResults, files: Sequence[tuple], out: Path, prefix: str) -> dict[str, Any]:
     """The pictures of one run by itself."""
     from itae_jax.report import figures
 
@@ -92,24 +83,23 @@ def _draw_run(run: RunResults, files: Sequence[tuple], folder: Path, prefix: str
         if {"inputs", "outputs"} <= set(saved) and key not in restored:  # other seeds' pictures look alike
             figure = figures.restorations(saved, run.experiment.method.example_titles(len(saved["inputs"])))
             name = f"{prefix}restorations_class_{result.normal_class}_seed_{result.seed}"
-            restored[key] = title, result.auroc, _save(figure, folder / _file_name(name))
+            restored[key] = title, result.auroc, _save(figure, out, name)
     if not panels:
         return {}
     scale = "from 0 to 1 within each video (Eq. 4)" if run.results[0].num_videos else "higher = more anomalous"
-    histograms, curves = figures.score_histograms(panels, scale), figures.roc_curves(panels)
     return {
         "restorations": list(restored.values()),
-        "histograms": _save(histograms, folder / _file_name(f"{prefix}histograms")),
-        "roc": _save(curves, folder / _file_name(f"{prefix}roc")),
+        "histograms": _save(figures.score_histograms(panels, scale), out, f"{prefix}histograms"),
+        "roc": _save(figures.roc_curves(panels), out, f"{prefix}roc"),
     }
 
 
-def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]", "_", text)[-80:]
+def _path(out: Path, name: str, ending: str) -> Path:
+    return out / "figures" / (re.sub(r"[^\w.-]", "_", name)[-80:] + f".{ending}")
 
 
-def _save(figure: Figure, path: Path) -> str:
+def _save(figure: Figure, out: Path, name: str) -> str:
     """Writes the figure as PNG, and returns it as a data URL."""
     picture = html.draw(figure, dpi=120, format="png")
-    write_bytes(path.with_name(f"{path.name}.png"), picture)
+    write_bytes(_path(out, name, "png"), picture)
     return html.data_url(picture)

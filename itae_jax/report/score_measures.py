@@ -1,5 +1,6 @@
 """What the names of folders and the masks of defects say of scores."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from itae_jax.detection.model import TrainedModel
 from itae_jax.evaluate import metrics
 
 _NORMAL_NAMES = ("good", "normal")
-_MOST_PIXELS = 2**24  # measured at a time; of more, images are drawn
+_MOST_PIXELS = 2**24
 
 
 def labels_of(paths: Sequence[str]) -> tuple[list[str] | None, str]:
@@ -23,8 +24,7 @@ def labels_of(paths: Sequence[str]) -> tuple[list[str] | None, str]:
     parents = [os.path.dirname(os.path.abspath(path)) for path in paths]
     root = os.path.commonpath(parents)
     labels = [os.path.relpath(parent, root).split(os.sep)[0] for parent in parents]
-    kinds = {is_normal(label) for label in labels}
-    names = sorted(set(labels))
+    kinds, names = set(map(is_normal, labels)), sorted(set(labels))
     if "." in labels:
         return None, "the images do not lie in folders by kind, one of them called good or normal"
     if True not in kinds:
@@ -45,37 +45,28 @@ def of_images(labels_N: np.ndarray, scores_N: np.ndarray, is_above_N: np.ndarray
     kinds = []
     for label in sorted(set(labels_N), key=lambda label: (not is_normal(label), label)):
         inside = labels_N == label
-        kind = {"label": label, "count": int(inside.sum()), "above": float(is_above_N[inside].mean())}
+        kinds.append({"label": label, "count": inside.sum(), "above": is_above_N[inside].mean()})
         if not is_normal(label):
             compared = inside | ~is_defect_N
-            kind["auroc"] = metrics.auroc(is_defect_N[compared], scores_N[compared])
-        kinds.append(kind)
-    found = {"auroc": metrics.auroc(is_defect_N, scores_N), "share": float(is_defect_N.mean()), "kinds": kinds}
+            kinds[-1]["auroc"] = metrics.auroc(is_defect_N[compared], scores_N[compared])
+    found = {"auroc": metrics.auroc(is_defect_N, scores_N), "share": is_defect_N.mean(), "kinds": kinds}
     return found | metrics.of_images(is_defect_N, scores_N)
 
 
 def read_mask(path: str, reader: Reader) -> np.ndarray | None:
-    """Reads the mask of an image's defect, in folders laid out as those of MVTec AD.
-
-    None if there is none, if it cannot be read, or if it marks nothing.
-    """
-    file = _mask_file(path)
-    try:
-        mask = None if file is None else reader.read_mask(file)
-    except UnreadableImageError:
-        return None
-    return mask if mask is not None and mask.any() else None
+    """Reads the mask of an image's defect; None without one, if it cannot be read, or if it marks nothing."""
+    file = mask_file(path)
+    with contextlib.suppress(UnreadableImageError):
+        if file and (mask := reader.read_mask(file)).any():
+            return mask
+    return None
 
 
-def has_mask(path: str) -> bool:
-    """Returns whether there is a file that marks an image's defect."""
-    return _mask_file(path) is not None
-
-
-def _mask_file(path: str) -> Path | None:
+def mask_file(path: str) -> Path | None:
+    """Returns the file that marks an image's defect, in folders laid out as those of MVTec AD."""
     image = Path(os.path.abspath(path))
     test = next((parent for parent in image.parents if parent.name == "test"), None)
-    return None if test is None else mvtec_ad.mask_of(test.parent, image)
+    return test and mvtec_ad.mask_of(test.parent, image)
 
 
 def of_pixels(
@@ -83,12 +74,10 @@ def of_pixels(
 ) -> dict[str, Any] | None:
     """Measures the pixels of the model's anomaly maps by the masks; None without masks.
 
-    Normal images have no defect anywhere. Defects without a mask and black bars do not count.
-
-    Args:
-      most_pixels: to hold in memory; of more images, some are drawn.
+    Normal images have no defect anywhere. Defects without a mask and black bars do not count. Of images
+    with more than `most_pixels` together, some are drawn.
     """
-    is_marked = np.array([defect and has_mask(path) for path, defect in zip(paths, is_defect_N, strict=True)])
+    is_marked = is_defect_N & np.array([mask_file(path) is not None for path in paths])
     marked, normal = np.flatnonzero(is_marked), np.flatnonzero(~is_defect_N)
     if not len(marked) or not model.trained.learner.has_maps:
         return None
@@ -108,7 +97,6 @@ def of_pixels(
     found = metrics.of_pixels(masks, maps)
     if not found:
         return None
-    num_marked = sum(bool(mask.any()) for mask in masks)
-    counts = {"marked": num_marked, "normal": len(masks) - num_marked}
-    counts["left_out"] = len(marked) + len(normal) - len(masks)
+    num_marked, num_left_out = sum(mask.any() for mask in masks), len(marked) + len(normal) - len(masks)
+    counts = {"marked": num_marked, "normal": len(masks) - num_marked, "left_out": num_left_out}
     return found | counts | {"height": height, "width": width, "limit": metrics.AUPRO_LIMIT}

@@ -22,7 +22,6 @@ from itae_jax.training.log import read_metrics
 _ODDEST = 12
 _MOST_ROWS = 2000  # of the table; a page of a hundred thousand rows helps nobody
 _USUAL_RATE = 0.05
-_TILES = ("inputs", "outputs")
 
 
 class ScoredImages(NamedTuple):
@@ -36,11 +35,7 @@ class ScoredImages(NamedTuple):
 
 
 def read_scores(path: Path) -> ScoredImages:
-    """Reads what `itae score` wrote.
-
-    Raises:
-      RequestError: it is not such a file, or holds no score.
-    """
+    """Reads what `itae score` wrote; RequestError if it is not such a file, or holds no score."""
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *rows = list(csv.reader(file)) or [[]]
@@ -56,13 +51,10 @@ def read_scores(path: Path) -> ScoredImages:
         raise RequestError(f"{path}: {error}; name a file that itae score wrote") from None
     if not scored:
         raise RequestError(f"{path}: no image in it has a score")
-    return ScoredImages(
-        [row[0] for row in scored],
-        numbers[:, 0],
-        numbers[:, 1].astype(bool),
-        dict(zip(header[3:-1], numbers[:, 2:].T, strict=True)),
-        [(row[0], row[-1]) for row in rows if row[-1]],
-    )
+    components = dict(zip(header[3:-1], numbers[:, 2:].T, strict=True))
+    unreadable = [(row[0], row[-1]) for row in rows if row[-1]]
+    paths, is_anomaly_N = [row[0] for row in scored], numbers[:, 1].astype(bool)
+    return ScoredImages(paths, numbers[:, 0], is_anomaly_N, components, unreadable)
 
 
 def write_for_scores(
@@ -70,19 +62,15 @@ def write_for_scores(
 ) -> Path:
     """Writes the page of a file of scores beside it, with the ending .html.
 
-    Args:
-      model: the model that scored, for restorations and heat maps; None: the images alone.
-      false_positive_rate: of the threshold; None: the threshold that the file was written with.
-
-    Raises:
-      RequestError: the file or the model cannot be read or do not match, or a rate without a model.
+    With the model that scored it shows restorations and heat maps. Without a false-positive rate it has the
+    threshold that the file was written with. RequestError if the file or the model cannot be read or do not
+    match, or for a rate without a model.
     """
     if scores.suffix == ".html":
         raise RequestError(f"{scores}: the page would overwrite it; give the scores another ending")
     if false_positive_rate is not None and model is None:
-        raise RequestError(
-            "--false-positive-rate needs --model MODEL, whose calibration set gives the threshold"
-        )
+        why = "whose calibration set gives the threshold"
+        raise RequestError(f"--false-positive-rate needs --model MODEL, {why}")
     images = read_scores(scores)
     loaded = None if model is None else trained.load(model, trust)
     if loaded and list(loaded.normal.components) != list(images.components):
@@ -97,11 +85,7 @@ def write_for_scores(
 
 
 def write_for_model(directory: Path, false_positive_rate: float | None, trust: str = "") -> Path:
-    """Writes report.html into a model: its calibration images as it scores them, and its settings.
-
-    Raises:
-      RequestError: the model cannot be read.
-    """
+    """Writes report.html into a model: its calibration images as it scores them, and its settings."""
     model = trained.load(directory, trust)
     normal = model.normal
     threshold = normal.threshold(_USUAL_RATE if false_positive_rate is None else false_positive_rate)
@@ -139,12 +123,12 @@ def _write(
 ) -> Path:
     order, names = np.argsort(-images.scores_N, kind="stable"), _short(images.paths)
     labels, why = score_measures.labels_of(images.paths) if is_labelled else (None, "")
-    is_new_N, about = np.ones(len(names), bool), ""
+    seen_N, about = np.zeros(len(names), bool), ""
     if is_labelled and model:
         seen_N, about = training_files.trained_on(model, images.paths)
-        is_new_N = ~seen_N
     elif labels:
         about = "Without --model it is unknown whether the model was trained on some of these."
+    is_new_N = ~seen_N
     is_defect_N = None if labels is None else np.array([not score_measures.is_normal(one) for one in labels])
     if is_defect_N is not None and len(set(is_defect_N[is_new_N])) < 2:
         kind = "normal" if is_defect_N[is_new_N].all() else "other"
@@ -178,37 +162,38 @@ def _measure(images: ScoredImages, labels, is_new_N, is_defect_N, model) -> dict
     scores, is_defect, paths = images.scores_N[new], is_defect_N[new], [images.paths[i] for i in new]
     return score_measures.of_images(np.array(labels)[new], scores, images.is_anomaly_N[new]) | {
         "roc": html.png(figures.roc_curves([("AUROC in %", is_defect, scores)])),
-        "has_masks": any(map(score_measures.has_mask, paths)),
+        "has_masks": any(map(score_measures.mask_file, paths)),
         "pixels": score_measures.of_pixels(model, paths, is_defect) if model else None,
     }
 
 
 def _oddest(images: ScoredImages, order: np.ndarray, model: TrainedModel | None) -> list[dict[str, Any]]:
     """Pictures of the images with the highest scores, of those that are where they were."""
-    shown, seen, pixels, whole = [], [], [], Reader(channels=3)
+    shown, seen, pixels, whole = [], [], [], Reader()
     for i in order.tolist():
         entry: dict[str, Any] = {"index": i}
         try:
-            entry["picture"] = html.embed(html.thumbnail(whole.read(Path(images.paths[i]))))
+            path = Path(images.paths[i])
+            entry["picture"] = html.embed(html.thumbnail(whole.read(path)))
             if model:
-                pixels.append(model.read(Path(images.paths[i])))
-                seen.append(entry)
+                pixels.append(model.read(path))
+                seen.append((entry, path))
         except UnreadableImageError as error:
             entry["missing"] = error.reason
         shown.append(entry)
     if model is None or not pixels:
         return shown
     views = model.trained.illustrate(np.stack(pixels))
-    for position, entry in enumerate(seen):
-        path = Path(images.paths[entry["index"]])
+    for position, (entry, path) in enumerate(seen):
         if "maps" in views:
             heatmap = html.thumbnail(score.draw(model, path, views["maps"][position]))
-            mask = score_measures.read_mask(str(path), Reader())
+            mask = score_measures.read_mask(str(path), whole)
             if mask is not None:
                 heatmap = anomaly_map.outline(heatmap, mask, figures.OUTLINE)
             entry |= {"heatmap": html.embed(heatmap), "has_mask": mask is not None}
         if "inputs" in views:
-            given, made = ([html.embed(one, "png") for one in views[name][:, position]] for name in _TILES)
+            both = views["inputs"], views["outputs"]
+            given, made = ([html.embed(one, "png") for one in tiles[:, position]] for tiles in both)
             titles = model.experiment.method.example_titles(len(given))
             entry["restored"] = list(zip(titles, given, made, strict=True))
     return shown

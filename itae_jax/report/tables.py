@@ -51,9 +51,8 @@ def class_key(result: Result) -> Key:
 class Line:
     """A class, the average over classes, or the SD over them: percent, mean over seeds.
 
-    Attributes:
-      spread: SD over seeds (n - 1); None for one seed, and where classes have different seeds.
-      cell: the paper's number, if one compares.
+    `spread` is the SD over seeds (n - 1), None for one seed and where classes have different seeds; `cell` is
+    the paper's number, if one compares.
     """
 
     key: Key
@@ -70,8 +69,7 @@ class Line:
     @property
     def difference(self) -> float | None:
         """Ours minus the paper's, where it can be read."""
-        printed = self.cell.value if self.cell else None
-        return None if printed is None else self.value - printed
+        return self.value - self.cell.value if self.cell and self.cell.value is not None else None
 
     @property
     def text(self) -> str:
@@ -108,8 +106,8 @@ def value_of(result: Result, measure: str) -> float | None:
 
 def by_seed(results: Sequence[Result], measure: str = "auroc") -> pd.DataFrame:
     """Returns percent, a row for each class and a column for each seed; NaN where there is none."""
-    values = [(class_key(result), result.seed, value_of(result, measure)) for result in results]
-    rows = [(key, seed, 100 * value) for key, seed, value in values if value is not None]
+    found = [(one, value) for one in results if (value := value_of(one, measure)) is not None]
+    rows = [(class_key(one), one.seed, 100 * value) for one, value in found]
     frame = pd.DataFrame(rows, columns=["class", "seed", "percent"])
     return frame.pivot(index="class", columns="seed", values="percent")
 
@@ -126,11 +124,11 @@ def lines(results: Sequence[Result], cells: Mapping[str, Cell], measure: str = "
     of_paper = paper.summary(cells, [line.key.number for line in classes])
     spread = _spread(table.mean()) if table.notna().all(axis=None) else None
     values, seeds = [line.value for line in classes], min(line.seeds for line in classes)
-    average = Line(AVERAGE, sum(values) / len(values), seeds, spread, of_paper.get("avg"))
-    if len(classes) == 1:
-        return [*classes, average]
-    sd = paper.sd_over_classes(values, results[0].dataset)
-    return [*classes, average, Line(SD, sd, seeds, cell=of_paper.get("SD"))]
+    found = [*classes, Line(AVERAGE, sum(values) / len(values), seeds, spread, of_paper.get("avg"))]
+    if len(classes) > 1:
+        sd = paper.sd_over_classes(values, results[0].dataset)
+        found.append(Line(SD, sd, seeds, cell=of_paper.get("SD")))
+    return found
 
 
 def _spread(percent: pd.Series) -> float | None:
@@ -139,19 +137,13 @@ def _spread(percent: pd.Series) -> float | None:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A run, scored in one way.
-
-    Attributes:
-      training: the title of the run, which several columns may show.
-      measure: what it shows of each result; see `Result.value`.
-      cells: the paper's numbers; see `paper.cells`.
-    """
+    """A run, scored in one way: `training` is the run's title, which several columns may show."""
 
     title: str
     training: str
     run: RunResults
-    measure: str = "auroc"
-    cells: Mapping[str, Cell] = dataclasses.field(default_factory=dict)
+    measure: str = "auroc"  # see `Result.value`
+    cells: Mapping[str, Cell] = dataclasses.field(default_factory=dict)  # see `paper.cells`
 
     @functools.cached_property
     def lines(self) -> list[Line]:
@@ -191,10 +183,8 @@ def _grid(columns: Sequence[tuple[str, dict[Key, str]]]) -> Grid:
     """Joins columns of (title, text of each key)."""
     keys = {key for _, texts in columns for key in texts}
     classes = sum(key.is_class for key in keys)
-    rows = [
-        [key.name, *(texts.get(key, "") for _, texts in columns)]
-        for key in sorted(keys - {AVERAGE} if classes == 1 else keys)
-    ]
+    shown = sorted(keys - {AVERAGE} if classes == 1 else keys)
+    rows = [[key.name, *(texts.get(key, "") for _, texts in columns)] for key in shown]
     return Grid(["normal class", *(title for title, _ in columns)], rows, classes)
 
 
@@ -221,24 +211,22 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
 
 def measures(run: RunResults) -> dict[str, str]:
     """Returns the titles of all measures of a run, those of its further scores among them."""
-    further = dict.fromkeys(f"auroc_{name}" for result in run.measured for name in result.further_aurocs)
-    return _MEASURES | {
-        measure: f"AUROC by {measure.removeprefix('auroc_')}"
-        for measure in further
-        if not is_own_score(run, measure)
-    }
+    names = dict.fromkeys(name for result in run.measured for name in result.further_aurocs)
+    further = {f"auroc_{name}": f"AUROC by {name}" for name in names}
+    return _MEASURES | {measure: title for measure, title in further.items() if not is_own_score(run, measure)}
 
 
 def is_own_score(run: RunResults, measure: str) -> bool:
     """Returns whether a measure is the AUROC of the method's own score, maybe under another name."""
-    own = run.experiment.method.own_score.replace("score_", "auroc_")
-    return measure in ("auroc", own)
+    return measure in ("auroc", run.experiment.method.own_score.replace("score_", "auroc_"))
 
 
 def measures_grid(run: RunResults) -> Grid:
     """Returns all measures in percent, by class, and their averages over classes."""
-    found = {title: lines(run.results, {}, measure) for measure, title in measures(run).items()}
-    found = {title: [line for line in of_measure if line.key != SD] for title, of_measure in found.items()}
+    found = {
+        title: [line for line in lines(run.results, {}, measure) if line.key != SD]
+        for measure, title in measures(run).items()
+    }
     differ = averages_differ(list(found.values()))
     return _grid([(title, _texts(of_measure, differ)) for title, of_measure in found.items() if of_measure])
 
@@ -249,14 +237,10 @@ def seeds_grid(column: Column) -> Grid | None:
         return None
     table = by_seed(column.run.results, column.measure).reindex(columns=column.run.seeds)
     table.columns = [f"seed {seed}" for seed in table.columns]
-    classes = {line.key: line for line in column.lines if line.key.is_class}
+    digits = {line.key: line.digits for line in column.lines}
     table["mean"], table["SD"] = table.mean(axis=1), table.std(axis=1)
-    return _grid(
-        [
-            (title, {key: f"{number:.{classes[key].digits}f}" for key, number in numbers.dropna().items()})
-            for title, numbers in table.items()
-        ]
-    )
+    found = {title: numbers.dropna().items() for title, numbers in table.items()}
+    return _grid([(title, {key: f"{x:.{digits[key]}f}" for key, x in items}) for title, items in found.items()])
 
 
 def as_text(table: Grid) -> str:

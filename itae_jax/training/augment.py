@@ -55,10 +55,8 @@ def get(name: str) -> Augmentation:
     found = [(part, _find(part)) for part in parts]
     for part, known in found:
         if known is None:
-            raise RequestError(
-                f"train.augment={name!r}: {part!r} is not an augmentation; "
-                f"choose none, or from {', '.join(_REGISTRY)}, crop64 (any side), joined by +"
-            )
+            choices = f"choose none, or from {', '.join(_REGISTRY)}, crop64 (any side), joined by +"
+            raise RequestError(f"train.augment={name!r}: {part!r} is not an augmentation; {choices}")
     functions = [known for _, known in found if known is not None]
 
     def augment(key: jax.Array, image_HxWxC: jax.Array) -> jax.Array:

@@ -35,14 +35,16 @@ def save(directory: Path, tree: Any, facts: Facts) -> None:
     files.remove(partial)
     partial.mkdir(parents=True)
     try:
-        _check_room(partial, sum(array.nbytes for array in arrays.values()))
+        needed = 2 * sum(array.nbytes for array in arrays.values()) + _OVERHEAD  # Orbax writes a second copy
+        if shutil.disk_usage(partial).free < needed:  # Orbax would print several tracebacks
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
         _write_arrays((partial / _ARRAYS).absolute(), arrays)
-        about = {
-            "facts": facts,
-            "arrays": {name: [list(array.shape), array.dtype.name] for name, array in arrays.items()},
-            "content": _content(arrays),
-            "files": _digests(partial / _ARRAYS),
-        }
+        content = hashlib.sha256()  # does not depend on Orbax's file layout
+        for name in sorted(arrays):
+            content.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+        shapes = {name: [list(array.shape), array.dtype.name] for name, array in arrays.items()}
+        digests = _digests(partial / _ARRAYS)
+        about = {"facts": facts, "arrays": shapes, "content": content.hexdigest(), "files": digests}
         text = json.dumps({**about, "sha256": _digest_of(about)}, indent=1)
         (partial / _ABOUT).write_text(text, encoding="utf-8")
         files.remove(directory)
@@ -61,8 +63,7 @@ def restore(directory: Path, like: dict, fact_types: dict[str, type], free: str 
     Args:
       like: a tree of arrays or shapes.
       fact_types: the type of each fact that must be there.
-      free: a key of the saved tree. All arrays under it, whatever their shapes, come back under this key, as a
-        dict of names and arrays.
+      free: a key of the saved tree, under which any arrays come back, as a dict of names and arrays.
 
     Raises:
       DamagedError: a file is missing, cut short or changed, or a fact has another type.
@@ -77,10 +78,8 @@ def restore(directory: Path, like: dict, fact_types: dict[str, type], free: str 
     for name in sorted(wanted.keys() | saved.keys()):
         there, here = saved.get(name), wanted.get(name)
         if there != here and not (prefix and name.startswith(prefix)):
-            raise RequestError(
-                f"{directory}: is of another network; {name} is {_describe(there)} there, expected "
-                f"{_describe(here)}"
-            )
+            which = f"{name} is {_describe(there)} there, expected {_describe(here)}"
+            raise RequestError(f"{directory}: is of another network; {which}")
     shapes = {name: np.zeros(shape, dtype) for name, (shape, dtype) in saved.items()}
     arrays = _read_arrays((directory / _ARRAYS).absolute(), shapes)
     tree = fill(like, arrays)
@@ -102,13 +101,10 @@ def fill(like: Any, tree: Any) -> Any:
 
 
 class Checkpoints:
-    """The newest states of one training, `<directory>/<step>`, written while the training goes on.
+    """The `keep` newest states of one training, `<directory>/<step>`, written while the training goes on.
 
-    Args:
-      directory: holds nothing else.
-      minutes: between two checkpoints; 0: as often as possible.
-      keep: how many of the newest to keep.
-      on_notice: gets a line about each checkpoint that is resumed from, or cannot be read or written.
+    The directory holds nothing else. A checkpoint is due `minutes` after the last one, 0 for as often as
+    possible. `on_notice` gets a line about each that is resumed from, or cannot be read or written.
     """
 
     def __init__(self, directory: Path, minutes: float, keep: int, on_notice: Callable[[str], None] = print):
@@ -139,10 +135,10 @@ class Checkpoints:
             except DamagedError as error:
                 self._on_notice(f"{error}; trying the previous checkpoint")
                 files.remove(path)
-            else:
-                self._seconds_before = facts["seconds"]
-                self._on_notice(f"resuming from {path}")
-                return tree, facts
+                continue
+            self._seconds_before = facts["seconds"]
+            self._on_notice(f"resuming from {path}")
+            return tree, facts
         return None
 
     def due(self) -> bool:
@@ -181,22 +177,21 @@ def _write_arrays(directory: Path, arrays: dict[str, np.ndarray]) -> None:
     if jax.process_count() > 1:
         with _alone() as checkpointer:
             checkpointer.save(directory, arrays)
-        return
-    from orbax.checkpoint import v1 as ocp
-
-    write = getattr(ocp, "save", None) or ocp.save_pytree  # the name before Orbax 0.12, which jax2onnx needs
-    write(directory, arrays)
+    else:
+        _orbax("save")(directory, arrays)
 
 
 def _read_arrays(directory: Path, like: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if jax.process_count() > 1:
-        written = next(directory.rglob("_METADATA")).parent
         with _alone() as checkpointer:
-            return checkpointer.restore(written, like)
+            return checkpointer.restore(next(directory.rglob("_METADATA")).parent, like)
+    return _orbax("load")(directory, like)
+
+
+def _orbax(name: str) -> Callable:
     from orbax.checkpoint import v1 as ocp
 
-    read = getattr(ocp, "load", None) or ocp.load_pytree
-    return read(directory, like)
+    return getattr(ocp, name, None) or getattr(ocp, f"{name}_pytree")  # before Orbax 0.12, which jax2onnx needs
 
 
 def _alone():
@@ -219,9 +214,8 @@ def check(directory: Path) -> dict:
         is_as_written = about.pop("sha256") == _digest_of(about)
         found = _digests(directory / _ARRAYS)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise DamagedError(
-            f"{directory}: is damaged: {_ABOUT} cannot be read ({type(error).__name__})"
-        ) from None
+        reason = type(error).__name__
+        raise DamagedError(f"{directory}: is damaged: {_ABOUT} cannot be read ({reason})") from None
     if not is_as_written:
         raise DamagedError(f"{directory}: is damaged: {_ABOUT} is not as written")
     for name in sorted(found.keys() | about["files"].keys()):
@@ -235,26 +229,8 @@ def check(directory: Path) -> dict:
 
 def _digests(directory: Path) -> dict[str, str]:
     """Returns the SHA-256 of every file below a directory, by relative path."""
-
-    digests = {}
-    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            digests[path.relative_to(directory).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
-
-
-def _check_room(directory: Path, num_bytes: int) -> None:
-    """Raises OSError if Orbax, which writes a second copy, lacks room; it would print several tracebacks."""
-    if shutil.disk_usage(directory).free < 2 * num_bytes + _OVERHEAD:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory.with_suffix("")))
-
-
-def _content(arrays: dict[str, np.ndarray]) -> str:
-    """Returns the SHA-256 of all arrays, which does not depend on Orbax's file layout."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
-    return digest.hexdigest()
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): files.sha256(path) for path in paths}
 
 
 def _digest_of(about: dict) -> str:

@@ -98,14 +98,10 @@ class Learner:
         checkpoints: Checkpoints | None = None,
         on_step: Callable[[float], None] = lambda epochs: None,
     ) -> "Trained":
-        """Trains on normal images, from the newest checkpoint if there is one.
+        """Trains on normal images, from the newest checkpoint if there is one; raises what `loop.train` raises.
 
-        Args:
-          on_report: gets each report and a function that returns the method as trained so far.
-          on_step: gets the number of epochs done, more often.
-
-        Raises:
-          RequestError: images of another shape, or what `loop.train` raises.
+        `on_report` gets each report and a function that returns the method as trained so far; `on_step` the
+        number of epochs done, more often.
         """
         check_shape(images, self.image_shape)
 
@@ -132,23 +128,24 @@ class Learner:
     ) -> Iterator[Measurement]:
         """Measures images a batch at a time, in order and without unreadable ones; maps need a calibration."""
         check_shape(images, self.image_shape)
-        batch_size = self._batch_size(images.image_shape)
         if calibration is None:
-            for positions, measured in over_batches(lambda x: self._measure(variables, x), images, batch_size):
+            measure = functools.partial(self._measure, variables)
+            for positions, measured in over_batches(measure, images, self._batch_size):
                 yield Measurement(positions, measured, None)
             return
         whole = variables, {name: np.asarray(value, self._dtype) for name, value in calibration.items()}
-        batches = over_batches(lambda x: self._measure_and_map(whole, x), images, batch_size)
-        for positions, (measured, maps) in batches:
+        measure = functools.partial(self._measure_and_map, whole)
+        for positions, (measured, maps) in over_batches(measure, images, self._batch_size):
             yield Measurement(positions, measured, np.asarray(maps, np.float32))
 
-    def _batch_size(self, image_shape: tuple[int, int, int]) -> int:
-        size = max(1, self._evaluate.batch_size * 32 * 32 // math.prod(image_shape[:2]))
+    @property
+    def _batch_size(self) -> int:
+        size = max(1, self._evaluate.batch_size * 32 * 32 // math.prod(self.image_shape[:2]))
         return shared_evenly(size, len(self.trainer.devices))
 
     def memory_bytes(self, variables: Any) -> int | None:
         """The memory that scoring takes on each device by XLA's account; None if it is not known."""
-        batch = np.zeros((self._batch_size(self.image_shape), *self.image_shape), np.uint8)
+        batch = np.zeros((self._batch_size, *self.image_shape), np.uint8)
         return self._measure.memory_bytes(variables, batch)  # type: ignore[attr-defined]
 
     def read(self, directory: Path) -> tuple[dict, dict]:
@@ -190,22 +187,14 @@ def learner_for(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained method.
-
-    Attributes:
-      variables: what the network learned.
-      calibration: what scoring needs to know of the training images.
-      num_train: how many readable training images there were.
-      mean_score: their mean anomaly score.
-      train_seconds: the time of training, calibration included.
-    """
+    """A trained method."""
 
     learner: Learner
-    variables: Any
-    calibration: Calibration
-    num_train: int
-    mean_score: float
-    train_seconds: float = 0.0
+    variables: Any  # what the network learned
+    calibration: Calibration  # what scoring needs to know of the training images
+    num_train: int  # readable training images
+    mean_score: float  # of them
+    train_seconds: float = 0.0  # calibration included
 
     def measure(self, images: np.ndarray | Images, maps: bool = False) -> Iterator[Measurement]:
         """Measures images a batch at a time, with anomaly maps if asked for and the method has them."""

@@ -24,8 +24,8 @@ def add_unreadable(path: Path, unreadable: dict[str, str]) -> None:
     """Adds images to an unreadable.csv."""
     known = read_unreadable(path)
     if unreadable.keys() - known.keys():
-        reasons = sorted((known | unreadable).items())
-        files.write_csv(path, [{"image": name, "reason": why} for name, why in reasons])
+        rows = [{"image": name, "reason": why} for name, why in sorted((known | unreadable).items())]
+        files.write_csv(path, rows)
 
 
 class MetricsLog:

@@ -39,10 +39,9 @@ class Report:
 def epoch_batches(
     images: Images, batch_size: int, seeds: tuple[int, ...], epoch: int, used: int = 0
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields the images in an order drawn from (seeds, epoch), in batches; drops the last partial one.
+    """Yields (number used up, batch B x H x W x C uint8) in an order drawn from (seeds, epoch).
 
-    Yields how many images of the order are used up after each batch, and the batch, B x H x W x C uint8.
-    A later call with that number as `used` resumes after that batch.
+    A later call with the number of images used up as `used` resumes after that batch. Drops a last partial one.
     """
     order = np.random.default_rng([*seeds, epoch]).permutation(len(images))
     place = np.argsort(order)
@@ -67,9 +66,8 @@ def train(
     Args:
       images: N x H x W x C uint8, the normal ones, in memory or read as they are needed.
       seeds: decide initialisation, order and all random draws.
-      on_report: gets a Report and the state after every `report_every` epochs and at the end. The next
-        step uses up the state.
-      report_every: epochs; 0: as often as costs nothing.
+      on_report: gets a Report and the state, which the next step uses up, after every `report_every` epochs
+        (0: as often as costs nothing) and at the end.
       checkpoints: where states are kept while training and at its end. On SIGINT or SIGTERM one more is
         written, and KeyboardInterrupt raised.
       on_step: gets the number of epochs done, a fraction included, after each call to the devices.
@@ -79,11 +77,9 @@ def train(
       UntrainableError: fewer readable images than a batch.
       DivergedError: the loss or a parameter is not finite.
     """
-    images, batch_size = as_images(images), trainer.config.batch_size
-    if len(images) < batch_size:
-        raise RequestError(
-            f"{len(images)} training images are less than train.batch_size={batch_size}; lower it"
-        )
+    images, size = as_images(images), trainer.config.batch_size
+    if len(images) < size:
+        raise RequestError(f"{len(images)} training images are less than train.batch_size={size}; lower it")
     with signals.deferred(checkpoints is not None) as stop:
         loop = _Loop(trainer, images, seeds, checkpoints, stop, on_step)
         try:
@@ -129,8 +125,7 @@ class _Loop:
         pending: list[tuple[int, int, np.ndarray]] = []  # epoch, images used up, batch
         for epoch in range(self._epoch, epochs + 1):
             used = self._used if epoch == self._epoch else 0
-            batches = epoch_batches(self._images, self._config.batch_size, self._seeds, epoch, used)
-            for after, batch in batches:
+            for after, batch in epoch_batches(self._images, self._config.batch_size, self._seeds, epoch, used):
                 pending.append((epoch, after, batch))
                 if len(pending) == per_call:
                     self._call(pending)
@@ -148,8 +143,7 @@ class _Loop:
         return self._state
 
     def _call(self, batches: list[tuple[int, int, np.ndarray]]) -> None:
-        rates = [self._rates(self._step + k) for k in range(len(batches))]
-        rates_K = np.asarray(rates, self._trainer.dtype)
+        rates_K = np.asarray([self._rates(self._step + k) for k in range(len(batches))], self._trainer.dtype)
         images_KxBxHxWxC = np.stack([images for *_, images in batches])
         self._state, metrics = self._trainer.run_steps(self._state, rates_K, images_KxBxHxWxC)
         self._pending.append(metrics)
@@ -181,11 +175,7 @@ class _Loop:
         return bool(is_to_stop), bool(is_due)
 
     def _add_metrics(self) -> None:
-        """Waits for the metrics of all steps so far, and adds them up.
-
-        Raises:
-          DivergedError: a metric is not finite.
-        """
+        """Waits for the metrics of all steps so far, and adds them up; DivergedError if one is not finite."""
         calls, self._pending = self._pending, []
         step = self._step - sum(len(metrics["loss"]) for metrics in calls)
         for metrics in calls:
@@ -204,18 +194,15 @@ class _Loop:
             self._checkpoints.wait()
             if good := self._checkpoints.steps():
                 kept = f"; the last good state is {self._checkpoints.directory / str(good[0])}"
-        return DivergedError(
-            f"{what} at step {step} (epoch {self._epoch}) at rate {self._rates(step - 1):g}{kept}; "
-            "lower train.learning_rate"
-        )
+        where = f"at step {step} (epoch {self._epoch}) at rate {self._rates(step - 1):g}"
+        return DivergedError(f"{what} {where}{kept}; lower train.learning_rate")
 
     def _report(self, epoch: int) -> Report:
         self._add_metrics()
         if not self._count:
-            raise UntrainableError(
-                f"of {len(self._images)} training images fewer than train.batch_size={self._config.batch_size} "
-                "can be read; repair them, or lower it"
-            )
+            fewer = f"fewer than train.batch_size={self._config.batch_size} can be read"
+            remedy = "repair them, or lower it"
+            raise UntrainableError(f"of {len(self._images)} training images {fewer}; {remedy}")
         if not self._trainer.is_finite(self._state.method):
             raise self._diverged("the parameters are no longer finite", self._step)
         means = {name: value / self._count for name, value in self._sums.items()}
@@ -226,13 +213,9 @@ class _Loop:
         self._add_metrics()
         if self._step == self._saved or not processes.is_leader():
             return
-        facts = {
-            "epoch": self._epoch,
-            "used": self._used,
-            "sums": dict(self._sums),  # a copy, because it is written while the training goes on
-            "count": self._count,
-            "images": len(self._images),
-        }
+        sums = dict(self._sums)  # a copy, because it is written while the training goes on
+        facts = {"epoch": self._epoch, "used": self._used, "sums": sums, "count": self._count}
+        facts["images"] = len(self._images)
         if self._trainer.is_finite(self._state.method):  # else the next loss is not
             checkpoints.save(self._step, self._trainer.pack(self._state), facts)
             self._saved = self._step
@@ -247,13 +230,11 @@ class _Loop:
             return None
         arrays, facts = found
         if facts["images"] != len(self._images):
-            raise RequestError(
-                f"{checkpoints.directory}: holds a training of {facts['images']} images, now there are "
-                f"{len(self._images)}; restore the data, or name another --out"
-            )
+            what = f"holds a training of {facts['images']} images, now there are {len(self._images)}"
+            remedy = "restore the data, or name another --out"
+            raise RequestError(f"{checkpoints.directory}: {what}; {remedy}")
         arrays = checkpoint.fill(like, arrays)
-        state = self._trainer.unpack(arrays)
         self._step = self._saved = int(arrays["step"])
         self._epoch, self._used = facts["epoch"], facts["used"]
         self._sums, self._count = facts["sums"], facts["count"]
-        return state
+        return self._trainer.unpack(arrays)

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from itae_jax import parallel
 from itae_jax.errors import RequestError
@@ -31,15 +32,12 @@ def taking_part(
     """Joins the other processes if the options ask for it; enter before the first JAX computation.
 
     Args:
-      coordinator, num_processes, process_id: HOST:PORT of process 0, the number of processes and the id of
-        this one; all None for a single process.
+      coordinator: HOST:PORT of process 0. It, the number of processes and the id of this one are None for a
+        single process.
       is_distributed: whether JAX finds these three from Slurm, a TPU pod or another cluster.
 
-    Yields:
-      The directory to write to: `out`, or a temporary one if this is not process 0.
-
-    Raises:
-      RequestError: the options are wrong, or the processes do not have the same number of devices.
+    Yields the directory to write to: `out`, or a temporary one if this is not process 0. RequestError if the
+    options are wrong, or the processes do not have the same number of devices.
     """
     if not _check_options(coordinator, num_processes, process_id, is_distributed):
         yield out
@@ -73,15 +71,12 @@ def _check_options(
         raise RequestError("--coordinator, --num-processes and --process-id: give all three, or --distributed")
     address = re.fullmatch(r"(?:[^:\[\]\s]+|\[[^\[\]\s]+\]):([0-9]+)", coordinator)
     if address is None or not 0 < int(address[1]) < 2**16:
-        raise RequestError(
-            f"--coordinator {coordinator}: expected HOST:PORT of process 0, the port from 1 to 65535, an IPv6 "
-            "address in brackets"
-        )
+        expected = "HOST:PORT of process 0, the port from 1 to 65535, an IPv6 address in brackets"
+        raise RequestError(f"--coordinator {coordinator}: expected {expected}")
     if not 0 <= process_id < num_processes:
-        raise RequestError(
-            f"--process-id {process_id} --num-processes {num_processes}: expected at least 1 process and an "
-            "id from 0 up to one less than their number"
-        )
+        given = f"--process-id {process_id} --num-processes {num_processes}"
+        expected = "at least 1 process and an id from 0 up to one less than their number"
+        raise RequestError(f"{given}: expected {expected}")
     return True
 
 
@@ -124,16 +119,12 @@ def arrays_from_leader(find: Callable[[], tuple[Any, dict] | None]) -> tuple[dic
     if message is None:
         return None
     data = memoryview(_bytes_from_leader(b"".join(array.tobytes() for array in mine.values())))
-    tree: dict = {}
+    arrays = {}
     for name, shape, dtype in message["arrays"]:
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        *parents, key = name.split(".")
-        branch = tree
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[key] = np.frombuffer(data[:size], dtype).reshape(shape)
+        arrays[name] = np.frombuffer(data[:size], dtype).reshape(shape)
         data = data[size:]
-    return tree, message["facts"]
+    return unflatten_dict(arrays, sep="."), message["facts"]
 
 
 def check_same(named: Callable[[], dict[str, str]]) -> None:

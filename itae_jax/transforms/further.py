@@ -11,8 +11,7 @@ import numpy as np
 
 from itae_jax.transforms.transform import Transform
 
-_MASK_GRID, _SHUFFLE_GRID = 8, 4
-_SHUFFLE_SEED = 0
+_MASK_GRID, _SHUFFLE_GRID, _SHUFFLE_SEED = 8, 4, 0
 _BLUR_SHARE = 1 / 16  # of the shorter side: the standard deviation of the Gaussian
 
 

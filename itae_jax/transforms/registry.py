@@ -73,9 +73,8 @@ def _from_module(part: str) -> Transform:
         except (Exception, SystemExit) as error:  # the user's own code may raise anything
             raise RequestError(f"{where}: {attribute}() fails: {type(error).__name__}: {error}") from error
     if not isinstance(made, Transform):
-        raise RequestError(
-            f"{where}: expected an itae_jax.Transform or a function that returns one, got {type(made).__name__}"
-        )
+        got = type(made).__name__
+        raise RequestError(f"{where}: expected an itae_jax.Transform or a function that returns one, got {got}")
     if wrong := _wrong_field(made):
         raise RequestError(f"{where}: has {wrong}")
     # A plain Transform, even of a subclass with another signature.
@@ -92,28 +91,26 @@ def _import(module_name: str, where: str) -> ModuleType:
         return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
-            raise RequestError(
-                f"{where}: there is no module {error.name}; "
-                f"put {module_name.replace('.', '/')}.py into the current directory or set PYTHONPATH"
-            ) from None
+            remedy = f"put {module_name.replace('.', '/')}.py into the current directory or set PYTHONPATH"
+            raise RequestError(f"{where}: there is no module {error.name}; {remedy}") from None
         reason = f"{type(error).__name__}: {error}"
         raise RequestError(f"{where}: importing {module_name} fails: {reason}") from error
 
 
 def _wrong_field(transform: Transform) -> str:
     """Returns the first wrong field, as `count=0, expected ...`; empty if all are right."""
-    expected = {
-        "count": (type(transform.count) is int and transform.count >= 1, "a whole number from 1 up"),
-        "erase": (callable(transform.erase), "a function of (image, index)"),
-        "out_channels": (callable(transform.out_channels), "a function of the channels"),
-        "draw": (transform.draw is None or callable(transform.draw), "a function of (key, image, other image)"),
-        "erases": (isinstance(transform.erases, str), "text"),
-    }
+    checks = [
+        ("count", type(transform.count) is int and transform.count >= 1, "a whole number from 1 up"),
+        ("erase", callable(transform.erase), "a function of (image, index)"),
+        ("out_channels", callable(transform.out_channels), "a function of the channels"),
+        ("draw", transform.draw is None or callable(transform.draw), "a function of (key, image, other image)"),
+        ("erases", isinstance(transform.erases, str), "text"),
+    ]
     for flag in ("square_only", "colour_only", "invertible"):
-        expected[flag] = (type(getattr(transform, flag)) is bool, "True or False")
-    for field, (is_right, expectation) in expected.items():
+        checks.append((flag, type(getattr(transform, flag)) is bool, "True or False"))
+    for field, is_right, expected in checks:
         if not is_right:
-            return f"{field}={getattr(transform, field)!r}, expected {expectation}"
+            return f"{field}={getattr(transform, field)!r}, expected {expected}"
     try:
         hash((transform.erase, transform.out_channels, transform.draw))
     except TypeError:

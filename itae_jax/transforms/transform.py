@@ -23,29 +23,21 @@ def _same_channels(channels: int) -> int:
 class Transform:
     """A set of T erasing functions of an image, its members.
 
-    Attributes:
-      name: as in `method.transform`; without `+`, which composes.
-      count: T, the number of members.
-      erase: (image H x W x C, index in [0, T)) -> image of the same height, width and dtype. Pure and
-        traceable; the index may be traced. Pixels are floats in [-1, 1], before and after.
-      out_channels: channels of an image -> channels of the result.
-      square_only: height and width have to be equal.
-      colour_only: images need three channels.
-      invertible: declares that nothing is erased, as by the identity.
-      draw: (random key, image H x W x C, another training image) -> image, as `erase` returns it: what
-        training uses instead of a drawn member. Pure and traceable. Scoring applies all members.
-      erases: what is taken away, for people.
+    `erase` takes (image H x W x C, index in [0, T)) and returns an image of the same height, width and dtype.
+    It is pure and traceable; the index may be traced. Pixels are floats in [-1, 1], before and after.
+    `draw` takes (random key, image, another training image) and returns what `erase` would: training uses it
+    instead of a drawn member. Scoring applies all members.
     """
 
-    name: str
-    count: int
+    name: str  # as in `method.transform`; without `+`, which composes
+    count: int  # T, the number of members
     erase: Callable[[jax.Array, jax.Array | int], jax.Array]
-    out_channels: Callable[[int], int] = _same_channels
-    square_only: bool = False
-    colour_only: bool = False
-    invertible: bool = False
+    out_channels: Callable[[int], int] = _same_channels  # channels of an image -> channels of the result
+    square_only: bool = False  # height and width have to be equal
+    colour_only: bool = False  # images need three channels
+    invertible: bool = False  # declares that nothing is erased, as by the identity
     draw: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
-    erases: str = ""
+    erases: str = ""  # what is taken away, for people
 
     def sample(self, key: jax.Array, image: jax.Array, other: jax.Array) -> jax.Array:
         """Erases one image as training does."""
@@ -55,35 +47,28 @@ class Transform:
 
     def check_size(self, height: int, width: int, channels: int = 3) -> None:
         """Raises RequestError if images of this size cannot be transformed."""
+        needs, another = f"transform {self.name!r} needs", "choose another method.transform"
         if self.square_only and height != width:
-            raise RequestError(
-                f"transform {self.name!r} needs square images, these are {height}x{width}; "
-                "set data.image_size to make them square, or choose another method.transform"
-            )
+            remedy = f"set data.image_size to make them square, or {another}"
+            raise RequestError(f"{needs} square images, these are {height}x{width}; {remedy}")
         if self.colour_only and channels != 3:
-            raise RequestError(
-                f"transform {self.name!r} needs colour images, these have {channels} channel"
-                f"{'s' * (channels != 1)}; choose another method.transform"
-            )
+            have = f"these have {channels} channel{'s' * (channels != 1)}"
+            raise RequestError(f"{needs} colour images, {have}; {another}")
 
     def try_on(self, image_shape: tuple[int, int, int]) -> None:
         """Traces `erase` on images of this shape; RequestError if it fails or makes an undeclared shape."""
         self.check_size(*image_shape)
         image, index = jax.ShapeDtypeStruct(image_shape, "float32"), jax.ShapeDtypeStruct((), "int32")
-        size = "x".join(map(str, image_shape))
-        advice = f"see itae transforms check {self.name}"
+        size, advice = "x".join(map(str, image_shape)), f"see itae transforms check {self.name}"
         try:
             expected = (*image_shape[:2], self.out_channels(image_shape[2]))
             shape = jax.eval_shape(self.erase, image, index).shape
         except Exception as error:  # the user's own code may raise anything
-            reason = str(error).strip().split("\n")[0]
-            raise RequestError(
-                f"transform {self.name!r} on images of {size}: {type(error).__name__}: {reason}; {advice}"
-            ) from error
+            reason = f"{type(error).__name__}: " + str(error).strip().partition("\n")[0]
+            raise RequestError(f"transform {self.name!r} on images of {size}: {reason}; {advice}") from error
         if shape != expected:
-            raise RequestError(
-                f"transform {self.name!r} makes {shape} of images of {size}, expected {expected}; {advice}"
-            )
+            made = f"makes {shape} of images of {size}, expected {expected}"
+            raise RequestError(f"transform {self.name!r} {made}; {advice}")
 
     def apply(self, image_HxWxC: jax.Array, index: jax.Array | int) -> jax.Array:
         """Applies one member to one image: H x W x C floats to H x W x out_channels(C), same dtype."""
