@@ -106,6 +106,20 @@ def tiny_network():
         yield
 
 
+SMALL_RUN = ["train.epochs=2", "method.width=4", "data.limit_train=48", "data.limit_test=120"]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """A run of two digits by SMALL_RUN, which tests must not change; they need `tiny_network`, too."""
+    from itae_jax import cli
+
+    out = tmp_path_factory.mktemp("runs") / "two"
+    with training_tiny_networks():
+        assert cli.main(["run", "digits", "--classes", "6,8", "--out", str(out), "--set", *SMALL_RUN]) == 0
+    return out
+
+
 @pytest.fixture(scope="session")
 def make_trainer():
     """(method, image shape, assignments) -> Trainer on one device, of ITAE with a TinyNet."""
@@ -155,6 +169,13 @@ SMALL_FITS = {
     "vae": [*_SMALL, "method.name=vae", "method.channels=2", "method.latent=2"],
 }
 SMALL_FIT = SMALL_FITS["itae"]
+SMALL_DETECTOR = {
+    "transform": "rotate",
+    "width": 2,
+    "epochs": 1,
+    "batch_size": 8,
+    "settings": {"evaluate.batch_size": 8},
+}
 
 
 @pytest.fixture(scope="session")

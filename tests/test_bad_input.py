@@ -1,5 +1,6 @@
 """A wrong request gets one line, which names the thing and the remedy, and exit code 2; nothing is lost."""
 
+import io
 import os
 import pickle
 import shutil
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL_FIT, contents, one_line
+from conftest import contents, one_line
 from PIL import Image
 
 from itae_jax import cli
@@ -66,7 +67,7 @@ MODELS = {
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory, tiny_network):
+def site(tmp_path_factory, tiny_network, finished_run, small_model):
     """A directory with things to stumble over."""
     site = tmp_path_factory.mktemp("site")
     for name in ("cat", "dog"):
@@ -81,12 +82,10 @@ def site(tmp_path_factory, tiny_network):
     (site / "empty").mkdir()
     for name, content in FILES.items():
         (site / name).write_bytes(content)
-    command = ["run", DIGITS, "--classes", "6,8", "--out", str(site / "run")]
-    assert cli.main([*command, "--set", "train.epochs=1", "data.limit_train=40", "data.limit_test=40"]) == 0
-    assert cli.main(["fit", str(site / "good"), "--out", str(site / "model"), *SMALL_FIT]) == 0
-    for original, copies in (("run", RUNS), ("model", MODELS)):
+    for original, whole, copies in ((finished_run, "run", RUNS), (small_model, "model", MODELS)):
+        shutil.copytree(original, site / whole)
         for copy, (name, damage) in copies.items():
-            path = shutil.copytree(site / original, site / copy) / name
+            path = shutil.copytree(original, site / copy) / name
             path.write_bytes(damage(path.read_bytes())) if damage else path.unlink()
     with (shutil.copytree(site / "run", site / "pickle_inside") / JOB / "illustrations.npz").open("wb") as file:
         np.savez(file, originals=np.array([Poison()], object))
@@ -111,6 +110,15 @@ def score(model, *options):
     return ["score", f"{{site}}/{model}", "{site}/good", "--out", "s.csv", *options]
 
 
+def joined(coordinator, number, process_id):
+    return [*run(), "--coordinator", coordinator, "--num-processes", number, "--process-id", process_id]
+
+
+PROCESSES = [
+    *((wrong, "2", "0", f"--coordinator {wrong}") for wrong in ("host", "host:65536", "::1:80", "[::1:80")),
+    ("host:1", "2", "2", "--process-id 2"),
+    ("[::1]:80", "0", "0", "--num-processes 0"),
+]
 # (arguments, what the message names: the thing, and the option, field or command that helps)
 COMMANDS = [
     ([], "COMMAND", "itae --help"),
@@ -125,9 +133,12 @@ COMMANDS = [
     (run(out=""), "--out"),
     (run(out=DIGITS), "digits.py"),
     (run(out="{site}/no_config"), "no_config"),
-    (run(out="{site}/run"), "train.epochs: 1 -> 50"),
+    (run(out="{site}/run"), "train.epochs: 2 -> 50"),
     (run(out="{site}/bad_config"), "bad_config/config.json"),
     (run(profile=DIGITS), "--profile", "digits.py"),
+    ([*run(), "--process-id", "0"], "--coordinator, --num-processes and --process-id"),
+    *((joined(*words), named) for *words, named in PROCESSES),
+    ([*joined("host:1", "2", "0"), "--distributed"], "--distributed"),
     (["report", "nowhere"], "nowhere"),
     (["report", "{site}/empty"], "empty", "--out"),
     (["report", "{site}/no_config"], "no_config"),
@@ -212,12 +223,16 @@ FITTED = [
     (["fit", "{site}/good", "--out", "{site}/pets"], "pets"),
     (["fit", "{site}/good", "--out", DIGITS], "digits.py"),
     (["fit", "{site}/good", "--out", "{site}/model", "--epochs", "9"], "model", "train.epochs"),
+    (["fit", "{site}/good", "--out", f"{DIGITS}/m"], "Not a directory"),
+    (["fit", "{site}/good"], "--out"),
     (fit("{site}/good", "--epochs", "many"), "train.epochs", "many"),
     (fit("{site}/good", "--size", "8"), "8x8", "16"),
     (fit("{site}/good", "--holdout", "1.5"), "--holdout 1.5"),
     (fit("{site}/good", "--set", "data.root=x"), "data.root"),
     (fit("{site}/good", "--set", "method.transform=drop_channel"), "drop_channel"),
     (fit("{site}/good", "--set", "method.name=vae", "method.width=8"), "method.width", "method.name=vae"),
+    (fit("{site}/good", "--set", "method.name=melt"), "itae, vae"),
+    (fit("{site}/good", "--set", "compute.devices=64"), "compute.devices=64"),
     (["score", "nowhere", "{site}/good", "--out", "s.csv"], "nowhere", "itae fit"),
     (score("run"), "run", "itae fit"),
     (["score", "{site}/model", "nowhere", "--out", "s.csv"], "nowhere"),
@@ -226,7 +241,10 @@ FITTED = [
     (["score", "{site}/model", "{site}/good", "--out", "no/such/s.csv"], "no/such"),
     (score("model", "--false-positive-rate", "0"), "rate of 0.0", "0 and 1"),
     (score("model", "--false-positive-rate", "x"), "'x'", "itae score --help"),
-    (score("model", "--heatmaps", "{site}/good/h"), "good/h"),
+    (score("model", "--heatmaps", "{site}/good/h"), "good/h", "outside it"),
+    (score("model", "--heatmaps", DIGITS), "digits.py"),
+    (["score", "{site}/model", "-", "--out", "s.csv"], "no path on standard input"),
+    (["score", "{site}/model", "{site}/good", "--out", "{site}/notes.txt"], "notes.txt: exists"),
     *((score(copy), f"{copy}/state") for copy in ("no_state", "cut_state", "poisoned")),
     (score("other_format"), "other_format", "72"),
     (score("cut_normal"), "cut_normal", "normal_scores.csv"),
@@ -234,9 +252,14 @@ FITTED = [
     (["report", "{site}/scores.csv"], "scores.csv", "itae score"),
     (["report", "{site}/binary.csv"], "binary.csv", "itae score"),
     (["report", "{site}/model", "{site}/run"], "model"),
+    (["report", "{site}/scores.csv", "{site}/scores.csv"], "one file of scores"),
+    (["report", "{site}/scores.csv", "--model", "nowhere"], "nowhere"),
+    (["report", "nowhere", "--model", "{site}/model"], "nowhere"),
+    (["report", "{site}/scores.csv", "--false-positive-rate", "0.1"], "--model"),
     (["report", "{site}/run", "--false-positive-rate", "0.1"], "--false-positive-rate"),
     (["export", "nowhere", "--out", "f"], "nowhere", "itae fit"),
     (["export", "{site}/model", "--out", "no/such/f"], "no/such/f"),
+    (["export", "{site}/model", "--out", "{site}"], "name a file"),
     (["export", "{site}/model", "--out", "f", "--format", "zip"], "'zip'", "safetensors"),
 ]
 CASES = [*COMMANDS, *EXPERIMENTS, *SETTINGS, *DATA, *FITTED]
@@ -251,6 +274,7 @@ def test_bad_request_gets_one_line_and_exit_code_2_and_loses_nothing(
     site, arguments, named, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
     before = contents(site)
     capsys.readouterr()
     assert cli.main([text.replace("{site}", str(site)) for text in arguments]) == 2

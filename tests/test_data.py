@@ -70,11 +70,6 @@ def test_class_index_refuses_an_unknown_class_with_the_choices(toy, name):
         toy.class_index(name)
 
 
-def test_load_refuses_an_unknown_data_set_with_the_choices():
-    with pytest.raises(RequestError, match=r"data\.name='mist'.* digits, mnist"):
-        data.load(DataConfig(name="mist"))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -105,7 +100,4 @@ def test_digits_fill_the_range_of_uint8_and_keep_their_picture(digits):
     assert (train.min(), train.max()) == (0, 255)
     halved = train[0, ..., 0].astype(float).reshape(8, 2, 8, 2).mean((1, 3))
     assert np.corrcoef(halved.ravel(), load_digits().images[0].ravel())[0, 1] > 0.97
-
-
-def test_digits_have_the_size_asked_for():
     assert data.load(DataConfig(name="digits", image_size=24)).image_shape == (24, 24, 1)

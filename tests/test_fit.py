@@ -148,38 +148,6 @@ def test_fit_refuses_another_model_with_the_difference(model, photos, refused, c
     assert message in refused("fit", photos, "--out", model, *SMALL_FIT, "--seed", "3", *change)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nowhere", "--out", "m"], "nowhere: no such folder"),
-        (["few", "--out", "m"], "7 images in it, at least 8"),
-        (["broken", "--out", "m"], "none of the 8 images"),
-        (["good", "--out", "few"], "few: is not empty"),
-        (["good", "--out", "file"], "file: is a file"),
-        (["good", "--out", "file/m"], "Not a directory"),
-        (["good"], "--out"),
-        (["good", "--out", "m", "--epochs", "many"], "train.epochs='many'"),
-        (["good", "--out", "m", "--size", "8"], "images of 8x8"),
-        (["good", "--out", "m", "--holdout", "1"], "--holdout 1.0"),
-        (["good", "--out", "m", "--set", "data.root=x"], "data.root"),
-        (["good", "--out", "m", "--set", "method.transform=melt"], "'melt'"),
-        (["good", "--out", "m", "--set", "method.name=melt"], "choose from itae, vae"),
-        (["good", "--out", "m", "--set", "method.name=vae", "method.width=4"], "method.width"),
-        (["good", "--out", "m", "--set", "compute.devices=64"], "compute.devices=64"),
-    ],
-)
-def test_fit_refuses_a_wrong_request_and_writes_nothing(arguments, message, tmp_path, monkeypatch, refused):
-    monkeypatch.chdir(tmp_path)
-    save_images(tmp_path / "good", 8)
-    save_images(tmp_path / "few", 7)
-    for path in save_images(tmp_path / "broken", 8).iterdir():
-        path.write_bytes(b"no image")
-    (tmp_path / "file").write_text("mine")
-    before = sorted(tmp_path.rglob("*"))
-    assert message in refused("fit", *arguments)
-    assert sorted(tmp_path.rglob("*")) == before
-
-
 @pytest.fixture
 def interrupted(monkeypatch):
     """Fits, interrupted after an epoch; returns the exit code."""

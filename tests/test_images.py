@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from itae_jax import transforms
 from itae_jax.data.images import ArrayImages, LazyImages, UnreadableImageError, as_images
@@ -91,7 +94,14 @@ def test_training_from_files_equals_training_from_memory(make_trainer, bars):
     assert losses(files) == losses(as_images(bars))
 
 
-def test_as_images_takes_uint8_arrays_alone():
-    assert len(as_images(ARRAY)) == 20
-    with pytest.raises(TypeError, match="got float64"):
-        as_images(ARRAY / 255)
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from([np.uint8, np.int8, np.uint16, np.int64, np.bool_, np.float16, np.float32, np.float64]),
+    hnp.array_shapes(min_dims=0, max_dims=6, min_side=0, max_side=4),
+)
+def test_as_images_takes_four_axes_of_uint8_alone(dtype, shape):
+    if dtype == np.uint8 and len(shape) == 4:
+        assert len(as_images(np.zeros(shape, dtype))) == shape[0]
+        return
+    with pytest.raises(TypeError, match=r"expected N x H x W x C uint8 images|convert floats"):
+        as_images(np.zeros(shape, dtype))

@@ -2,11 +2,10 @@
 
 import io
 import os
-import shutil
 
 import numpy as np
 import pytest
-from conftest import SMALL_FITS, save_images
+from conftest import SMALL_DETECTOR, SMALL_FITS, save_images
 from PIL import Image
 
 from itae_jax import ITAEDetector, RequestError, cli, files
@@ -64,18 +63,6 @@ def test_score_writes_a_row_for_every_image_in_the_order_of_names(
     said = capsys.readouterr().out
     assert "cannot be read: 1;" in said
     assert f"itae report {out} --model {model}" in said
-
-
-def test_score_gives_the_detectors_scores(small_model, images, tmp_path):
-    """Eq. 3 by NumPy, from the errors in the file and the normaliser in the model."""
-    assert run(small_model, images, tmp_path / "scores.csv") == 0
-    rows = [row for row in files.read_csv(tmp_path / "scores.csv") if row["score"]]
-    scores = [float(row["score"]) for row in rows]
-    errors_NxT = np.array([[float(row[f"error_{index}"]) for index in range(4)] for row in rows])
-    normal_T = models.load(small_model).trained.calibration["l1"]
-    np.testing.assert_allclose(scores, (errors_NxT / normal_T).mean(1), rtol=1e-6)
-    pixels = np.stack([Reader(16, 1, "crop").read(images / row["path"]) for row in rows])
-    np.testing.assert_allclose(scores, ITAEDetector.load(small_model).anomaly_scores(pixels), rtol=1e-6)
 
 
 def test_score_applies_the_false_positive_rate_to_the_same_scores(small_model, tmp_path, capsys):
@@ -151,46 +138,17 @@ def test_score_takes_paths_from_standard_input(small_model, images, tmp_path, mo
     assert sorted(maps.rglob("*.png")) == sorted(expected)
 
 
-SMALL = {"width": 2, "epochs": 1, "batch_size": 8, "settings": {"evaluate.batch_size": 8}}
-
-
 def test_score_takes_a_detector_unless_it_is_of_rows(images, tmp_path, rng, refused):
     out = tmp_path / "scores.csv"
-    wide = ITAEDetector("identity", **SMALL).fit(rng.integers(0, 256, (12, 31, 17), np.uint8))
+    wide = ITAEDetector(**SMALL_DETECTOR | {"transform": "identity"}).fit(
+        rng.integers(0, 256, (12, 31, 17), np.uint8)
+    )
     wide.save(tmp_path / "wide")
     assert run(tmp_path / "wide", images, out) == 0
     rows = files.read_csv(out)
     assert [row["path"] for row in rows if row["score"]] == [str(images / "b/1.png")]
     assert "20x20" in rows[0]["reason"] and "31x17" in rows[0]["reason"]
-    rows = ITAEDetector("rotate", image_shape=(16, 16), **SMALL).fit(rng.normal(size=(12, 256)))
+    rows = ITAEDetector(image_shape=(16, 16), **SMALL_DETECTOR).fit(rng.normal(size=(12, 256)))
     rows.save(tmp_path / "rows")
-    assert "fitted on rows" in refused("score", tmp_path / "rows", images, "--out", out)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"model": "nowhere"}, "nowhere: no trained model"),
-        ({"source": "nowhere"}, "nowhere: no such folder or file"),
-        ({"source": "empty"}, "empty: no images"),
-        ({"source": "-"}, "no path on standard input"),
-        ({"out": "empty"}, "empty: name a file"),
-        ({"out": "nowhere/scores.csv"}, "nowhere/scores.csv: name a file"),
-        ({"out": "file/scores.csv"}, "file/scores.csv: name a file"),
-        ({"out": "file"}, "file: exists"),
-        ({"more": ["--false-positive-rate", "0"]}, "between 0 and 1"),
-        ({"more": ["--false-positive-rate", "nan"]}, "between 0 and 1"),
-        ({"more": ["--heatmaps", "new/maps"]}, "outside it"),
-        ({"more": ["--heatmaps", "file"]}, "file"),
-    ],
-)
-def test_score_refuses_a_wrong_request(small_model, images, tmp_path, monkeypatch, refused, change, message):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.stdin", Stdin(b"\n"))
-    shutil.copytree(images, tmp_path / "new")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "file").write_text("mine")
-    before = sorted(tmp_path.rglob("*"))
-    given = {"model": small_model, "source": "new", "out": "scores.csv", "more": []} | change
-    assert message in refused("score", given["model"], given["source"], "--out", given["out"], *given["more"])
-    assert sorted(tmp_path.rglob("*")) == before
+    for command in (["score", tmp_path / "rows", images], ["export", tmp_path / "rows"]):
+        assert "fitted on rows" in refused(*command, "--out", tmp_path / "new.csv")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL_FIT, rows_of
+from conftest import SMALL_DETECTOR, SMALL_FIT, rows_of
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from test_read import whole, write_run
@@ -233,9 +233,7 @@ def test_loss_curve_has_ticks_at_whole_epochs_and_several_losses(losses):
 
 def test_page_of_a_detector_fitted_on_arrays_has_no_pictures(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (12, 16, 16), np.uint8)
-    parameters = {"transform": "rotate", "width": 2, "epochs": 1, "batch_size": 8}
-    detector = ITAEDetector(**parameters, settings={"evaluate.batch_size": 8}).fit(images)
-    detector.save(tmp_path / "model")
+    ITAEDetector(**SMALL_DETECTOR).fit(images).save(tmp_path / "model")
     assert "no picture: no such file" in score_page.write_for_model(tmp_path / "model", None).read_text()
 
 
@@ -352,20 +350,6 @@ def test_files_that_are_not_scores_are_refused(tmp_path, text, message):
     with pytest.raises(RequestError, match=rf"scores\.csv: .*{message}"):
         score_page.write_for_scores(tmp_path / "scores.csv", None, None)
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["SCORES", "--false-positive-rate", "0.1"], "needs --model"),
-        (["SCORES", "SCORES"], "one file of scores or one model at a time"),
-        (["SCORES", "--model", "nowhere"], "nowhere: no trained model there"),
-        (["nowhere", "--model", "MODEL"], "nowhere: does not exist"),
-    ],
-)
-def test_a_wrong_request_is_refused(scores, small_model, refused, arguments, message):
-    named = {"SCORES": scores, "MODEL": small_model}
-    assert message in refused("report", *(named.get(word, word) for word in arguments))
 
 
 # Puts the page into frames of two widths, clicks, and tells what there is to see.

@@ -34,20 +34,9 @@ def tensorflow():
         pytest.skip("TensorFlow is not installed: pip install tensorflow-cpu av")
 
 
-def test_load_refuses_what_is_not_prepared_with_the_command(tmp_path):
-    with pytest.raises(RequestError, match=r"mnist is not in .*; itae data prepare mnist --root DIR"):
-        data.load(DataConfig(name="mnist", root=str(tmp_path)))
-
-
 def test_prepare_without_tensorflow_names_the_extra(tmp_path):
     result = without_tensorflow(f"data.prepare('mnist', {str(tmp_path)!r}, '')")
     assert "pip install -e '.[prepare]'" in result.stderr
-
-
-@pytest.mark.parametrize("name", ["digits", "mvtec_ad", "nonsense"])
-def test_prepare_refuses_what_tfds_does_not_have_with_the_choices(name, capsys):
-    assert cli.main(["data", "prepare", name]) == 2
-    assert "choose from mnist, fashion_mnist, cifar10, cifar100, imagenet2012" in capsys.readouterr().err
 
 
 def test_classes_are_those_of_tfds(tmp_path):

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from itae_jax import transforms
 from itae_jax.errors import RequestError
@@ -73,11 +75,6 @@ def test_check_vmap_finds_an_image_that_depends_on_its_batch():
 def test_to_float_scales_pixels_to_minus_one_to_one():
     pixels = jnp.asarray([0, 51, 255], jnp.uint8)
     np.testing.assert_allclose(transforms.to_float(pixels), [-1, -0.6, 1], atol=1e-6)
-
-
-def test_apply_refuses_integer_images_with_the_conversion():
-    with pytest.raises(TypeError, match=r"uint8 by x / 127\.5 - 1"):
-        transforms.get("gray+rotate").apply(jnp.zeros((10, 10, 3), jnp.uint8), 0)
 
 
 def test_identity_changes_nothing(images):
@@ -219,3 +216,18 @@ def test_register_makes_a_transform_that_is_found_and_composes():
     dark = transforms.register(Transform("registered_here", 1, lambda image, index: image * 0 - 1))
     assert transforms.get("registered_here") is dark
     assert transforms.get("rotate+registered_here").count == 4
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from(transforms.names()), st.integers())
+def test_apply_refuses_integers_other_shapes_and_unknown_members(name, index):
+    transform = transforms.get(name)
+    with pytest.raises(TypeError, match=r"uint8 by x / 127\.5 - 1"):
+        transform.apply(jnp.zeros((4, 4, 3), jnp.uint8), 0)
+    with pytest.raises(TypeError, match=r"floats in \[-1, 1\]"):
+        transform.apply_all(jnp.zeros((1, 4, 4, 3), jnp.int32))
+    with pytest.raises(ValueError, match="H x W x C"):
+        transform.apply(jnp.zeros((4, 4)), 0)
+    if not 0 <= index < transform.count:
+        with pytest.raises(IndexError, match=f"0 to {transform.count - 1}, not {index}"):
+            transform.apply(jnp.zeros((4, 4, 3)), index)

@@ -87,21 +87,6 @@ def test_experiments_with_and_without_variants_do_not_share_a_directory(finished
         assert message in one_line(capsys)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--variants", "melted"], "no variant 'melted'; its variants: turned, plain"),
-        (["--variants", ""], "no variant ''"),
-        (["--set", "method.transform=rotate"], "turned and plain alike"),
-    ],
-)
-def test_wrong_choice_of_variants_is_refused_in_one_line(file, tmp_path, capsys, arguments, message):
-    out = tmp_path / "out"
-    assert cli.main(["run", str(file), "--out", str(out), *arguments]) == 2
-    assert message in one_line(capsys)
-    assert not out.exists()
-
-
 def test_report_names_a_variant_without_results(finished, tmp_path, capsys):
     copy = shutil.copytree(finished, tmp_path / "copy")
     (copy / "plain" / "results.csv").unlink()
