@@ -141,9 +141,7 @@ def refused(capsys):
 
         capsys.readouterr()
         assert cli.main([*map(str, command)]) == 2
-        error = capsys.readouterr().err
-        assert error.startswith("itae: ") and error.count("\n") == 1, error
-        return error
+        return one_line(capsys)
 
     return run
 

@@ -46,29 +46,11 @@ def test_bars_show_averages_that_compare_and_nothing_that_a_table_says():
 
 
 def test_a_method_has_one_colour_wherever_its_column_stands():
-    first, second = (
-        comparisons.colours(["AE (reduced)", "AE+S", "ITAE, 5 epochs"]),
-        comparisons.colours(["ITAE"]),
-    )
+    first, second = map(comparisons.colours, (["AE (reduced)", "AE+S", "ITAE, 5 epochs"], ["ITAE"]))
     assert first[2] == second[0]
     assert comparisons.colours(["AE+G", "AE"])[1] == first[0]
     many = comparisons.colours(["ITAE", "ITAE (float32)", "x", "AE", "", "AE+G", "AE+R"])
     assert len(set(many)) == len(many)
-
-
-@pytest.mark.parametrize("count", [1, 3, 14])
-def test_legends_lie_within_their_picture(tmp_path, count):
-    for number in range(count):
-        variant = f"an_experiment_of_a_long_name_{number}"
-        directory = write_run(tmp_path / variant, [whole(1, variant=variant)], f"variant={variant}")
-        entry = {"normal_class": 1, "seed": 0, "epoch": 5, "auroc": 0.8}
-        (directory / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
-    (of_dataset,) = columns.by_dataset(run_page.read(sorted(tmp_path.iterdir())))
-    pictures = [comparisons.curves_over_epochs(of_dataset), comparisons.bars_by_class(of_dataset)]
-    for picture in pictures[: 1 if count == 1 else 2]:
-        figure, _ = drawn(picture)
-        box = figure.legends[0].get_window_extent()
-        assert box.x0 >= 0 and box.x1 <= figure.bbox.width
 
 
 def test_curves_are_means_over_seeds_in_bands_of_one_sd(tmp_path):

@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from itae_jax import ITAEDetector, RequestError
 from itae_jax.detection.threshold import threshold
@@ -55,14 +56,6 @@ def test_detector_takes_its_threshold_from_images_without_a_part_in_training(ima
     changed[held_out] = 255 - changed[held_out]
     other = ITAEDetector(**SMALL_DETECTOR).fit(changed)
     np.testing.assert_array_equal(detector.anomaly_scores(images), other.anomaly_scores(images))
-
-
-def test_detector_scores_each_image_by_itself(detector, images, rng):
-    together = detector.anomaly_scores(images)
-    order = rng.permutation(len(images))
-    np.testing.assert_array_equal(detector.anomaly_scores(images[order]), together[order])
-    alone = np.concatenate([detector.anomaly_scores(image[None]) for image in images[:5]])
-    np.testing.assert_array_equal(alone, together[:5])
 
 
 def test_detector_maps_have_the_scores_as_means():
@@ -126,6 +119,11 @@ def test_detector_saved_and_loaded_takes_rows(tmp_path):
     assert loaded.get_params() == detector.get_params()
     with pytest.raises(ValueError, match="10 features"):
         loaded.predict(rows[:, :9])
+
+
+def test_detector_refuses_a_model_of_another_method(small_model_of):
+    with pytest.raises(RequestError, match=r"method\.name=vae"):
+        ITAEDetector.load(small_model_of("vae"))
 
 
 def test_detector_overwrites_nothing(detector, tmp_path):
@@ -255,3 +253,12 @@ def test_threshold_keeps_the_false_positive_rate_on_new_normal_images(rng, count
     stated = max(rate, 1 / (count + 1))
     assert share < stated + 4 * np.sqrt(stated / 4000)
     assert share > stated - 1 / (count + 1) - 4 * np.sqrt(stated / 4000)
+
+
+# Checks that count anomalies among the training rows need a threshold from these: nothing is held out.
+CHECKED = ITAEDetector(**SMALL_DETECTOR, image_shape="square", holdout=0)
+
+
+@parametrize_with_checks([CHECKED])
+def test_detector_passes_scikit_learns_checks(estimator, check):
+    check(estimator)

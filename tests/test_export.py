@@ -30,7 +30,9 @@ from itae_jax.training.learner import Trained, gather
 PAGE = (Path(__file__).parent.parent / "docs" / "export.md").read_text()
 
 
-NORMAL = NormalScores(("a", "b"), np.array([0.9, 1.1]), np.ones(2), {})
+def normal_scores(learner):
+    components = dict.fromkeys(learner.method.components, np.ones(2))
+    return NormalScores(("a", "b"), np.array([0.9, 1.1]), np.ones(2), components)
 
 
 def untrained(shape, *assignments):
@@ -42,7 +44,7 @@ def untrained(shape, *assignments):
     calibration = learner.method.calibrate(gather(learner.measure(variables, noise)))
     arrays = {"variables": variables, "calibration": calibration}
     trained = learner.trained(arrays, {"num_train": 8, "train_seconds": 0.0, "mean_score": 1.0})
-    return models.TrainedModel(settings, shape, trained, NORMAL)
+    return models.TrainedModel(settings, shape, trained, normal_scores(learner))
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +246,8 @@ def test_weights_that_fit_no_unet_are_refused_by_name(model, tmp_path):
 @pytest.mark.parametrize("assignment", ["method.name=vae", "method.network=resnet34_unet"])
 def test_weights_of_another_method_or_network_are_refused(assignment, tmp_path):
     settings, learner = models.prepare(override(Experiment(), [assignment]), (32, 32, 3), 8)
-    model = models.TrainedModel(settings, (32, 32, 3), Trained(learner, None, {}, 0, 0.0), NORMAL)
+    trained = Trained(learner, None, {}, 0, 0.0)
+    model = models.TrainedModel(settings, (32, 32, 3), trained, normal_scores(learner))
     with pytest.raises(RequestError, match=re.escape(assignment)):
         export.export(model, tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []

@@ -3,10 +3,8 @@
 import json
 import os
 
-import numpy as np
 import pytest
-from conftest import SMALL_FIT, SMALL_FITS, save_images
-from PIL import Image
+from conftest import SMALL_FIT, SMALL_FITS, contents, save_images
 
 from itae_jax import cli, experiment, files, methods, progress
 from itae_jax.data import reader
@@ -54,10 +52,10 @@ def test_fit_writes_all_that_scoring_needs_and_lists_what_cannot_be_read(model, 
 
 
 def test_fit_again_has_nothing_to_do(model, photos, capsys):
-    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    before = contents(model)
     assert fit(photos, model, *SMALL_FIT, "--seed", "3") == 0
     assert "nothing to do" in capsys.readouterr().out
-    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
+    assert contents(model) == before
 
 
 def test_fit_says_what_it_chose_and_what_comes_next(photos, model, tmp_path, capsys):
@@ -106,7 +104,7 @@ def test_choose_leaves_what_is_asked_for_and_follows_it():
 
 
 @pytest.mark.parametrize("method", methods.names())
-@pytest.mark.parametrize("num_train", [1, 6, 31, 32, 800, 50_000, 10**6])
+@pytest.mark.parametrize("num_train", [1, 31, 32, 800, 10**6])
 def test_choose_gives_a_cpu_what_it_can_do_within_the_settings_limits(num_train, method):
     values = chosen([look(20_000, 3)], num_train=num_train, method=method)
     defaults = methods.config_class(method).TRAIN
@@ -122,18 +120,6 @@ def test_choose_gives_an_accelerator_the_methods_network_and_epochs():
     values = chosen([look(600, 400)], accelerator=True)
     assert (values["data.image_size"], values["method.width"], values["train.epochs"]) == (128, 64, 500)
     assert "train.halve_every_epochs" not in values
-
-
-def test_look_sees_grey_pixels_and_upright_sizes(tmp_path, rng):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    grey = Image.fromarray(rng.integers(0, 256, (60, 90), np.uint8)).convert("RGB")
-    grey.save(tmp_path / "turned.jpg", exif=exif)
-    assert reader.look(tmp_path / "turned.jpg") == look(60, 90, True)
-    Image.fromarray(rng.integers(0, 256, (60, 90, 3), np.uint8)).save(tmp_path / "colour.png")
-    assert reader.look(tmp_path / "colour.png") == look(90, 60, False)
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    assert reader.look(tmp_path / "broken.png") is None
 
 
 @pytest.mark.parametrize(

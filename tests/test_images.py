@@ -6,10 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from itae_jax import transforms
 from itae_jax.data.images import ArrayImages, LazyImages, UnreadableImageError, as_images
 from itae_jax.errors import RequestError
-from itae_jax.evaluate import restoration as evaluate
 from itae_jax.training import loop
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), np.uint8)
@@ -64,22 +62,6 @@ def test_select_keeps_what_is_missing():
 def test_in_memory_reads_what_fits_into_memory_bytes():
     assert isinstance(lazy(memory_bytes=ARRAY.size).in_memory(), ArrayImages)
     assert isinstance(lazy(memory_bytes=ARRAY.size - 1).in_memory(), LazyImages)
-
-
-def test_images_of_another_size_are_refused_with_the_remedy():
-    images = LazyImages(lambda key: ARRAY[0], (0,), (8, 8, 1))
-    with pytest.raises(RequestError, match=r"4x4.*8x8.*data\.image_size"):
-        images.in_memory()
-
-
-def test_missing_images_have_no_error_and_no_part_in_the_normaliser():
-    transform = transforms.get("rotate")
-    errors = evaluate.restoration_errors(lambda x: x * 0.5, lazy(), transform, batch_size=8)
-    assert np.flatnonzero(np.isnan(errors).all(1)).tolist() == list(BROKEN)
-    readable = [i for i in range(20) if i not in BROKEN]
-    whole = evaluate.restoration_errors(lambda x: x * 0.5, ARRAY[readable], transform, batch_size=8)
-    np.testing.assert_allclose(errors[readable], whole, rtol=1e-6)
-    np.testing.assert_allclose(evaluate.normal_errors(errors), whole.mean(0), rtol=1e-6)
 
 
 def test_training_from_files_equals_training_from_memory(make_trainer, bars):

@@ -14,7 +14,6 @@ from itae_jax import methods
 from itae_jax.data import as_images
 from itae_jax.errors import RequestError
 from itae_jax.evaluate import auroc
-from itae_jax.training import checkpoint
 from itae_jax.training.learner import gather
 from itae_jax.transforms import to_float
 
@@ -35,13 +34,6 @@ def trained(request, bars, tiny_network):
 @pytest.fixture(scope="module")
 def measured(trained, bars):
     return gather(trained.measure(bars))
-
-
-def test_components_are_the_columns_with_a_number_an_image(trained, bars):
-    scores = trained.score(bars)
-    assert tuple(scores.columns) == trained.learner.method.components
-    for values_N in (scores.scores_N, *scores.columns.values()):
-        assert values_N.shape == (40,) and np.isfinite(values_N).all()
 
 
 def test_score_of_corrupted_images_is_higher(trained, bars):
@@ -93,24 +85,6 @@ def test_saved_method_scores_the_same_bits(trained, bars, tmp_path):
     for ours, theirs in zip(jax.tree.leaves(again.variables), jax.tree.leaves(trained.variables), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(again.score(bars).scores_N, trained.score(bars).scores_N)
-
-
-@pytest.mark.parametrize("name", methods.names())
-def test_init_depends_on_the_key_alone(make_trainer, name):
-    trainer = make_trainer(name)
-    first, again, other = (jax.tree.leaves(trainer.initial_state((seed,)).method) for seed in (0, 0, 1))
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
-
-
-@pytest.mark.parametrize("name", methods.names())
-def test_state_comes_back_from_a_checkpoint(make_trainer, tmp_path, name):
-    trainer = make_trainer(name)
-    packed = trainer.pack(trainer.initial_state((3,)))
-    checkpoint.save(tmp_path / "state", packed, {})
-    like = jax.eval_shape(trainer.pack, trainer.state_shapes())
-    arrays, _ = checkpoint.restore(tmp_path / "state", like, {})
-    jax.tree.map(np.testing.assert_array_equal, trainer.pack(trainer.unpack(arrays)), packed)
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -126,17 +126,6 @@ def test_run_refuses_a_broken_transform_in_one_line_before_it_writes(here, capsy
     assert not Path("out").exists()
 
 
-def test_run_records_the_name_and_finds_it_again(here, capsys, tiny_network):
-    here("own_again", GOOD)
-    command = ["run", "digits", "--classes", "6", "--out", "out", *SMALL, "method.transform=own_again:LEFT"]
-    assert cli.main(command) == 0
-    assert json.loads(Path("out/config.json").read_text())["method"]["transform"] == "own_again:LEFT"
-    capsys.readouterr()
-    assert cli.main(command) == 0
-    assert "nothing to do" in capsys.readouterr().out
-    assert cli.main(["report", "out"]) == 0
-
-
 def test_transforms_check_prints_each_check_and_exits_with_1_if_one_fails(here, capsys):
     here("own_check", GOOD)
     for name, found in (

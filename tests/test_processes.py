@@ -4,14 +4,13 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 from conftest import rows_of
+from process import Process
 
 from itae_jax import cli, progress
 from itae_jax.training import log
@@ -21,25 +20,13 @@ RUN = ["run", str(HERE.parent / "experiments" / "digits.py"), "--classes", "6"]
 SETTINGS = ["--set", "compute.dtype=float64", "train.epochs=2", "data.limit_test=40"]
 
 
-def start(devices, *arguments):
-    """Starts a process with so many devices that runs `itae` with these arguments."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    return subprocess.Popen(
-        [sys.executable, str(HERE / "process.py"), str(devices), *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def start_two(devices, *arguments, second=()):
     """Starts two processes that train together; only the second gets the arguments `second`."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     together = [*arguments, "--coordinator", address, "--num-processes", 2, "--process-id"]
-    return [start(devices, *together, 0), start(devices, *together, 1, *second)]
+    return [Process(devices, *together, 0), Process(devices, *together, 1, *second)]
 
 
 def finish(*processes, seconds=240):
@@ -50,7 +37,7 @@ def finish(*processes, seconds=240):
         for process in processes:
             process.kill()
     return [
-        (process.returncode, re.sub(r"\[Gloo\] .*\n", "", printed), errors)
+        (process.returncode, re.sub(r"(?m)^.*(Gloo|peer ranks).*\n|^\n", "", printed), errors)
         for process, (printed, errors) in zip(processes, outputs, strict=True)
     ]
 
@@ -153,6 +140,6 @@ def test_distributed_without_a_cluster_is_refused_in_one_line(tmp_path, monkeypa
     for name in list(os.environ):
         if name.startswith(("SLURM_", "OMPI_", "KUBERNETES_", "JAX_COORDINATOR")):
             monkeypatch.delenv(name)
-    found = finish(start(1, *RUN, "--out", tmp_path / "out", "--distributed"))
+    found = finish(Process(1, *RUN, "--out", tmp_path / "out", "--distributed"))
     assert_all_refused(found, "--distributed: ")
     assert not (tmp_path / "out").exists()

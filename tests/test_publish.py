@@ -6,11 +6,11 @@ import re
 
 import pytest
 from conftest import rows_of
+from test_report import make_result
 
 from itae_jax import experiment
 from itae_jax.config import DataConfig, TrainConfig
 from itae_jax.runs import directory, read, results
-from itae_jax.runs.results import Result
 from itae_jax.training import log
 
 pytestmark = pytest.mark.usefixtures("scripts")
@@ -34,28 +34,10 @@ def publish(tmp_path, monkeypatch):
 
 
 def result(number, seed=0, auroc=0.9, one=CIFAR10, **fields):
-    known = Result(
-        experiment=one.name,
-        dataset=one.data.name,
-        method=one.method.NAME,
-        normal_class=number,
-        normal_class_name=f"name {number}",
-        seed=seed,
-        epochs=one.train.epochs,
-        auroc=auroc,
-        num_train=100,
-        num_test=10,
-        train_seconds=60.0,
-        score_seconds=1.0,
-        device="2 x CPU",
-        dtype=one.compute.dtype,
-        normal_label=f"name {number}",
-        data_source="a tree",
-        coverage="complete",
-        commit="0123abcd",
-        variant=one.variant,
-        status="failed" if auroc is None else "done",
-    )
+    of_run = {"experiment": one.name, "variant": one.variant, "dataset": one.data.name, "data_source": "a tree"}
+    of_run |= {"method": one.method.NAME, "epochs": one.train.epochs, "dtype": one.compute.dtype}
+    of_run |= {"normal_class_name": f"name {number}", "status": "failed" if auroc is None else "done"}
+    known = make_result(number, seed, auroc, device="2 x CPU", commit="0123abcd", **of_run)
     return dataclasses.replace(known, **fields)
 
 

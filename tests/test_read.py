@@ -128,20 +128,6 @@ def test_damaged_scores_are_refused(tmp_path):
             read.read_scores(run, result)
 
 
-def test_scores_of_video_are_those_within_each_video(tmp_path):
-    frames = [("a/0", "ok", 1.0), ("a/1", "odd", 3.0), ("b/0", "ok", 5.0), ("b/1", "ok", 4.0)]
-    for name, auroc, expected in (
-        ("shanghaitech", 2 / 3 + 0.5 / 3, [0, 1, 1, 0]),
-        ("cifar10", 1 / 3, [1, 3, 5, 4]),
-    ):
-        result = make_result(0, 0, auroc, dataset=name, num_test=4)
-        run = read.read(write_run(tmp_path / name, [result], f"data.name={name}"))
-        rows = [dict(zip(("id", "label", "score"), frame, strict=True)) for frame in frames]
-        files.write_csv(run.job_directory(result) / "scores.csv", rows)
-        is_anomaly, scores = read.read_scores(run, result)
-        assert (is_anomaly.tolist(), scores.tolist()) == ([False, True, False, False], expected)
-
-
 def test_damaged_illustrations_are_refused_whatever_byte_is_broken(tmp_path):
     result = make_result()
     run = read.read(write_run(tmp_path / "a", [result]))
@@ -226,16 +212,3 @@ def test_report_is_written_whatever_data_set_and_classes_are_called(tmp_path, na
     directory = write_run(tmp_path / "a", found, "data.name=folder")
     page = run_page.write([directory]).read_text()
     assert len(page) > 10_000 and "<script>x" not in page
-
-
-def test_report_of_failures_alone_is_written(tmp_path):
-    directory = write_run(tmp_path / "a", [make_result(0, 0, None, status="failed", note="the loss is nan")])
-    assert "the loss is nan" in run_page.write([directory]).read_text()
-
-
-def test_a_directory_for_the_report_is_made_or_refused(tmp_path):
-    run_page.make_out(tmp_path / "new" / "out")
-    assert (tmp_path / "new" / "out").is_dir()
-    (tmp_path / "file").touch()
-    with pytest.raises(RequestError, match=r"--out .*file: is a file"):
-        run_page.make_out(tmp_path / "file")

@@ -77,19 +77,12 @@ def test_to_float_scales_pixels_to_minus_one_to_one():
     np.testing.assert_allclose(transforms.to_float(pixels), [-1, -0.6, 1], atol=1e-6)
 
 
-def test_identity_changes_nothing(images):
-    np.testing.assert_array_equal(transforms.get("identity").apply_all(images)[0], images)
-
-
-def test_gray_is_the_plain_mean_over_channels(images):
-    gray = transforms.get("gray").apply_all(images)[0]
-    np.testing.assert_allclose(gray, np.asarray(images).mean(-1, keepdims=True), atol=1e-6)
-
-
-def test_rotate_turns_anticlockwise(images):
+def test_identity_gray_and_rotate_change_nothing_average_channels_and_turn_anticlockwise(images):
+    identity, gray, turned = (transforms.get(name).apply_all(images) for name in ("identity", "gray", "rotate"))
+    np.testing.assert_array_equal(identity[0], images)
+    np.testing.assert_allclose(gray[0], np.asarray(images).mean(-1, keepdims=True), atol=1e-6)
     for index in range(4):
-        turned = transforms.get("rotate").apply(images[0], index)
-        np.testing.assert_array_equal(turned, np.rot90(images[0], index))
+        np.testing.assert_array_equal(turned[index], np.rot90(images, index, (1, 2)))
 
 
 def test_scale_halves_and_enlarges_as_pytorch_does(images):
