@@ -60,6 +60,13 @@ def contents(directory):
     return {path: path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
+def to_torch(images_BxHxWxC):
+    """A tensor with the channels in front."""
+    import torch
+
+    return torch.tensor(np.asarray(images_BxHxWxC)).permute(0, 3, 1, 2)
+
+
 def one_line(capsys):
     """The one line that a command printed to stderr."""
     error = capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import training_tiny_networks
+from conftest import to_torch, training_tiny_networks
 from PIL import Image
 
 from itae_jax import cli, data
@@ -214,7 +214,7 @@ def test_pytorch_restores_what_the_model_does_from_the_weights(model, directory,
     network.load_state_dict(load_file(path))
     network.eval()
     # The upright digits are member 0 of the transform.
-    inputs = torch.tensor(digits[:8]).permute(0, 3, 1, 2) / 127.5 - 1
+    inputs = to_torch(digits[:8]) / 127.5 - 1
     with torch.inference_mode():
         errors = (network(inputs) - inputs).abs().mean((1, 2, 3))
     expected = model.trained.score(digits[:8]).columns["error_0"]

@@ -111,10 +111,7 @@ def test_get_refuses_what_cannot_be_used_with_the_reason(here, name, message):
 @pytest.mark.parametrize(
     ("attribute", "message"),
     [
-        (
-            "CROPS",
-            "makes (15, 16, 1) of images of 16x16x1, expected (16, 16, 1); see itae transforms check own_run",
-        ),
+        ("CROPS", "makes (15, 16, 1) of images of 16x16x1, expected (16, 16, 1); see itae transforms check"),
         ("RAISES", "on images of 16x16x1: IndexError"),
         ("MISSING", "no MISSING"),
     ],
@@ -128,15 +125,10 @@ def test_run_refuses_a_broken_transform_in_one_line_before_it_writes(here, capsy
 
 def test_transforms_check_prints_each_check_and_exits_with_1_if_one_fails(here, capsys):
     here("own_check", GOOD)
-    for name, found in (
-        ("RANDOM", "same elsewhere +FAILED"),
-        ("CROPS", "shape +FAILED  member 0 makes 15x16x1"),
-    ):
-        assert cli.main(["transforms", "check", f"own_check:{name}"]) == 1
-        lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 9 and all(re.match(r"[a-z ]+ (ok|FAILED)  ", line) for line in lines)
-        assert any(re.match(found, line) for line in lines)
-        assert name == "CROPS" or sum("FAILED" in line for line in lines) == 1
+    assert cli.main(["transforms", "check", "own_check:RANDOM"]) == 1
+    *passed, failed = sorted(capsys.readouterr().out.splitlines(), key=lambda line: "FAILED" in line)
+    assert len(passed) == 8 and all(re.match(r"[a-z ]+ ok  ", line) for line in passed)
+    assert re.match("same elsewhere +FAILED", failed)
     assert cli.main(["transforms", "check", "own_check:MISSING"]) == 2
     assert "no MISSING" in one_line(capsys)
 

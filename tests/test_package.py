@@ -55,8 +55,3 @@ def test_package_names_pmap_orbax_and_pytorch_in_one_file_each():
 
 def test_package_imports_nothing_from_experiments_and_unpickles_nothing():
     assert naming(r"(import|from) experiments|import pickle|allow_pickle=True") == set()
-
-
-def test_the_tables_in_the_documentation_are_those_of_the_measured_results():
-    publish = Path(__file__).parent.parent / "experiments" / "scripts" / "publish.py"
-    subprocess.run([sys.executable, publish, "--check"], check=True)

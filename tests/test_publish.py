@@ -73,8 +73,7 @@ def test_add_joins_runs_of_one_config_and_replaces_what_was_measured_again(publi
         ("table1_cifar10/2", 0, 0, "0.90"),
         ("table1_cifar10/3", 0, 0, "0.90"),
     ]
-    config = json.loads((publish.RESULTS / "table1_cifar10" / "1" / "config.json").read_text())
-    assert config["data"]["root"] == ""
+    assert experiment.read_record(publish.RESULTS / "table1_cifar10/1/config.json").data.root == ""
 
 
 @pytest.mark.parametrize("commit", ["", "0123abcd+"])
@@ -126,3 +125,9 @@ def test_main_writes_pages_that_check_finds_up_to_date(publish, tmp_path, capsys
     (root / "docs" / "results.md").write_text("changed")
     assert publish.main(["--check"]) == 1
     assert "docs/results.md" in capsys.readouterr().err
+
+
+def test_tables_in_the_documents_are_those_of_the_measured_results():
+    import publish
+
+    assert publish.main(["--check"]) == 0

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from conftest import tiny
+from conftest import tiny, to_torch
 from scipy.ndimage import gaussian_filter
 
 from itae_jax import methods
@@ -64,7 +64,7 @@ def check_steps(rng, build_reference, settings, turns, loss="l2", momentum=0.0, 
             images = smooth_images(rng, 8)
             state, metrics = trainer.run_steps(state, np.array([rates(step)]), images[None])
 
-            targets = torch.tensor(images / 127.5 - 1).permute(0, 3, 1, 2)
+            targets = to_torch(images / 127.5 - 1)
             gray = targets.mean(1, keepdim=True)
             erased = torch.cat([torch.rot90(gray, turn, (2, 3)) for turn in turns])
             expected = error(network(erased), targets.repeat(len(turns), 1, 1, 1))

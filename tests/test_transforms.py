@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import to_torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from itae_jax import transforms
 from itae_jax.errors import RequestError
 from itae_jax.transforms import Transform, checks
 
-NAMES = [*transforms.names(), "gray+rotate", "rotate+mask", "gray+rotate+scale", "shuffle+blur"]
+NAMES = [*transforms.names(), "gray+rotate", "shuffle+blur"]
 
 
 @pytest.fixture(params=[1, 3])
@@ -87,10 +88,7 @@ def test_identity_gray_and_rotate_change_nothing_average_channels_and_turn_antic
 
 def test_scale_halves_and_enlarges_as_pytorch_does(images):
     functional = pytest.importorskip("torch", reason="PyTorch is the reference").nn.functional
-    import torch
-
-    channels_first = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2)
-    half = functional.avg_pool2d(channels_first, 2)
+    half = functional.avg_pool2d(to_torch(images), 2)
     expected = functional.interpolate(half, scale_factor=2, mode="bilinear", align_corners=False)
     scaled = transforms.get("scale").apply_all(images)[0]
     np.testing.assert_allclose(scaled, expected.permute(0, 2, 3, 1), atol=1e-6)
@@ -134,8 +132,8 @@ def test_blur_is_a_gaussian_as_pytorch_convolves(rng):
     offsets = np.arange(-6, 7)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = torch.tensor(np.outer(weights, weights) / weights.sum() ** 2, dtype=torch.float64)[None, None]
-    channels_first = torch.tensor(image, dtype=torch.float64).permute(2, 0, 1)[:, None]
-    padded = torch.nn.functional.pad(channels_first, (6, 6, 6, 6), mode="replicate")
+    one_by_one = to_torch(np.float64(image)[None])[0][:, None]
+    padded = torch.nn.functional.pad(one_by_one, (6, 6, 6, 6), mode="replicate")
     expected = torch.nn.functional.conv2d(padded, kernel)[:, 0].permute(1, 2, 0)
     np.testing.assert_allclose(transforms.get("blur").apply(jnp.asarray(image), 0), expected, atol=1e-5)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import rows_of
+from conftest import rows_of, to_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
@@ -92,10 +92,6 @@ class TorchVAE(nn.Module):
             fill(layer.running_mean, stats[f"BatchNorm_{number}"]["mean"])
             fill(layer.running_var, stats[f"BatchNorm_{number}"]["var"])
         return self
-
-
-def to_torch(images):
-    return torch.tensor(np.asarray(images)).permute(0, 3, 1, 2)
 
 
 def assert_same_weights(variables, network, shape, **tolerance):
