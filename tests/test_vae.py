@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import rows_of, to_torch
+from conftest import to_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
@@ -14,12 +14,11 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
-from itae_jax import cli, methods, parallel
+from itae_jax import methods, parallel
 from itae_jax.methods.vae import VAEConfig
 
 CHANNELS, LATENT, BATCH = 4, 6, 8
 CONFIG = VAEConfig(channels=CHANNELS, latent=LATENT, kl_weight=0.5)
-SHAPES = [(16, 16, 3), (13, 9, 1)]
 
 
 def convolve(layer, x):
@@ -101,7 +100,7 @@ def assert_same_weights(variables, network, shape, **tolerance):
             np.testing.assert_allclose(ours[name], value, err_msg=name, **tolerance)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [(16, 16, 3), (13, 9, 1)])
 def test_vae_restores_and_measures_as_pytorch_does(rng, shape):
     method = methods.build(CONFIG, shape, "float32")
     variables = jax.jit(method.init)(jax.random.key(0)).variables
@@ -122,8 +121,8 @@ def test_vae_restores_and_measures_as_pytorch_does(rng, shape):
     np.testing.assert_allclose(scores, reconstruction + CONFIG.kl_weight * kl, rtol=1e-4)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_vae_takes_the_steps_of_pytorchs_adam(rng, shape):
+def test_vae_takes_the_steps_of_pytorchs_adam(rng):
+    shape = 13, 9, 1
     with jax.enable_x64(True):
         method = methods.build(CONFIG, shape, "float64")
         state = jax.jit(method.init)(jax.random.key(0))
@@ -145,16 +144,3 @@ def test_vae_takes_the_steps_of_pytorchs_adam(rng, shape):
             assert float(metrics["loss"]) == pytest.approx(loss.item(), rel=1e-9)
             assert float(metrics["kl"]) == pytest.approx(kl.mean().item(), rel=1e-9)
             assert_same_weights(jax.tree.map(np.asarray, state.variables), network, shape, atol=1e-7)
-
-
-def test_vae_writes_its_components(tmp_path):
-    settings = ["method.name=vae", "method.channels=2", "method.latent=4", "compute.devices=1"]
-    settings += ["data.limit_train=16", "train.batch_size=8", "data.limit_test=60", "train.epochs=1"]
-    assert cli.main(["run", "digits", "--classes", "6", "--out", str(tmp_path), "--set", *settings]) == 0
-    (row,) = rows_of(tmp_path / "results.csv")
-    scores = rows_of(tmp_path / "class_6" / "seed_0" / "scores.csv")
-    assert (row["method"], row["status"]) == ("vae", "done") and 0 <= float(row["auroc_reconstruction"]) <= 1
-    assert list(scores[0]) == ["id", "label", "score", "kl", "score_reconstruction"]
-    for one in scores:
-        parts = float(one["kl"]) + float(one["score_reconstruction"])
-        assert float(one["score"]) == pytest.approx(parts, rel=1e-5)
