@@ -60,6 +60,13 @@ def contents(directory):
     return {path: path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
+def to_torch(images_BxHxWxC):
+    """A tensor with the channels in front."""
+    import torch
+
+    return torch.tensor(np.asarray(images_BxHxWxC)).permute(0, 3, 1, 2)
+
+
 def one_line(capsys):
     """The one line that a command printed to stderr."""
     error = capsys.readouterr().err
@@ -106,6 +113,20 @@ def tiny_network():
         yield
 
 
+SMALL_RUN = ["train.epochs=2", "method.width=4", "data.limit_train=48", "data.limit_test=120"]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """A run of two digits by SMALL_RUN, which tests must not change; they need `tiny_network`, too."""
+    from itae_jax import cli
+
+    out = tmp_path_factory.mktemp("runs") / "two"
+    with training_tiny_networks():
+        assert cli.main(["run", "digits", "--classes", "6,8", "--out", str(out), "--set", *SMALL_RUN]) == 0
+    return out
+
+
 @pytest.fixture(scope="session")
 def make_trainer():
     """(method, image shape, assignments) -> Trainer on one device, of ITAE with a TinyNet."""
@@ -127,9 +148,7 @@ def refused(capsys):
 
         capsys.readouterr()
         assert cli.main([*map(str, command)]) == 2
-        error = capsys.readouterr().err
-        assert error.startswith("itae: ") and error.count("\n") == 1, error
-        return error
+        return one_line(capsys)
 
     return run
 
@@ -155,6 +174,13 @@ SMALL_FITS = {
     "vae": [*_SMALL, "method.name=vae", "method.channels=2", "method.latent=2"],
 }
 SMALL_FIT = SMALL_FITS["itae"]
+SMALL_DETECTOR = {
+    "transform": "rotate",
+    "width": 2,
+    "epochs": 1,
+    "batch_size": 8,
+    "settings": {"evaluate.batch_size": 8},
+}
 
 
 @pytest.fixture(scope="session")

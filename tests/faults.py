@@ -23,7 +23,7 @@ import numpy as np
 
 DIGITS = Path(__file__).resolve().parent.parent / "experiments" / "digits.py"
 _VARYING = ("train_seconds", "score_seconds", "commit")
-_CONFIG = ("name", "data", "transform", "model", "train", "evaluate", "compute")
+_CONFIG = ("name", "data", "method", "train", "evaluate", "compute")
 _PICTURES = ("bars_digits", "histograms", "roc", "restorations_class_6_seed_0", "restorations_class_8_seed_0")
 
 
@@ -33,15 +33,12 @@ class Sweep:
     Args:
       directory: for the runs and the cache of compiled programs.
       classes, epochs: the amount of work.
-      itae: Python's arguments that run the command.
     """
 
-    def __init__(self, directory: Path, classes: str, epochs: int, itae: tuple[str, ...] = ("-m", "itae_jax")):
+    def __init__(self, directory: Path, classes: str, epochs: int):
         self.directory = directory
-        self._command = [
-            *(sys.executable, *itae, "run", str(DIGITS), "--classes", classes),
-            *("--set", "method.width=2", f"train.epochs={epochs}", "train.checkpoint_minutes=0"),
-        ]
+        settings = ["method.width=2", f"train.epochs={epochs}", "train.checkpoint_minutes=0"]
+        self.command = ["run", str(DIGITS), "--classes", classes, "--set", *settings]
         self._environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
             "JAX_COMPILATION_CACHE_DIR": str(directory / "cache"),
@@ -51,13 +48,9 @@ class Sweep:
         }
 
     def start(self, out: Path) -> subprocess.Popen:
-        return subprocess.Popen(
-            [*self._command, "--out", str(out)],
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        command = [sys.executable, "-m", "itae_jax", *self.command, "--out", str(out)]
+        return subprocess.Popen(command, env=self._environment, **pipes)
 
     def finish(self, out: Path) -> str:
         """Runs to the end and returns the output."""
@@ -143,14 +136,10 @@ def spoil_newest_checkpoint(sweep: Sweep, out: Path, how: str) -> None:
     checkpoints = [path for path in out.glob("class_*/seed_*/checkpoints/*") if path.name.isdecimal()]
     newest = max(checkpoints, key=lambda path: int(path.name))
     largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda path: path.stat().st_size)
-    data = bytearray(largest.read_bytes())
-    if how == "truncated":
-        data = data[: len(data) // 2]
-    elif how == "emptied":
-        data = bytearray()
-    else:
-        data[len(data) // 2] ^= 1
-    largest.write_bytes(data)
+    data = largest.read_bytes()
+    half, rest = data[: len(data) // 2], data[len(data) // 2 :]
+    flipped = half + bytes([rest[0] ^ 1]) + rest[1:]
+    largest.write_bytes({"truncated": half, "emptied": b"", "flipped": flipped}[how])
     printed = sweep.finish(out)
     assert f"{newest}: " in printed and "previous checkpoint" in printed, printed
 

@@ -47,10 +47,7 @@ def test_bars_show_averages_that_compare_and_nothing_that_a_table_says():
 
 
 def test_a_method_has_one_colour_wherever_its_column_stands():
-    first, second = (
-        comparisons.colours(["AE (reduced)", "AE+S", "ITAE, 5 epochs"]),
-        comparisons.colours(["ITAE"]),
-    )
+    first, second = map(comparisons.colours, (["AE (reduced)", "AE+S", "ITAE, 5 epochs"], ["ITAE"]))
     assert first[2] == second[0]
     assert comparisons.colours(["AE+G", "AE"])[1] == first[0]
     many = comparisons.colours(["ITAE", "ITAE (float32)", "x", "AE", "", "AE+G", "AE+R"])

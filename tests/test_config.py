@@ -88,8 +88,3 @@ def test_method_config_gives_every_answer_the_package_asks_for(method):
     assert {name.removeprefix("method.") for name, *_ in config.suggest(3, False)} <= fields
     assert [len(config.example_titles(count)) for count in (1, 4)] == [1, 4]
     assert config.foreign_code == ""
-
-
-def test_unknown_method_is_refused_with_the_names_of_all():
-    with pytest.raises(RequestError, match=r"method\.name='melt': choose from .*itae.*vae"):
-        experiment.override(Experiment(), ["method.name=melt"])

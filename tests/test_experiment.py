@@ -1,6 +1,5 @@
 """Experiments as data: overrides, JSON, differences, and experiment files."""
 
-import dataclasses
 import json
 
 import pytest
@@ -96,17 +95,11 @@ def test_another_method_takes_its_own_defaults_of_training():
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
-        (
-            ["method.name=vae", "method.width=8"],
-            r"'method\.width' with method\.name=vae; did you mean method\.",
-        ),
+        (["method.name=vae", "method.width=8"], r"'method\.width' with method\.name=vae; did you mean"),
         (["method.latent=8"], r"'method\.latent' with method\.name=itae"),
         (["method.widht=8"], r"'method\.widht'.*did you mean method\.width"),
-        (["train.epoch=8"], r"'train\.epoch'; did you mean train\.epochs"),
         (["qqqqqqq=1"], "'qqqqqqq'; the settings are name, variant"),
         (["train=1"], "no setting 'train'"),
-        (["train.epochs"], r"'train\.epochs': expected section\.field=value"),
-        (["name=../x"], "name='../x'"),
         (["name="], "name=''"),
         (["variant=a/b"], "variant='a/b'"),
         (["name=.hidden"], "name='.hidden'"),
@@ -122,10 +115,8 @@ def test_override_refuses_what_the_method_lacks_or_cannot_be(assignments, messag
     ("tree", "message"),
     [
         ([], "expected a JSON object"),
-        ({"trane": {"epochs": 3}}, r"'trane\.epochs'"),
         ({"train": 3}, "'train'"),
         ({"train": {"learning_rate": 10**400}}, r"train\.learning_rate"),
-        ({"method": {"name": "vae", "width": 3}}, r"'method\.width' with method\.name=vae"),
         ({"method": {"name": 3}}, r"method\.name=3"),
     ],
 )
@@ -179,14 +170,11 @@ def test_experiment_file_that_gives_no_experiment_is_refused(tmp_path, body, mes
 
 
 def test_variants_are_chosen_overridden_and_kept_apart(tmp_path):
-    path = write(
-        tmp_path / "mine.py", "get_configs(): return {v: Experiment(seed=i) for i, v in enumerate('ab')}"
-    )
+    body = "get_configs(): return {v: Experiment(seed=i) for i, v in enumerate('ab')}"
+    path = write(tmp_path / "mine.py", body)
     loaded = experiment.load(path, ["train.epochs=3"])
-    assert [(key, one.variant, one.seed, one.train.epochs) for key, one in loaded.items()] == [
-        ("a", "a", 0, 3),
-        ("b", "b", 1, 3),
-    ]
+    found = [(key, one.variant, one.seed, one.train.epochs) for key, one in loaded.items()]
+    assert found == [("a", "a", 0, 3), ("b", "b", 1, 3)]
     assert list(experiment.load(path, chosen=["b"])) == ["b"]
     for arguments, message in (
         ((["seed=3"],), "the variants a and b alike"),
@@ -218,16 +206,3 @@ def test_experiments_are_found_by_name_or_path(tmp_path):
         RequestError, match=r"digit: no such experiment; choose from .*digits.*, or name a file"
     ):
         experiment.find("digit")
-
-
-@pytest.mark.parametrize("name", experiment.shipped())
-def test_shipped_experiment_says_its_command_and_can_be_reduced(name):
-    path = experiment.find(name)
-    loaded = experiment.load(path)
-    assert {one.name for one in loaded.values()} == {name}
-    assert f"itae run {name}" in path.read_text()
-    tables = {one.paper_table for one in loaded.values()} - {""}
-    assert all((path.parent / "paper" / f"{table}.csv").is_file() for table in tables)
-    reduced = experiment.load(path, ["train.epochs=1", "data.limit_test=9"])
-    assert len(reduced) == len(loaded)
-    assert dataclasses.replace(next(iter(reduced.values())), variant="").train.epochs == 1

@@ -20,9 +20,10 @@ pytestmark = pytest.mark.usefixtures("scripts")
 
 
 @pytest.mark.parametrize("name", experiment.shipped())
-def test_shipped_experiments_load_and_name_a_table_that_is_there(name):
+def test_shipped_experiments_can_be_reduced_and_name_their_command_and_table(name):
     path = experiment.find(name)
-    for variant, one in experiment.load(path).items():
+    assert f"itae run {name}" in path.read_text()
+    for variant, one in experiment.load(path, ["train.epochs=1", "data.limit_test=9"]).items():
         assert (one.name, one.variant) == (name, variant)
         assert not one.paper_table or read.read_paper(path.parent / "paper" / f"{one.paper_table}.csv")
 

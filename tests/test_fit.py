@@ -3,10 +3,8 @@
 import json
 import os
 
-import numpy as np
 import pytest
-from conftest import SMALL_FIT, SMALL_FITS, save_images
-from PIL import Image
+from conftest import SMALL_FIT, SMALL_FITS, contents, save_images
 
 from itae_jax import cli, experiment, files, methods, progress
 from itae_jax.data import reader
@@ -54,10 +52,10 @@ def test_fit_writes_all_that_scoring_needs_and_lists_what_cannot_be_read(model, 
 
 
 def test_fit_again_has_nothing_to_do(model, photos, capsys):
-    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    before = contents(model)
     assert fit(photos, model, *SMALL_FIT, "--seed", "3") == 0
     assert "nothing to do" in capsys.readouterr().out
-    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
+    assert contents(model) == before
 
 
 def test_fit_says_what_it_chose_and_what_comes_next(photos, model, tmp_path, capsys):
@@ -106,7 +104,7 @@ def test_choose_leaves_what_is_asked_for_and_follows_it():
 
 
 @pytest.mark.parametrize("method", methods.names())
-@pytest.mark.parametrize("num_train", [1, 6, 31, 32, 800, 50_000, 10**6])
+@pytest.mark.parametrize("num_train", [1, 31, 32, 800, 10**6])
 def test_choose_gives_a_cpu_what_it_can_do_within_the_settings_limits(num_train, method):
     values = chosen([look(20_000, 3)], num_train=num_train, method=method)
     defaults = methods.config_class(method).TRAIN
@@ -124,18 +122,6 @@ def test_choose_gives_an_accelerator_the_methods_network_and_epochs():
     assert "train.halve_every_epochs" not in values
 
 
-def test_look_sees_grey_pixels_and_upright_sizes(tmp_path, rng):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    grey = Image.fromarray(rng.integers(0, 256, (60, 90), np.uint8)).convert("RGB")
-    grey.save(tmp_path / "turned.jpg", exif=exif)
-    assert reader.look(tmp_path / "turned.jpg") == look(60, 90, True)
-    Image.fromarray(rng.integers(0, 256, (60, 90, 3), np.uint8)).save(tmp_path / "colour.png")
-    assert reader.look(tmp_path / "colour.png") == look(90, 60, False)
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    assert reader.look(tmp_path / "broken.png") is None
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -146,38 +132,6 @@ def test_look_sees_grey_pixels_and_upright_sizes(tmp_path, rng):
 )
 def test_fit_refuses_another_model_with_the_difference(model, photos, refused, change, message):
     assert message in refused("fit", photos, "--out", model, *SMALL_FIT, "--seed", "3", *change)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nowhere", "--out", "m"], "nowhere: no such folder"),
-        (["few", "--out", "m"], "7 images in it, at least 8"),
-        (["broken", "--out", "m"], "none of the 8 images"),
-        (["good", "--out", "few"], "few: is not empty"),
-        (["good", "--out", "file"], "file: is a file"),
-        (["good", "--out", "file/m"], "Not a directory"),
-        (["good"], "--out"),
-        (["good", "--out", "m", "--epochs", "many"], "train.epochs='many'"),
-        (["good", "--out", "m", "--size", "8"], "images of 8x8"),
-        (["good", "--out", "m", "--holdout", "1"], "--holdout 1.0"),
-        (["good", "--out", "m", "--set", "data.root=x"], "data.root"),
-        (["good", "--out", "m", "--set", "method.transform=melt"], "'melt'"),
-        (["good", "--out", "m", "--set", "method.name=melt"], "choose from itae, vae"),
-        (["good", "--out", "m", "--set", "method.name=vae", "method.width=4"], "method.width"),
-        (["good", "--out", "m", "--set", "compute.devices=64"], "compute.devices=64"),
-    ],
-)
-def test_fit_refuses_a_wrong_request_and_writes_nothing(arguments, message, tmp_path, monkeypatch, refused):
-    monkeypatch.chdir(tmp_path)
-    save_images(tmp_path / "good", 8)
-    save_images(tmp_path / "few", 7)
-    for path in save_images(tmp_path / "broken", 8).iterdir():
-        path.write_bytes(b"no image")
-    (tmp_path / "file").write_text("mine")
-    before = sorted(tmp_path.rglob("*"))
-    assert message in refused("fit", *arguments)
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from itae_jax import transforms
 from itae_jax.data.images import ArrayImages, LazyImages, UnreadableImageError, as_images
 from itae_jax.errors import RequestError
-from itae_jax.evaluate import restoration as evaluate
 from itae_jax.training import loop
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), np.uint8)
@@ -63,22 +64,6 @@ def test_in_memory_reads_what_fits_into_memory_bytes():
     assert isinstance(lazy(memory_bytes=ARRAY.size - 1).in_memory(), LazyImages)
 
 
-def test_images_of_another_size_are_refused_with_the_remedy():
-    images = LazyImages(lambda key: ARRAY[0], (0,), (8, 8, 1))
-    with pytest.raises(RequestError, match=r"4x4.*8x8.*data\.image_size"):
-        images.in_memory()
-
-
-def test_missing_images_have_no_error_and_no_part_in_the_normaliser():
-    transform = transforms.get("rotate")
-    errors = evaluate.restoration_errors(lambda x: x * 0.5, lazy(), transform, batch_size=8)
-    assert np.flatnonzero(np.isnan(errors).all(1)).tolist() == list(BROKEN)
-    readable = [i for i in range(20) if i not in BROKEN]
-    whole = evaluate.restoration_errors(lambda x: x * 0.5, ARRAY[readable], transform, batch_size=8)
-    np.testing.assert_allclose(errors[readable], whole, rtol=1e-6)
-    np.testing.assert_allclose(evaluate.normal_errors(errors), whole.mean(0), rtol=1e-6)
-
-
 def test_training_from_files_equals_training_from_memory(make_trainer, bars):
     trainer = make_trainer("itae", "train.epochs=2")
 
@@ -91,7 +76,14 @@ def test_training_from_files_equals_training_from_memory(make_trainer, bars):
     assert losses(files) == losses(as_images(bars))
 
 
-def test_as_images_takes_uint8_arrays_alone():
-    assert len(as_images(ARRAY)) == 20
-    with pytest.raises(TypeError, match="got float64"):
-        as_images(ARRAY / 255)
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from([np.uint8, np.int8, np.uint16, np.int64, np.bool_, np.float16, np.float32, np.float64]),
+    hnp.array_shapes(min_dims=0, max_dims=6, min_side=0, max_side=4),
+)
+def test_as_images_takes_four_axes_of_uint8_alone(dtype, shape):
+    if dtype == np.uint8 and len(shape) == 4:
+        assert len(as_images(np.zeros(shape, dtype))) == shape[0]
+        return
+    with pytest.raises(TypeError, match=r"expected N x H x W x C uint8 images|convert floats"):
+        as_images(np.zeros(shape, dtype))

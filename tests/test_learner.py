@@ -9,7 +9,7 @@ from conftest import make_learner, tiny
 
 from itae_jax.data import as_images
 from itae_jax.data.images import ArrayImages
-from itae_jax.errors import DamagedError, DivergedError, RequestError
+from itae_jax.errors import DivergedError, RequestError
 from itae_jax.evaluate import anomaly_scores, auroc
 from itae_jax.training import learner as learners
 
@@ -23,12 +23,6 @@ def fit(learner, images, seeds=(0,)):
 @pytest.fixture(scope="module")
 def trained(bars, tiny_network):
     return fit(make_learner(tiny("itae", "train.epochs=10", "compute.devices=2")), bars)
-
-
-def test_trained_method_tells_what_it_was_trained_on(trained, bars):
-    turned = np.rot90(bars, axes=(1, 2))
-    scores = np.concatenate([trained.score(images).scores_N for images in (bars, turned)])
-    assert auroc(np.arange(80) >= 40, scores) > 0.9
 
 
 def test_score_and_columns_follow_equation_3(trained, bars):
@@ -97,17 +91,6 @@ def test_reports_can_score_with_the_method_as_trained_so_far(bars):
     np.testing.assert_array_equal(found[3], trained.score(bars).scores_N)
     assert not np.array_equal(found[2], found[3])
     assert (trained.num_train, trained.train_seconds > 0) == (40, True)
-
-
-def test_saved_state_that_is_damaged_or_of_another_network_is_refused(trained, tmp_path):
-    state = tmp_path / "state"
-    trained.save(state)
-    with pytest.raises(RequestError, match=rf"{state}: .*another network.*BatchNorm_0"):
-        make_learner(tiny("itae", "method.width=5")).read(state)
-    path = max((path for path in state.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(DamagedError, match=rf"{state}: is damaged"):
-        trained.learner.read(state)
 
 
 def test_learners_are_cached_and_survive_pickling():

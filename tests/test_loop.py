@@ -140,13 +140,6 @@ def test_another_number_of_devices_resumes_but_for_rounding(make_trainer, bars, 
         assert metrics["loss"] == pytest.approx(undisturbed[epoch][0]["loss"], rel=1e-9)
 
 
-def test_resuming_with_other_images_is_refused(make_trainer, bars, tmp_path):
-    trainer = make_trainer("itae", "train.epochs=1")
-    train(trainer, bars, Checkpoints(tmp_path, 0, 2))
-    with pytest.raises(RequestError, match=rf"{tmp_path}: .*40 .*32"):
-        train(trainer, bars[:32], Checkpoints(tmp_path, 0, 2))
-
-
 def test_loss_that_is_not_finite_stops_training_and_is_never_kept(make_trainer, bars, tmp_path):
     trainer = make_trainer("itae", "train.epochs=9", "train.learning_rate=1e6", "method.weight_decay=1e6")
     checkpoints = Checkpoints(tmp_path, 0, 99)

@@ -10,13 +10,10 @@ import pytest
 from conftest import make_learner, tiny
 
 import itae_jax
-from itae_jax import experiment, methods
+from itae_jax import methods
 from itae_jax.data import as_images
 from itae_jax.errors import RequestError
 from itae_jax.evaluate import auroc
-from itae_jax.progress import ConsoleProgress
-from itae_jax.runs import sweep
-from itae_jax.training import checkpoint
 from itae_jax.training.learner import gather
 from itae_jax.transforms import to_float
 
@@ -37,13 +34,6 @@ def trained(request, bars, tiny_network):
 @pytest.fixture(scope="module")
 def measured(trained, bars):
     return gather(trained.measure(bars))
-
-
-def test_components_are_the_columns_with_a_number_an_image(trained, bars):
-    scores = trained.score(bars)
-    assert tuple(scores.columns) == trained.learner.method.components
-    for values_N in (scores.scores_N, *scores.columns.values()):
-        assert values_N.shape == (40,) and np.isfinite(values_N).all()
 
 
 def test_score_of_corrupted_images_is_higher(trained, bars):
@@ -98,24 +88,6 @@ def test_saved_method_scores_the_same_bits(trained, bars, tmp_path):
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_init_depends_on_the_key_alone(make_trainer, name):
-    trainer = make_trainer(name)
-    first, again, other = (jax.tree.leaves(trainer.initial_state((seed,)).method) for seed in (0, 0, 1))
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
-
-
-@pytest.mark.parametrize("name", methods.names())
-def test_state_comes_back_from_a_checkpoint(make_trainer, tmp_path, name):
-    trainer = make_trainer(name)
-    packed = trainer.pack(trainer.initial_state((3,)))
-    checkpoint.save(tmp_path / "state", packed, {})
-    like = jax.eval_shape(trainer.pack, trainer.state_shapes())
-    arrays, _ = checkpoint.restore(tmp_path / "state", like, {})
-    jax.tree.map(np.testing.assert_array_equal, trainer.pack(trainer.unpack(arrays)), packed)
-
-
-@pytest.mark.parametrize("name", methods.names())
 def test_update_on_four_devices_is_that_on_one(make_trainer, bars, name):
     with jax.enable_x64(True):
         found = []
@@ -129,83 +101,6 @@ def test_update_on_four_devices_is_that_on_one(make_trainer, bars, name):
             assert all(value.shape == (1,) for value in of_step.values()) and "loss" in of_step
             found.append((metrics, state.method))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12), *found)
-
-
-MEAN_IMAGE = '''
-"""Scores by the distance from the mean of the images seen."""
-import dataclasses
-import jax.numpy as jnp
-from itae_jax import parallel
-from itae_jax.config import MethodConfig, setting
-from itae_jax.methods.method import Spec, State
-
-@dataclasses.dataclass(frozen=True)
-class Config(MethodConfig):
-    NAME = "mean_image"
-    TRAIN = {"epochs": 2, "batch_size": 8, "learning_rate": 0.5, "halve_every_epochs": 9}
-    power: float = setting(2.0, "of the distance", least=1)
-
-class MeanImage:
-    components = ("largest",)
-
-    def __init__(self, config, image_shape, dtype):
-        self.power, self.shape = config.power, image_shape
-
-    def init(self, key):
-        return State({"mean": jnp.zeros(self.shape)}, ())
-
-    def update(self, state, keys, rate, images):
-        mean = parallel.mean(images.mean(0))
-        step = mean - state.variables["mean"]
-        return State({"mean": state.variables["mean"] + rate * step}, ()), {"loss": jnp.abs(step).mean()}
-
-    def measure(self, variables, images):
-        distance = jnp.abs(images - variables["mean"][None])
-        return {"all": (distance**self.power).mean((1, 2, 3)), "largest": distance.max((1, 2, 3))}
-
-    def calibrate(self, measured):
-        return {"all": measured["all"].mean()}
-
-    def score(self, measured, calibration):
-        return measured["all"] / calibration["all"]
-
-    def columns(self, measured, calibration):
-        return {"largest": measured["largest"]}
-
-METHOD = Spec(Config, MeanImage)
-'''
-
-
-@pytest.fixture
-def mean_image(tmp_path, monkeypatch):
-    """Adds a method by adding a file."""
-    directory = tmp_path / "methods"
-    directory.mkdir()
-    (directory / "mean_image.py").write_text(MEAN_IMAGE)
-    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(directory)])
-    methods.names.cache_clear()
-    yield
-    methods.names.cache_clear()
-
-
-def test_a_method_is_one_file(mean_image, bars, rng, tmp_path):
-    assert "mean_image" in methods.names()
-    one = experiment.override(experiment.Experiment(), ["method.name=mean_image", "method.power=1"])
-    assert one.train.batch_size == 8
-    with pytest.raises(RequestError, match=r"method\.power=0.0: expected at least 1"):
-        experiment.override(one, ["method.power=0"])
-    trained = fit(make_learner(one), bars)
-    noise = rng.integers(0, 256, bars.shape, np.uint8)
-    assert trained.score(bars).scores_N.mean() == pytest.approx(1, rel=1e-5)
-    assert trained.score(noise).scores_N.min() > trained.score(bars).scores_N.max()
-    assert trained.illustrate(bars) == {} and not trained.learner.has_maps
-
-    limited = experiment.override(one, ["data.limit_train=20", "data.limit_test=60"])
-    with ConsoleProgress(quiet=True) as progress:
-        (result,), new = sweep.run(limited, tmp_path / "out", ["6"], [0], progress)
-    assert (result.method, result.status, result.epochs, new) == ("mean_image", "done", 2, 1)
-    header = (tmp_path / "out" / "class_6" / "seed_0" / "scores.csv").read_text().splitlines()[0]
-    assert header == "id,label,score,largest"
 
 
 def test_method_that_cannot_take_the_images_says_which_size_it_needs():

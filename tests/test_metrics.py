@@ -125,3 +125,17 @@ def test_frame_normality_is_equation_4_in_each_video():
     for wrong, message in ((scores[:5], "do not match"), (scores * np.nan, "finite")):
         with pytest.raises(ValueError, match=message):
             frame_normality(wrong, videos)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=9), st.integers(0, 8))
+def test_auroc_refuses_what_cannot_be_ranked(scores, position):
+    labels, spoilt = np.arange(len(scores)) % 2 == 1, np.array(scores)
+    spoilt[position % len(scores)] = np.nan
+    for given_labels, given_scores, message in (
+        (labels, spoilt, "NaN"),
+        (labels & False, scores, "both normal and anomalous"),
+        (labels, [*scores, 1.0], "inconsistent"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            auroc(given_labels, np.array(given_scores))

@@ -44,13 +44,7 @@ from itae_jax import ITAEDetector
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: ") and "itae_jax.detection.detector" in last
-    assert "module 'jax' has no attribute 'gone'" in last
-
-
-def test_package_is_imported_without_jax():
-    script = "import sys, itae_jax.cli; sys.exit(bool({'jax', 'numpy', 'PIL'} & set(sys.modules)))"
-    subprocess.run([sys.executable, "-c", script], check=True)
+    assert re.match("ImportError: .*itae_jax.detection.detector.*module 'jax' has no attribute 'gone'", last)
 
 
 def test_package_names_pmap_orbax_and_pytorch_in_one_file_each():
@@ -61,8 +55,3 @@ def test_package_names_pmap_orbax_and_pytorch_in_one_file_each():
 
 def test_package_imports_nothing_from_experiments_and_unpickles_nothing():
     assert naming(r"(import|from) experiments|import pickle|allow_pickle=True") == set()
-
-
-def test_the_tables_in_the_documentation_are_those_of_the_measured_results():
-    publish = Path(__file__).parent.parent / "experiments" / "scripts" / "publish.py"
-    subprocess.run([sys.executable, publish, "--check"], check=True)

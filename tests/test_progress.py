@@ -75,10 +75,3 @@ def test_progress_estimates_by_the_epochs_that_were_computed_here(clock, capsys)
         bar.finished("")
         train(bar, clock, "dog", range(1, 11))
         assert capsys.readouterr().out.endswith("  40 min left\n")
-
-
-def test_progress_gives_no_time_after_the_first_epoch(clock, capsys):
-    with progress.ConsoleProgress() as bar:
-        bar.start(1, 1)
-        bar.epoch("cat", 1, 0.5, 0.1)
-    assert "left" not in capsys.readouterr().out

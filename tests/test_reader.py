@@ -32,9 +32,11 @@ def test_read_keeps_rgb_and_repeats_grey(save, colours):
     np.testing.assert_array_equal(GREY.read(path), colours[..., :1])
 
 
-def test_read_reduces_sixteen_bits_to_eight(save):
+def test_read_reduces_sixteen_bits_to_eight_and_takes_the_first_of_several_frames(save):
     deep = np.array([[0, 257, 32896, 65535]], np.uint16)
     np.testing.assert_array_equal(GREY.read(save(deep))[0, :, 0], [0, 1, 128, 255])
+    frames = [Image.new("L", (4, 4), value) for value in (10, 200)]
+    assert GREY.read(save(frames[0], "film.gif", save_all=True, append_images=frames[1:])).max() <= 12
 
 
 def test_read_puts_transparent_parts_on_black(save, colours):
@@ -67,12 +69,6 @@ def test_read_converts_other_modes(save, colours, mode):
     expected = image.convert("RGBA").convert("RGB") if mode == "LA" else image.convert("RGB")
     pixels = RGB.read(save(image, "image.tif"))
     np.testing.assert_allclose(pixels.astype(int), np.asarray(expected), atol=3)
-
-
-def test_read_takes_the_first_of_several_frames(save):
-    frames = [Image.new("L", (4, 4), value) for value in (10, 200)]
-    path = save(frames[0], "film.gif", save_all=True, append_images=frames[1:])
-    assert GREY.read(path).max() <= 12
 
 
 @pytest.mark.parametrize(

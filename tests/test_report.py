@@ -1,7 +1,6 @@
 """Tables beside the paper's numbers: arithmetic, what may be compared, how columns are called."""
 
 import io
-import re
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +18,14 @@ from itae_jax.runs.read import RunResults, read_paper
 from itae_jax.runs.results import Result
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper"
-TABLES = sorted(path.stem for path in PAPER.glob("*.csv"))
 
 
 def make_result(index=0, seed=0, auroc=0.9, **fields):
-    names = {"normal_class": index, "normal_class_name": f"class {index}", "seed": seed, "auroc": auroc}
-    common = {"experiment": "sweep", "dataset": "cifar10", "method": "itae", "epochs": 500, "num_train": 9}
-    times = {"num_test": 300, "train_seconds": 1.0, "score_seconds": 1.0, "device": "1 x GPU"}
-    kind = {
-        "dtype": "float32",
-        "normal_label": "ok",
-        "data_source": "png",
-        "coverage": "complete",
-        "commit": "",
-    }
-    return Result(**common | names | times | kind | fields)
+    job = {"normal_class": index, "normal_class_name": f"class {index}", "seed": seed, "auroc": auroc}
+    numbers = {"num_train": 9, "num_test": 300, "train_seconds": 1.0, "score_seconds": 1.0}
+    common = {"experiment": "sweep", "dataset": "cifar10", "method": "itae", "epochs": 500, "device": "1 x GPU"}
+    common |= {"dtype": "float32", "normal_label": "ok", "data_source": "png", "coverage": "complete"}
+    return Result(**common | job | numbers | {"commit": ""} | fields)
 
 
 def make_run(aurocs=((0, 0, 0.9),), *settings, table="", root="runs/x", name="sweep", **fields):
@@ -49,10 +41,6 @@ def make_run(aurocs=((0, 0, 0.9),), *settings, table="", root="runs/x", name="sw
 def column_of(*arguments, **options):
     ((column, *_),) = columns.by_dataset([make_run(*arguments, **options)])
     return column
-
-
-def lines_of(*arguments, **options):
-    return {line.key.name: line for line in column_of(*arguments, **options).lines}
 
 
 def titles_of(*runs):
@@ -92,9 +80,7 @@ def test_paper_numbers_stand_beside_the_same_classes():
 @pytest.mark.parametrize(
     ("table", "dataset", "ours", "count", "average", "sd", "by_hand"),
     [
-        # What the paper prints, and what its cells give by hand: those of MNIST add up to 982.9, of
-        # Fashion-MNIST to 938.2, of CIFAR-10 to 866.4, of CIFAR-100 to 1575.1, of ImageNet to 772.3, of
-        # MVTec AD to 1259.0.
+        # What the paper prints, and what its cells give by hand.
         ("table1", "MNIST", "mnist", 10, "98.3", "1.78", (98.29, 1.784)),
         ("table1", "Fashion-MNIST", "fashion_mnist", 10, "93.9", "4.7", (93.82, 4.700)),
         ("table1", "CIFAR-10", "cifar10", 10, "86.6", "5.35", (86.64, 5.345)),
@@ -132,22 +118,15 @@ L1 = "method.loss=l1"
 @pytest.mark.parametrize(
     ("table", "dataset", "settings", "key", "number"),
     [
-        ("table1", "mnist", ["method.transform=rotate"], "avg", "98.3"),
         ("table1", "mnist", [], "avg", "98.3"),
         ("table1", "mnist", ["method.name=vae"], "0", "92.1"),
         ("table1", "fashion_mnist", ["method.transform=rotate"], "avg", "93.9"),
-        ("table1", "cifar10", [], "avg", "86.6"),
         ("table1", "cifar10", ["method.transform=identity"], "avg", "59.3"),
         ("table1", "cifar10", ["method.name=vae"], "avg", "58.1"),
-        ("table1", "cifar100", [], "avg", "78.8"),
-        ("table1", "imagenet2012", [], "avg", "77.2"),
-        ("table3", "shanghaitech", [], "0", "72.5"),
         ("table3", "shanghaitech", [], "avg", "72.5"),
-        ("table4", "cifar10", ["method.transform=identity"], "avg", "59.3"),
         ("table4", "cifar10", ["method.transform=scale"], "avg", "57.8"),
         ("table4", "cifar10", ["method.transform=gray"], "avg", "65.6"),
         ("table4", "cifar10", ["method.transform=rotate"], "avg", "82.2"),
-        ("table4", "cifar10", [], "avg", "86.6"),
         ("table6", "mnist", ["method.transform=rotate"], "1", "99.94"),
     ],
 )
@@ -170,26 +149,16 @@ def test_a_run_has_the_cells_of_its_method(table, dataset, settings, key, number
 )
 def test_nothing_stands_beside_what_the_paper_did_not_do(settings, fields):
     assert paper.cells(make_run(((0, 0, 0.9),), *settings, table="table1", **fields)) == {}
-
-
-def test_classes_of_fashion_mnist_are_compared_by_their_average_alone():
-    cells = paper.cells(make_run(table="table1", dataset="fashion_mnist"))
-    assert cells.keys() == {"avg", "SD"}
-    assert paper.summary(cells, range(10)) == cells
-    assert paper.summary(cells, [0]) == {}
+    averages = paper.cells(make_run(table="table1", dataset="fashion_mnist"))
+    assert averages.keys() == {"avg", "SD"} and paper.summary(averages, [0]) == {}
 
 
 def test_table_5_is_two_columns_of_every_training():
     fields = {"further_aurocs": {"l1": 0.8, "l2": 0.7}, "best_f1": 0.5}
     run, other = (make_run(((0, 0, 0.8),), *loss, table="table5", **fields) for loss in ([], [L1]))
     ((by_l1, by_l2, *others),) = columns.by_dataset([run, other])
-    assert tables.grid([by_l1, by_l2]).rows[0] == [
-        "class 0",
-        "80.0",
-        "78.5 (+1.5)",
-        "70.0",
-        f"77.8 ({MINUS}7.8)",
-    ]
+    cells = ["80.0", "78.5 (+1.5)", "70.0", f"77.8 ({MINUS}7.8)"]
+    assert tables.grid([by_l1, by_l2]).rows[0] == ["class 0", *cells]
     assert [column.cells["0"].text for column in others] == ["74.2", "74.1"]
     assert len({by_l1.title, by_l2.title, *(column.title for column in others)}) == 4
     assert len(columns.trainings([by_l1, by_l2, *others])) == 2
@@ -200,11 +169,8 @@ def test_table_5_is_two_columns_of_every_training():
 def test_table_6_compares_mean_and_sd_over_the_runs():
     runs, settings = ((1, 0, 0.999), (1, 1, 0.9994)), "method.transform=rotate"
     column = column_of(runs, settings, table="table6", dataset="mnist")
-    for line in column.lines:
-        assert (line.text, line.paper_text(with_difference=True)) == (
-            "99.92 ± 0.03",
-            f"99.94 ± 0.01 ({MINUS}0.02)",
-        )
+    texts = {(line.text, line.paper_text(with_difference=True)) for line in column.lines}
+    assert texts == {("99.92 ± 0.03", f"99.94 ± 0.01 ({MINUS}0.02)")}
     column.run.paper[:] = [row for row in column.run.paper if row["class"] != "SD"]
     assert paper.cells(column.run) == {"1": Cell("99.94")}
 
@@ -228,12 +194,7 @@ def test_mvtec_categories_are_found_by_name_and_stay_apart():
 @pytest.mark.parametrize(
     ("first", "second", "titles"),
     [
-        ([], ["data.fit=crop"], ["ITAE", "ITAE (data.fit=crop)"]),
-        (
-            ["data.fit=pad", "method.width=16"],
-            ["data.fit=crop", "method.width=16"],
-            ["ITAE (data.fit=pad)", "ITAE (data.fit=crop)"],
-        ),
+        (["data.fit=pad"], ["data.fit=crop"], ["ITAE (data.fit=pad)", "ITAE (data.fit=crop)"]),
         ([], [L1], ["ITAE", "gray+rotate, loss=l1"]),
         ([], ["variant=mine"], ["ITAE", "mine"]),
         ([], ["method.name=vae"], ["ITAE", "VAE"]),
@@ -248,9 +209,6 @@ def test_columns_are_told_apart_by_what_differs(first, second, titles):
         for settings, width in ((first, "w16"), (second, "w64"))
     ]
     assert titles_of(*runs) == titles
-
-
-def test_columns_of_one_config_are_told_apart_by_data_then_experiment():
     assert titles_of(make_run(), make_run(data_source="jpg")) == ["ITAE (png)", "ITAE (jpg)"]
     assert titles_of(make_run(), make_run(name="other")) == ["ITAE (sweep)", "ITAE (other)"]
 
@@ -261,15 +219,9 @@ def test_measures_have_averages_over_the_classes_that_have_them():
     grid = tables.measures_grid(run)
     assert grid.header == ["normal class", "AUROC", "anomalous", "F1 if all are flagged", "pixel AUROC"]
     assert grid.rows[0] == ["class 0", "60.0", "75.0", "85.7", "90.0"]
-    assert grid.rows[2] == [
-        "average",
-        *(f"{n} (2 classes)" for n in ("70.0", "75.0", "85.7")),
-        "90.0 (1 class)",
-    ]
-
-
-def test_further_scores_are_measures_unless_they_are_the_methods_own():
-    further = {"l1": 0.9, "l2": 0.8}
+    averages = [f"{number} (2 classes)" for number in ("70.0", "75.0", "85.7")]
+    assert grid.rows[2] == ["average", *averages, "90.0 (1 class)"]
+    further = {"l1": 0.9, "l2": 0.8}  # l1 is the method's own score
     assert tables.measures_grid(make_run(further_aurocs=further)).rows == [["class 0", "90.0", "80.0"]]
 
 
@@ -313,11 +265,7 @@ def test_notes_name_settings_and_data_that_differ():
     ("settings", "fields", "expected"),
     [
         ([], {}, ""),
-        (
-            ["method.width=16", "train.epochs=60"],
-            {},
-            "method.width 16 instead of 64, train.epochs 60 instead of 500",
-        ),
+        (["method.width=16"], {}, "method.width 16 instead of 64"),
         (["method.name=vae", "train.epochs=60"], {}, "train.epochs 60 instead of 100"),
         (["data.limit_train=9", "data.limit_test=7"], {}, "at most 9 training images, at most 7 test images"),
         ([], {"coverage": "partial"}, "a part of the data set"),
@@ -346,25 +294,14 @@ def test_whatever_shows_reduced_results_says_so():
 
 def test_text_markdown_and_csv_hold_the_same_numbers():
     run = make_run(((4, 0, 0.95),), table="table1", dataset="cifar100", best_f1=0.5)
-    assert run_page.text_tables([run]).splitlines()[2].split() == [
-        "class",
-        "4",
-        "95.0",
-        "77.7",
-        "(quoted,",
-        "+17.3)",
-    ]
+    words = run_page.text_tables([run]).splitlines()[2].split()
+    assert words == ["class", "4", "95.0", "77.7", "(quoted,", "+17.3)"]
     assert "| class 4 | 95.0 | 77.7 (quoted, +17.3) |" in run_page.markdown([run])
     rows = pd.read_csv(io.StringIO(columns.as_frame([run]).to_csv(index=False))).set_index(["measure", "class"])
     row = rows.loc["auroc", "4"]
     assert row[["ours", "paper", "paper_source", "difference"]].tolist() == [95, 77.7, "quoted", 17.3]
     assert rows.loc["best_f1"]["ours"].tolist() == [50, 50]
     assert "paper" not in run_page.text_tables([make_run()])
-
-
-@pytest.mark.parametrize(("name", "heading"), [("cifar10", "cifar10"), ("sweep", "sweep: cifar10")])
-def test_heading_names_the_data_set_once(name, heading):
-    assert run_page.text_tables([make_run(name=name)]).startswith(f"{heading}\n")
 
 
 def test_names_in_markdown_are_escaped():
@@ -406,43 +343,29 @@ def test_speeds_are_compared_where_all_are_known_and_of_one_device():
         assert efficiency.compared(columns.by_dataset([run])[0]) == []
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_numbers_of_the_paper_say_how_they_were_read(table):
-    rows = read_paper(PAPER / f"{table}.csv")
-    assert rows == files.read_csv(PAPER / f"{table}.csv")
-    for row in rows:
+@pytest.mark.parametrize("path", sorted(PAPER.glob("*.csv")), ids=lambda path: path.stem)
+def test_numbers_of_the_paper_say_how_they_were_read(path):
+    for row in read_paper(path):
         assert row["source"] in {"printed", "restored", "quoted", "derived", "unverified", "illegible"}
         assert (row["auroc"] == "") == (row["source"] == "illegible")
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "message"),
-    [
-        ("auroc", "nan", "auroc=nan, expected percent"),
-        ("auroc", "800", "auroc=800, expected percent"),
-        ("memory_mb", "", "memory_mb='', expected a positive number"),
-        ("images_per_second", "inf", "images_per_second='inf', expected a positive number"),
-    ],
+    ("column", "value"),
+    [("auroc", "nan"), ("auroc", "800"), ("memory_mb", ""), ("images_per_second", "inf")],
 )
-def test_impossible_numbers_of_the_paper_are_refused(tmp_path, column, value, message):
+def test_impossible_numbers_of_the_paper_are_refused(tmp_path, column, value):
     first, *rest = files.read_csv(PAPER / "figure3.csv")
     files.write_csv(tmp_path / "paper.csv", [first | {column: value}, *rest])
-    with pytest.raises(RequestError, match=rf"paper\.csv: is damaged \({re.escape(message)}"):
+    with pytest.raises(RequestError, match=rf"paper\.csv: is damaged \({column}=.*{value}.*, expected"):
         read_paper(tmp_path / "paper.csv")
 
 
 def test_a_sweep_gets_the_rows_of_its_data_set():
     images, labels = np.zeros((2, 8, 8, 1), np.uint8), np.array([0, 1])
-    dataset = Dataset.labelled(
-        name="mnist",
-        source="",
-        class_names=("a", "b"),
-        train_images=images,
-        train_labels=labels,
-        test_images=images,
-        test_labels=labels,
-        test_ids=("0", "1"),
-    )
+    names = {"name": "mnist", "source": "", "class_names": ("a", "b"), "test_ids": ("0", "1")}
+    train, test = ({f"{part}_images": images, f"{part}_labels": labels} for part in ("train", "test"))
+    dataset = Dataset.labelled(**names, **train, **test)
     one = experiment.Experiment(paper_table="table1")
     rows = paper.rows_for(one, dataset, PAPER / "table1.csv")
     assert {row["dataset"] for row in rows} == {"MNIST"} and len(rows) > 50

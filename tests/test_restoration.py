@@ -37,7 +37,7 @@ def test_errors_are_means_over_pixels_for_every_member(images, kind):
         np.testing.assert_allclose(result[:, index], ERRORS[kind](difference).mean((1, 2, 3)), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("batch_size", "devices"), [(1, 1), (3, 1), (11, 1), (3, 4), (64, 4)])
+@pytest.mark.parametrize(("batch_size", "devices"), [(1, 1), (3, 4), (64, 4)])
 def test_batches_padding_and_devices_change_nothing(images, batch_size, devices):
     def errors(**options):
         return restoration_errors(lambda x: x * 0.9, images, transforms.get("rotate"), **options)
@@ -66,10 +66,7 @@ def test_images_and_errors_of_other_kinds_are_refused(images):
 
 
 @settings(deadline=None)
-@given(
-    errors=hnp.arrays(np.float64, (6, 4), elements=POSITIVE),
-    normal=hnp.arrays(np.float64, 4, elements=POSITIVE),
-)
+@given(hnp.arrays(np.float64, (6, 4), elements=POSITIVE), hnp.arrays(np.float64, 4, elements=POSITIVE))
 def test_scores_are_equation_3(errors, normal):
     expected = [sum(errors[x, i] / normal[i] for i in range(4)) / 4 for x in range(6)]
     np.testing.assert_allclose(anomaly_scores(errors, normal), expected, rtol=1e-12)
@@ -77,22 +74,19 @@ def test_scores_are_equation_3(errors, normal):
 
 
 @settings(deadline=None)
-@given(errors=hnp.arrays(np.float32, (9, 4), elements=st.floats(0.0625, 8, width=32)))
-def test_training_normals_score_one_on_average(errors):
-    scores = anomaly_scores(errors, restoration.normal_errors(errors))
-    assert scores.mean() == pytest.approx(1, rel=1e-6)
+@given(hnp.arrays(np.float32, (9, 4), elements=st.floats(0, 8, width=32)))
+def test_normal_errors_divide_and_training_images_score_one_on_average(errors):
+    normal = restoration.normal_errors(errors)
+    assert (normal > 0).all()  # also for images that are restored exactly
+    scores = anomaly_scores(errors, normal)
+    assert np.isfinite(scores).all()
+    if errors.mean(0).min() > 0.01:
+        assert scores.mean() == pytest.approx(1, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("normal", "message"),
-    [
-        ([0.5, 0.0], "above zero"),
-        ([0.5, np.nan], "above zero"),
-        ([0.5, -1.0], "above zero"),
-        ([1], "not match"),
-    ],
-)
-def test_normaliser_that_cannot_divide_is_refused(normal, message):
-    with pytest.raises(ValueError, match=message):
-        anomaly_scores(np.ones((3, 2)), normal)
-    assert (restoration.normal_errors(np.zeros((3, 2))) > 0).all()  # images restored exactly
+@settings(deadline=None)
+@given(st.floats(max_value=0, allow_infinity=False) | st.sampled_from([np.nan, -np.inf]))
+def test_scores_refuse_a_normaliser_that_cannot_divide(value):
+    for normal, message in (([0.5, value], "above zero"), ([1], "not match")):
+        with pytest.raises(ValueError, match=message):
+            anomaly_scores(np.ones((3, 2)), np.array(normal))

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_report import make_result
 
 from itae_jax import files
 from itae_jax.errors import RequestError
@@ -42,13 +43,8 @@ def results_of(draw):
     return Result(**values, auroc=auroc, status=status)
 
 
-def result(**values):
-    """A result of a training that is done."""
-    of_run = {"experiment": "digits", "dataset": "digits", "method": "itae", "epochs": 2, "device": "1 x CPU"}
-    of_run |= {"dtype": "float32", "normal_label": "6", "data_source": "here", "coverage": "complete"}
-    numbers = {"num_train": 40, "num_test": 60, "train_seconds": 1.5, "score_seconds": 0.5, "commit": ""}
-    job = {"normal_class": 6, "normal_class_name": "6", "seed": 0}
-    return Result(**{**of_run, **numbers, **job, "auroc": 0.75, "num_anomalous": 50, **values})
+def result(seed=0, **values):
+    return make_result(6, seed, num_test=60, num_anomalous=50, **values)
 
 
 def test_columns_begin_with_the_documented_ones():
@@ -68,11 +64,7 @@ def test_results_come_back_from_their_file(tmp_path_factory, written):
 def test_adding_a_result_keeps_the_others_and_their_columns(tmp_path):
     path = tmp_path / "results.csv"
     assert results.read(path) == {}
-    added = [
-        result(seed=0, further_aurocs={"l1": 0.5}),
-        result(seed=1, further_aurocs={"l2": 0.25}),
-        result(seed=2),
-    ]
+    added = [result(0, further_aurocs={"l1": 0.5}), result(1, further_aurocs={"l2": 0.25}), result(2)]
     for one in added:
         results.add(path, one)
     assert results.read(path) == {(6, seed): added[seed] for seed in range(3)}

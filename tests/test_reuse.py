@@ -4,7 +4,6 @@ import dataclasses
 import shutil
 
 import pytest
-from conftest import one_line
 
 from itae_jax import cli, data, experiment
 from itae_jax.errors import RequestError
@@ -90,32 +89,23 @@ def test_same_trainings_are_taken_and_the_rest_is_trained(file, first, tmp_path,
     assert (tmp_path / "out" / "report.html").exists()
 
 
+SAME = ["name=other", "data.root=elsewhere", "compute.devices=2"]
+OTHER = ["method.loss=l1", "method.name=vae", "data.limit_train=41", "evaluate.every_epochs=2"]
+
+
+@pytest.mark.parametrize("setting", [*SAME, *OTHER])
+def test_trainings_of_another_config_are_not_taken(setting, first, digits, tmp_path):
+    (one,) = reuse.read([first])
+    wanted = experiment.override(one.experiment, [setting])
+    assert take(one, wanted, digits, [(6, 0), (7, 0)], tmp_path) == ([(6, 0)] if setting in SAME else [])
+
+
 @pytest.mark.parametrize(
-    ("other", "is_taken"),
-    [
-        ("name=other", True),
-        ("data.root=elsewhere", True),
-        ("compute.devices=2", True),
-        ("method.loss=l1", False),
-        ("method.name=vae", False),
-        ("data.limit_train=41", False),
-        ("evaluate.every_epochs=2", False),
-    ],
+    "change", [{"source": "other data"}, {"coverage": "partial"}, {"class_names": tuple("abcdefghij")}]
 )
-def test_trainings_of_another_config_are_not_taken(other, is_taken, first, digits, tmp_path):
+def test_trainings_on_other_data_or_classes_are_not_taken(change, first, digits, tmp_path):
     (one,) = reuse.read([first])
-    wanted = experiment.override(one.experiment, [other])
-    assert take(one, wanted, digits, [(6, 0), (7, 0)], tmp_path) == ([(6, 0)] if is_taken else [])
-
-
-def test_trainings_on_other_data_or_classes_are_not_taken(first, digits, tmp_path):
-    (one,) = reuse.read([first])
-    for other in (
-        dataclasses.replace(digits, source="other data"),
-        dataclasses.replace(digits, coverage="partial"),
-        dataclasses.replace(digits, class_names=tuple("abcdefghij")),
-    ):
-        assert take(one, one.experiment, other, [(8, 0)], tmp_path) == []
+    assert take(one, one.experiment, dataclasses.replace(digits, **change), [(8, 0)], tmp_path) == []
 
 
 def test_copy_that_was_cut_short_is_made_again(file, first, tmp_path, trained, monkeypatch):
@@ -154,9 +144,3 @@ def test_missing_or_damaged_files_of_the_other_run_are_refused_by_name(first, di
         path.write_bytes(content)
     shutil.rmtree(job)
     refused(rf"{job}: is missing")
-
-
-def test_directory_without_results_is_refused_before_anything_is_written(file, tmp_path, capsys):
-    assert run(file, tmp_path / "out", tmp_path / "nowhere") == 2
-    assert "nowhere: no results.csv there" in one_line(capsys)
-    assert not (tmp_path / "out").exists()

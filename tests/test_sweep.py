@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import contents, rows_of
+from conftest import SMALL_RUN, contents, rows_of
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -17,44 +17,33 @@ from itae_jax.progress import ConsoleProgress
 from itae_jax.runs import read, results, sweep
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
-SMALL = ["train.epochs=2", "method.width=4", "data.limit_train=48", "data.limit_test=120"]
 
 
 def run(out, *assignments, classes=None, seeds=(0,), progress=None):
     """Runs the digits, or what the assignments make of them."""
-    (one,) = experiment.load(experiment.find("digits"), [*SMALL, *assignments]).values()
+    (one,) = experiment.load(experiment.find("digits"), [*SMALL_RUN, *assignments]).values()
     with progress or ConsoleProgress(quiet=True) as shown:
         return sweep.run(one, out, classes, seeds, shown)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_network):
-    """A run of two classes; tests look at it and leave it as it is."""
-    out = tmp_path_factory.mktemp("runs") / "two"
-    run(out, classes=["6", "8"])
-    return out
 
 
 def scores_of(out, row):
     return rows_of(out / f"class_{row['normal_class']}" / f"seed_{row['seed']}" / "scores.csv")
 
 
-def test_results_have_a_row_a_class(finished):
-    rows = rows_of(finished / "results.csv")
-    assert [(row["normal_class"], row["num_train"], row["num_test"]) for row in rows] == [
-        ("6", "48", "120"),
-        ("8", "48", "120"),
-    ]
+def test_results_have_a_row_a_class(finished_run):
+    rows = rows_of(finished_run / "results.csv")
+    assert [row["normal_class"] for row in rows] == ["6", "8"]
     for row in rows:
+        assert (row["num_train"], row["num_test"]) == ("48", "120")
         assert (row["method"], row["status"], row["note"], row["coverage"]) == ("itae", "done", "", "complete")
         assert row["device"] and row["data_source"].startswith("scikit-learn")
         assert float(row["train_seconds"]) > 0 and float(row["score_memory_mib"]) > 0
         assert (row["pixel_auroc"], row["aupro"]) == ("", "")  # digits have no masks
 
 
-def test_aurocs_are_scikit_learns_of_the_scores_written(finished):
-    for row in rows_of(finished / "results.csv"):
-        scores = scores_of(finished, row)
+def test_aurocs_are_scikit_learns_of_the_scores_written(finished_run):
+    for row in rows_of(finished_run / "results.csv"):
+        scores = scores_of(finished_run, row)
         errors = [f"error_{index}" for index in range(4)]
         assert list(scores[0]) == ["id", "label", "score", *errors, "score_l1", "score_l2"]
         assert len({score["id"] for score in scores}) == 120
@@ -67,35 +56,35 @@ def test_aurocs_are_scikit_learns_of_the_scores_written(finished):
         assert all(score["score_l1"] != score["score_l2"] for score in scores)
 
 
-def test_sweep_records_its_settings_metrics_and_where_it_ran(finished):
-    record = json.loads((finished / "config.json").read_text())
-    assert experiment.read_record(finished / "config.json").method.width == record["method"]["width"] == 4
+def test_sweep_records_its_settings_metrics_and_where_it_ran(finished_run):
+    record = json.loads((finished_run / "config.json").read_text())
+    assert experiment.read_record(finished_run / "config.json").method.width == record["method"]["width"] == 4
     assert record["environment"]["versions"]["jax"] and record["environment"]["device"].startswith("4 x ")
-    entries = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
     assert [(entry["normal_class"], entry["epoch"]) for entry in entries] == [(6, 1), (6, 2), (8, 1), (8, 2)]
     assert all(0 < entry["loss"] < 2 and entry["learning_rate"] == 0.1 for entry in entries)
 
 
-def test_the_same_sweep_again_computes_nothing_and_more_of_it_only_the_rest(finished, tmp_path):
-    before = contents(finished)
-    again, new = run(finished, classes=["6", "8"])
+def test_the_same_sweep_again_computes_nothing_and_more_of_it_only_the_rest(finished_run, tmp_path):
+    before = contents(finished_run)
+    again, new = run(finished_run, classes=["6", "8"])
     assert new == 0 and [result.normal_class for result in again] == [6, 8]
-    assert contents(finished) == before
+    assert contents(finished_run) == before
 
     out = tmp_path / "out"
     assert [run(out, classes=["6"])[1], run(out, classes=["6", "8"])[1]] == [1, 1]
-    ours, theirs = (rows_of(directory / "results.csv") for directory in (out, finished))
+    ours, theirs = (rows_of(directory / "results.csv") for directory in (out, finished_run))
     assert [row["auroc"] for row in ours] == [row["auroc"] for row in theirs]
 
 
-def test_another_config_or_other_data_is_refused_with_the_difference(finished, monkeypatch):
-    before = contents(finished)
-    with pytest.raises(RequestError, match=rf"{finished}: .*method\.width: 4 -> 8"):
-        run(finished, "method.width=8")
+def test_another_config_or_other_data_is_refused_with_the_difference(finished_run, monkeypatch):
+    before = contents(finished_run)
+    with pytest.raises(RequestError, match=rf"{finished_run}: .*method\.width: 4 -> 8"):
+        run(finished_run, "method.width=8")
     monkeypatch.setattr(data, "load", lambda config: toy(source="elsewhere"))
     with pytest.raises(RequestError, match=r"scikit-learn.*; now elsewhere"):
-        run(finished)
-    assert contents(finished) == before
+        run(finished_run)
+    assert contents(finished_run) == before
 
 
 class Interrupted(ConsoleProgress):
@@ -106,7 +95,7 @@ class Interrupted(ConsoleProgress):
             raise KeyboardInterrupt
 
 
-def test_interrupted_sweep_resumes_to_the_same_bits(finished, tmp_path):
+def test_interrupted_sweep_resumes_to_the_same_bits(finished_run, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         run(out, classes=["6", "8"], progress=Interrupted(quiet=True))
@@ -117,17 +106,17 @@ def test_interrupted_sweep_resumes_to_the_same_bits(finished, tmp_path):
     assert run(out, classes=["6", "8"])[1] == 1
     assert (out / "results.csv").read_text().startswith(first)
     for path in ("metrics.jsonl", "class_6/seed_0/scores.csv", "class_8/seed_0/scores.csv"):
-        assert (out / path).read_bytes() == (finished / path).read_bytes(), path
+        assert (out / path).read_bytes() == (finished_run / path).read_bytes(), path
 
 
-def test_state_that_is_damaged_is_trained_again(finished, tmp_path):
+def test_state_that_is_damaged_is_trained_again(finished_run, tmp_path):
     out, results_csv = tmp_path / "out", tmp_path / "out" / "results.csv"
     run(out, classes=["6"])
     results_csv.unlink()
     about = out / "class_6" / "seed_0" / "state" / "about.json"
     about.write_text(about.read_text()[:-9])
     assert run(out, classes=["6"])[1] == 1
-    assert results.read(results_csv)[6, 0].auroc == results.read(finished / "results.csv")[6, 0].auroc
+    assert results.read(results_csv)[6, 0].auroc == results.read(finished_run / "results.csv")[6, 0].auroc
 
 
 def test_aurocs_while_training_end_at_the_result(tmp_path):
@@ -135,17 +124,6 @@ def test_aurocs_while_training_end_at_the_result(tmp_path):
     curves = read.training_curves(read.read(tmp_path))
     assert list(curves[6, 0]) == [1, 2]
     assert curves[6, 0][2] == pytest.approx(result.auroc, abs=1e-6)
-
-
-def test_diverged_class_is_marked_and_the_others_go_on(tmp_path):
-    settings = ["train.learning_rate=1e6", "method.weight_decay=1e6", "method.output=linear"]
-    found, new = run(tmp_path, *settings, classes=["6", "8"])
-    assert new == 2 and [(one.normal_class, one.auroc, one.status) for one in found] == [
-        (6, None, "failed"),
-        (8, None, "failed"),
-    ]
-    assert all("lower train.learning_rate" in one.note for one in found)
-    assert run(tmp_path, *settings, classes=["6", "8"]) == (found, 0)
 
 
 BROKEN = b"no image"
@@ -189,24 +167,12 @@ def constant(value):
 @pytest.mark.parametrize(
     ("tree", "batch_size", "status", "counts", "note"),
     [
-        *((constant(value), 4, "done", (4, 8), "") for value in (0, 128, 255)),
+        *((constant(value), 4, "done", (4, 8), "") for value in (0, 255)),
         (noise(train_a=noise()["train/a"][:1]), 1, "done", (1, 8), ""),
-        (
-            noise(test_a=[], test_b=noise()["test/b"][:1]),
-            4,
-            "undefined",
-            (4, 1),
-            "the 1 test images are all anomalous",
-        ),
+        (noise(test_a=[], test_b=noise()["test/b"][:1]), 4, "undefined", (4, 1), "are all anomalous"),
         (noise(test_b=[]), 4, "undefined", (4, 4), "the 4 test images are all normal"),
         (noise(test_a=[BROKEN], test_b=[BROKEN]), 4, "undefined", (4, 0), "no test image can be read"),
-        (
-            noise(train_a=[BROKEN] * 4),
-            4,
-            "failed",
-            (4, 8),
-            "of 4 training images fewer than train.batch_size=4",
-        ),
+        (noise(train_a=[BROKEN] * 4), 4, "failed", (4, 8), "fewer than train.batch_size=4"),
     ],
 )
 def test_odd_data_give_a_result_that_says_what_it_lacks(run_tree, tree, batch_size, status, counts, note):
@@ -241,7 +207,7 @@ def test_refused_images_leave_a_directory_that_another_config_may_use(run_tree, 
 
 
 def toy(name="toy", source="here", videos=()):
-    """Four training and eight test images of noise."""
+    """32 training and eight test images of noise."""
     rng = np.random.default_rng(0)
     train, test = (as_images(rng.integers(0, 256, (count, 16, 16, 1), np.uint8)) for count in (32, 8))
     labels, ids = ("ok", "odd") * 4, tuple(f"{video}/{i}" for i, video in enumerate(videos or "aaaabbbb"))

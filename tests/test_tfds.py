@@ -34,20 +34,9 @@ def tensorflow():
         pytest.skip("TensorFlow is not installed: pip install tensorflow-cpu av")
 
 
-def test_load_refuses_what_is_not_prepared_with_the_command(tmp_path):
-    with pytest.raises(RequestError, match=r"mnist is not in .*; itae data prepare mnist --root DIR"):
-        data.load(DataConfig(name="mnist", root=str(tmp_path)))
-
-
 def test_prepare_without_tensorflow_names_the_extra(tmp_path):
     result = without_tensorflow(f"data.prepare('mnist', {str(tmp_path)!r}, '')")
     assert "pip install -e '.[prepare]'" in result.stderr
-
-
-@pytest.mark.parametrize("name", ["digits", "mvtec_ad", "nonsense"])
-def test_prepare_refuses_what_tfds_does_not_have_with_the_choices(name, capsys):
-    assert cli.main(["data", "prepare", name]) == 2
-    assert "choose from mnist, fashion_mnist, cifar10, cifar100, imagenet2012" in capsys.readouterr().err
 
 
 def test_classes_are_those_of_tfds(tmp_path):
@@ -112,33 +101,31 @@ def test_prepare_unpacks_each_data_set_into_a_directory_of_its_own(tmp_path, mon
     assert not any(path.exists() for path in unpacked)
 
 
-MAKE_MNIST = """
-import sys
-import numpy as np
-import tensorflow_datasets as tfds
+def make_mnist(root, file_format):
+    """Ten digits of 28 x 28, once to test on and twice to train on."""
+    import tensorflow_datasets as tfds
 
-class Mnist(tfds.core.GeneratorBasedBuilder):
-    VERSION = tfds.core.Version("3.0.1")
+    class Mnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("3.0.1")
 
-    def _info(self):
-        label = tfds.features.ClassLabel(num_classes=10)
-        features = {"image": tfds.features.Image(shape=(28, 28, 1)), "label": label}
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+        def _info(self):
+            label = tfds.features.ClassLabel(num_classes=10)
+            features = {"image": tfds.features.Image(shape=(28, 28, 1)), "label": label}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(20), "test": self._generate_examples(10)}
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(20), "test": self._generate_examples(10)}
 
-    def _generate_examples(self, count):
-        for i in range(count):
-            yield i, {"image": np.full((28, 28, 1), 10 * (i % 10), np.uint8), "label": i % 10}
+        def _generate_examples(self, count):
+            for i in range(count):
+                yield i, {"image": np.full((28, 28, 1), 10 * (i % 10), np.uint8), "label": i % 10}
 
-for file_format in ("array_record", "tfrecord"):
-    Mnist(data_dir=f"{sys.argv[1]}/{file_format}", file_format=file_format).download_and_prepare()
-"""
+    Mnist(data_dir=str(root / file_format), file_format=file_format).download_and_prepare()
 
 
 def test_load_reads_array_records_without_tensorflow_and_refuses_other_formats(tmp_path, tensorflow):
-    subprocess.run([sys.executable, "-c", MAKE_MNIST, tmp_path], check=True, capture_output=True)
+    for file_format in ("array_record", "tfrecord"):
+        make_mnist(tmp_path, file_format)
     script = (
         f"d = data.load(DataConfig(name='mnist', root='{tmp_path}/array_record')); s = d.split(3); "
         "print(d.source, d.image_shape, len(d.class_names), s.train_images.in_memory().array.max((1, 2, 3))); "
@@ -172,9 +159,7 @@ def shanghaitech(tmp_path_factory, tensorflow):
         masks = archive / "testing/test_frame_mask"
         masks.mkdir(exist_ok=True)
         np.save(masks / f"{video}.npy", np.int8(labels))
-    command = [sys.executable, "-m", "itae_jax", "data", "prepare", "shanghaitech"]
-    command += ["--root", str(root), "--manual-dir", str(archive)]
-    subprocess.run(command, check=True, capture_output=True)
+    assert cli.main(["data", "prepare", "shanghaitech", "--root", str(root), "--manual-dir", str(archive)]) == 0
     return root
 
 

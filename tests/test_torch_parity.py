@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import to_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
@@ -14,10 +15,6 @@ from itae_jax.models.torch_unet import TorchUNet
 from itae_jax.models.torch_weights import to_state_dict
 
 WIDTH, SIDE, BATCH = 4, 32, 8
-
-
-def to_torch(images):
-    return torch.tensor(np.asarray(images)).permute(0, 3, 1, 2)
 
 
 def copied(variables):

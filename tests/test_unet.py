@@ -12,9 +12,9 @@ def parameters(model, shape):
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))["params"]
 
 
-def apply(model, variables, inputs, **options):
+def apply(model, variables, inputs):
     """Compiles `model.apply` as a whole, which takes a third of the time of its single operations."""
-    return jax.jit(lambda variables, inputs: model.apply(variables, inputs, **options))(variables, inputs)
+    return jax.jit(model.apply)(variables, inputs)
 
 
 def some_variables(model, inputs):
@@ -36,18 +36,15 @@ def test_unet_has_the_widths_of_table_10():
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 13_395_843
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (28, 28), (17, 45), (31, 16)])
+@pytest.mark.parametrize("shape", [(16, 31), (45, 17)])
 def test_unet_restores_any_size_from_16_up(shape, rng):
     model = UNet(width=2, out_channels=3)
     inputs = jnp.asarray(rng.uniform(-1, 1, (2, *shape, 1)), jnp.float32)
     outputs = apply(model, some_variables(model, inputs), inputs)
     assert outputs.shape == (2, *shape, 3)
     assert jnp.abs(outputs).max() < 1
-
-
-def test_unet_refuses_smaller_images():
     with pytest.raises(ValueError, match=r"15x20.*16 pixels"):
-        parameters(UNet(width=2), (1, 15, 20, 1))
+        parameters(model, (1, 15, 20, 1))
 
 
 def test_unet_with_linear_output_leaves_out_the_tanh(rng):
@@ -68,21 +65,6 @@ def test_unet_in_bfloat16_keeps_float32_parameters_and_output_and_stays_close(rn
     assert rounded.dtype == jnp.float32
     difference = np.abs(exact - rounded).max()
     assert 0 < difference < 0.05
-
-
-def test_unet_updates_batch_statistics_in_training_alone(rng):
-    inputs = jnp.asarray(rng.uniform(-1, 1, (4, 16, 16, 1)), jnp.float32)
-    model = UNet(width=2)
-    variables = some_variables(model, inputs)
-    _, trained = apply(model, variables, inputs, train=True, mutable=["batch_stats"])
-    _, evaluated = apply(model, variables, inputs, mutable=["batch_stats"])
-
-    def moved(updated):
-        before, after = variables["batch_stats"], updated["batch_stats"]
-        return [bool((a != b).any()) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True)]
-
-    assert all(moved(trained))
-    assert not any(moved(evaluated))
 
 
 def test_resnet_unet_has_the_encoder_of_resnet_34():

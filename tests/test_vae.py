@@ -1,17 +1,12 @@
-"""The VAE against an independent network in PyTorch, and on the command line."""
+"""The VAE against an independent network in PyTorch."""
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import contents, rows_of
+from conftest import to_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
@@ -19,12 +14,11 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
-from itae_jax import cli, methods, parallel
+from itae_jax import methods, parallel
 from itae_jax.methods.vae import VAEConfig
 
 CHANNELS, LATENT, BATCH = 4, 6, 8
 CONFIG = VAEConfig(channels=CHANNELS, latent=LATENT, kl_weight=0.5)
-SHAPES = [(16, 16, 3), (13, 9, 1)]
 
 
 def convolve(layer, x):
@@ -99,10 +93,6 @@ class TorchVAE(nn.Module):
         return self
 
 
-def to_torch(images):
-    return torch.tensor(np.asarray(images)).permute(0, 3, 1, 2)
-
-
 def assert_same_weights(variables, network, shape, **tolerance):
     ours = TorchVAE(*shape).double().load(variables).state_dict()
     for name, value in network.state_dict().items():
@@ -110,7 +100,7 @@ def assert_same_weights(variables, network, shape, **tolerance):
             np.testing.assert_allclose(ours[name], value, err_msg=name, **tolerance)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [(16, 16, 3), (13, 9, 1)])
 def test_vae_restores_and_measures_as_pytorch_does(rng, shape):
     method = methods.build(CONFIG, shape, "float32")
     variables = jax.jit(method.init)(jax.random.key(0)).variables
@@ -131,18 +121,15 @@ def test_vae_restores_and_measures_as_pytorch_does(rng, shape):
     np.testing.assert_allclose(scores, reconstruction + CONFIG.kl_weight * kl, rtol=1e-4)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_vae_takes_the_steps_of_pytorchs_adam(rng, shape):
+def test_vae_takes_the_steps_of_pytorchs_adam(rng):
+    shape = 13, 9, 1
     with jax.enable_x64(True):
         method = methods.build(CONFIG, shape, "float64")
         state = jax.jit(method.init)(jax.random.key(0))
         network = TorchVAE(*shape).double().load(state.variables).train()
         optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
 
-        def update(state, keys, rate, images):
-            return method.update(state, keys, rate, images)
-
-        step = parallel.split_batch(update, jax.devices()[:1], replicated_result=True, whole=3)
+        step = parallel.split_batch(method.update, jax.devices()[:1], replicated_result=True, whole=3)
         for number in range(3):
             images = rng.uniform(-1, 1, (BATCH, *shape))
             keys = jax.random.split(jax.random.key(number), BATCH)
@@ -157,58 +144,3 @@ def test_vae_takes_the_steps_of_pytorchs_adam(rng, shape):
             assert float(metrics["loss"]) == pytest.approx(loss.item(), rel=1e-9)
             assert float(metrics["kl"]) == pytest.approx(kl.mean().item(), rel=1e-9)
             assert_same_weights(jax.tree.map(np.asarray, state.variables), network, shape, atol=1e-7)
-
-
-SETTINGS = ["method.name=vae", "method.channels=2", "method.latent=4", "compute.devices=1"]
-SETTINGS += ["data.limit_train=16", "train.batch_size=8", "data.limit_test=60", "train.epochs=60"]
-
-
-def command(out, *settings):
-    return ["run", "digits", "--classes", "6", "--out", str(out), "--set", *SETTINGS, *settings]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "vae"
-    assert cli.main(command(out)) == 0
-    return out
-
-
-def test_vae_killed_while_training_resumes_to_the_same_bits(finished, tmp_path, capsys):
-    out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "itae_jax", *command(out, "train.checkpoint_minutes=0")], env=os.environ
-    )
-    while process.poll() is None and not list(out.glob("class_6/seed_0/checkpoints/*/about.json")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (out / "results.csv").exists()
-    assert cli.main(command(out)) == 0
-    assert str(out / "class_6" / "seed_0" / "checkpoints") in capsys.readouterr().out  # where it resumed
-    for name in ("metrics.jsonl", "class_6/seed_0/scores.csv"):
-        assert (out / name).read_bytes() == (finished / name).read_bytes(), name
-
-
-def test_vae_writes_its_components(finished):
-    (row,) = rows_of(finished / "results.csv")
-    scores = rows_of(finished / "class_6" / "seed_0" / "scores.csv")
-    assert (row["method"], row["status"]) == ("vae", "done") and 0 <= float(row["auroc_reconstruction"]) <= 1
-    assert list(scores[0]) == ["id", "label", "score", "kl", "score_reconstruction"]
-    for one in scores:
-        parts = float(one["kl"]) + float(one["score_reconstruction"])
-        assert float(one["score"]) == pytest.approx(parts, rel=1e-5)
-
-
-def test_vae_stands_beside_itae_in_one_report(finished, tmp_path, tiny_network, capsys):
-    other = tmp_path / "itae"
-    settings = ["--set", "method.width=2", "train.epochs=1", "data.limit_train=32", "data.limit_test=60"]
-    assert cli.main(["run", "digits", "--classes", "6", "--out", str(other), *settings]) == 0
-    before = contents(finished / "class_6")
-    capsys.readouterr()
-    assert cli.main(["report", str(other), str(finished), "--out", str(tmp_path / "page")]) == 0
-    printed = capsys.readouterr().out
-    page = (tmp_path / "page" / "report.html").read_text()
-    for title in ("VAE", "rotate"):
-        assert title in printed and title in page
-    assert contents(finished / "class_6") == before

@@ -70,7 +70,7 @@ def threshold_histogram(
     figure, (ax,) = make_panels(1, "anomaly score", "images")
     _histogram(ax, scores_N, is_anomaly_N, 40, threshold)
     if is_anomaly_N is not None:
-        ax.legend(fontsize=9, frameon=False)
+        ax.legend(fontsize=9, frameon=False, loc="upper right")
     if threshold is not None:
         ax.axvline(threshold, color="0.2", linewidth=1.2, linestyle="--")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
