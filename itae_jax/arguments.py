@@ -6,6 +6,7 @@ from pathlib import Path
 from itae_jax.errors import RequestError
 
 FALSE_POSITIVE_RATE = 0.05
+MINUTES = 10.0  # of training, for a folder of images
 _LAST_SEED = 2**32 - 1
 
 
@@ -137,7 +138,9 @@ def _add_fit(commands) -> None:
     )
     fit.add_argument("images", type=_path, metavar="IMAGES", help="folder of normal images, and folders in it")
     fit.add_argument("--out", type=_path, required=True, metavar="MODEL", help="directory of the model")
-    fit.add_argument("--epochs", help="passes over the images")
+    about = f"time to train, from which the number of epochs follows; default {MINUTES:g}"
+    fit.add_argument("--minutes", type=float, default=MINUTES, help=about)
+    fit.add_argument("--epochs", help="passes over the images, instead of --minutes")
     fit.add_argument("--size", help="side in pixels that images are brought to")
     fit.add_argument("--seed", help="decides the calibration set and all random draws; default 0")
     fit.add_argument("--holdout", type=float, default=0.2, help="share of calibration images; default 0.2")

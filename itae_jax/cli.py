@@ -159,14 +159,15 @@ def _prepare_devices() -> None:
 def _fit(arguments) -> int:
 
     short = {"train.epochs": arguments.epochs, "data.image_size": arguments.size, "seed": arguments.seed}
-    options = [f"{field}={value}" for field, value in short.items() if value is not None]
-    assignments = [*arguments.set, *options]
+    given = [f"{field}={value}" for field, value in short.items() if value is not None]
+    assignments = [*arguments.set, *given]
     _prepare_devices()
     from itae_jax.detection import fit
     from itae_jax.progress import ConsoleProgress
 
     with ConsoleProgress() as progress:
-        new = fit.fit(arguments.images, arguments.out, assignments, progress, arguments.holdout)
+        options = arguments.holdout, arguments.minutes
+        new = fit.fit(arguments.images, arguments.out, assignments, progress, *options)
     if not new:
         print(f"nothing to do: {arguments.out} is this model already")
     print(f"model: {arguments.out}")

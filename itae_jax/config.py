@@ -146,8 +146,8 @@ class MethodConfig(Section):
         """Title of each further score that a table of the paper compares: component -> title."""
         return {}
 
-    def suggest(self, channels: int, accelerator: bool) -> list[tuple[str, Any, str]]:
-        """Settings for a folder of images: (field, value, reason)."""
+    def suggest(self, asked: dict[str, Any], accelerator: bool) -> list[tuple[str, Any, str]]:
+        """Settings for a folder of images beside those that were asked for: (field, value, reason)."""
         return []
 
     def example_titles(self, count: int) -> list[str]:

@@ -13,8 +13,7 @@ from itae_jax.data.reader import Look, look
 _LOOKED_AT = 200
 _SIDES = (128, 64, 32)
 _NEARLY_SQUARE = 1.1  # up to this ratio of the sides a crop loses less than a tenth of an image
-# What a CPU can do in minutes; an accelerator takes the method's own epochs.
-_CPU_SIDE, _CPU_STEPS = 64, 2000
+_CPU_SIDE = 64  # what a CPU can do in minutes
 _MIRRORED = "mirror images count as normal; if they must not: --set train.augment=shift"
 
 
@@ -44,11 +43,16 @@ def choose(
         channels,
         Choice("data.fit", *_fit(float((sides_Nx2.max(1) / sides_Nx2.min(1)).max()))),
         Choice("data.image_size", *_size(sides_Nx2, accelerator)),
-        *(Choice(*each) for each in method.suggest(asked.get("data.channels", channels.value), accelerator)),
+        *(Choice(*each) for each in method.suggest(asked, accelerator)),
         Choice("train.augment", "flip+shift", _MIRRORED),
-        *_training(asked, num_train, method.TRAIN, accelerator),
+        Choice("train.schedule", "cosine", "the rate ends at 0 when the time does"),
     ]
-    return [choice for choice in chosen if choice.field not in asked]
+    batch = method.TRAIN["batch_size"]
+    if num_train < 2 * batch:
+        few = f"a quarter of the {num_train} training images"
+        chosen.append(Choice("train.batch_size", max(1, num_train // 4), few))
+    by_field = {choice.field: choice for choice in chosen}  # the last one for a field holds
+    return [choice for field, choice in by_field.items() if field not in asked]
 
 
 def _fit(ratio: float) -> tuple[str, str]:
@@ -64,24 +68,3 @@ def _size(sides_Nx2: np.ndarray, accelerator: bool) -> tuple[int, str]:
     if size < most or shorter == most:
         return size, f"half of them have a shorter side of {shorter} or more"
     return size, f"{'' if accelerator else 'what a CPU can do; '}larger shows finer defects"
-
-
-def _training(
-    asked: dict[str, Any], num_train: int, defaults: dict[str, Any], accelerator: bool
-) -> list[Choice]:
-    """Chooses batch size, epochs, and when the rate is halved, where the method's defaults do not fit."""
-    chosen = []
-    batch = defaults["batch_size"]
-    if num_train < 2 * batch:
-        batch = max(1, num_train // 4)
-        chosen.append(Choice("train.batch_size", batch, f"a quarter of the {num_train} training images"))
-    steps = num_train // min(asked.get("train.batch_size", batch), num_train)
-    epochs, why = defaults["epochs"], "the method's default"
-    if not accelerator:
-        epochs = min(epochs, -(-_CPU_STEPS // steps))
-        why = f"{epochs * steps} steps, what a CPU can do; the method's default is {defaults['epochs']} epochs"
-    chosen.append(Choice("train.epochs", epochs, why))
-    epochs = asked.get("train.epochs", epochs)
-    if epochs <= defaults["halve_every_epochs"]:
-        chosen.append(Choice("train.halve_every_epochs", max(1, epochs * 5 // 6), "one halving near the end"))
-    return chosen

@@ -4,8 +4,10 @@ While it works, the model is in MODEL.partial, with checkpoints and `started.jso
 the fit. The same command resumes there; another one starts anew.
 """
 
+import dataclasses
 import functools
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,17 +43,25 @@ _ONLY_RUN = (
 
 
 def fit(
-    source: Path, out: Path, assignments: Sequence[str], progress: Progress, holdout: float = HOLDOUT
+    source: Path,
+    out: Path,
+    assignments: Sequence[str],
+    progress: Progress,
+    holdout: float = HOLDOUT,
+    minutes: float = 10.0,
 ) -> bool:
     """Fits a model on the images below a folder and writes it atomically; resumes an interrupted fit.
 
     Args:
       assignments: `section.field=value`, instead of what would be chosen.
       holdout: the share of calibration images.
+      minutes: the time to train, from which the number of epochs follows if it is not assigned.
 
     Returns:
       False if the model exists already.
     """
+    if not 0 < minutes < math.inf:
+        raise RequestError(f"--minutes {minutes}: expected a number above 0")
     out = Path(os.path.realpath(out))
     paths, looks = _images_in(source, holdout)
     base = experiment.override(Experiment(), assignments)
@@ -64,7 +74,9 @@ def fit(
     data = settings.data
     shape = data.image_size, data.image_size, data.channels
     settings, learner = models.prepare(settings, shape, len(training))
+    timed = "train.epochs" not in asked
     details = {"num_images": len(paths), "holdout": holdout, "files": training_files.digest(source, paths)}
+    details |= {"minutes": minutes} if timed else {}
     if models.is_model(out):
         _check_same(out, settings, details)
         return False
@@ -84,7 +96,13 @@ def fit(
     with files.writing(out, "--out"):
         work.mkdir(parents=True, exist_ok=True)
         with files.locked(work, out):
-            if not _is_done(work, settings, details, progress):
+            started = _started(work, settings, details, timed)
+            if not (started and models.is_model(work)):
+                if timed:
+                    learner = learner.with_epochs(started or _epochs(learner, minutes, len(training)))
+                settings = dataclasses.replace(settings, train=learner.trainer.config)
+                if not started:
+                    _start(work, settings, details, progress)
                 parts = images.select(training), images.select(held_out)
                 _train(work, settings, learner, *parts, details, progress)
             add_unreadable(work / "unreadable.csv", unreadable)
@@ -128,7 +146,7 @@ def _check_same(out: Path, settings: Experiment, details: dict) -> None:
     """Raises RequestError if the model at `out` is of other settings or images."""
     old, _, old_details = models.read_config(out)
     before, after = {"seed": old.seed, **old_details}, {"seed": settings.seed, **details}
-    different = experiment.differences(old, settings, ["data.root"])
+    different = experiment.differences(old, settings, _not_compared("minutes" in details))
     different |= {key: (before.get(key), after[key]) for key in after if before.get(key) != after[key]}
     other_files = different.pop("files", None)
     if different or other_files:
@@ -154,23 +172,41 @@ def _introduction(
         yield "as asked: " + " ".join(f"{field}={value}" for field, value in asked.items())
 
 
-def _is_done(work: Path, settings: Experiment, details: dict, progress: Progress) -> bool:
-    """Returns whether an interrupted fit was complete; removes what another fit left."""
-    decisive = experiment.decisive(settings) | {"data.root": ""}
-    now = {"settings": decisive, "seed": settings.seed, **details}
+def _not_compared(timed: bool) -> list[str]:
+    """Settings in which a fit and its repetition may differ: epochs that follow from the time."""
+    return ["data.root", "train.epochs"] if timed else ["data.root"]
+
+
+def _identity(settings: Experiment, details: dict, timed: bool) -> dict[str, Any]:
+    decisive = experiment.decisive(settings) | dict.fromkeys(_not_compared(timed), "")
+    return {"settings": decisive, "seed": settings.seed, **details}
+
+
+def _started(work: Path, settings: Experiment, details: dict, timed: bool) -> int:
+    """The epochs of an interrupted fit of these settings and images; 0 if there is none."""
     try:
         before = json.loads((work / _STARTED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = None
-    if before == now:
-        return models.is_model(work)
+        epochs = before.pop("epochs")
+        return epochs if before == _identity(settings, details, timed) else 0
+    except (OSError, ValueError, KeyError, AttributeError):
+        return 0
+
+
+def _start(work: Path, settings: Experiment, details: dict, progress: Progress) -> None:
+    """Removes what another fit left, and notes what this one is."""
     if any((work / _CHECKPOINTS).glob("*")):
         progress.say(f"{work}: holds an interrupted fit of other settings or images; starting anew")
     for path in work.iterdir():
         if path.name != ".lock":
             files.remove(path)
-    files.write_text(work / _STARTED, json.dumps(now))
-    return False
+    note = {"epochs": settings.train.epochs, **_identity(settings, details, "minutes" in details)}
+    files.write_text(work / _STARTED, json.dumps(note))
+
+
+def _epochs(learner: Learner, minutes: float, num_images: int) -> int:
+    """How many passes over the images take so many minutes on these devices."""
+    steps = num_images // learner.trainer.config.batch_size
+    return max(1, round(60 * minutes / (steps * learner.trainer.seconds_per_step(learner.image_shape))))
 
 
 def _train(

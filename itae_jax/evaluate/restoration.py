@@ -94,7 +94,7 @@ def anomaly_scores(errors_NxT: Any, normal_errors_T: Any, combine: str = "mean")
     if not (normal > 0).all():
         raise ValueError(f"normal errors must be above zero to divide by, got {normal}")
     if combine == "max":
-        return (errors / normal.astype(errors.dtype)).max(1)
+        return (errors / normal.astype(errors.dtype)[None]).max(1)
     if isinstance(errors, jax.Array):
         return (errors / normal.astype(errors.dtype)[None]).mean(1)
     return (errors / normal).mean(axis=1, dtype=np.float64)

@@ -103,11 +103,23 @@ class ITAEConfig(MethodConfig):
             return {}
         return {f"score_{error}": f"{self.loss} loss, {error} score" for error in restoration.ERRORS}
 
-    def suggest(self, channels: int, accelerator: bool) -> list[tuple[str, Any, str]]:
-        grey = "rotate", "grey images have no colour to erase"
-        transform = grey if channels == 1 else ("gray+rotate", "the paper's set for colour images")
+    def suggest(self, asked: dict[str, Any], accelerator: bool) -> list[tuple[str, Any, str]]:
         width = (64, "the paper's") if accelerator else (16, "what a CPU can do; the paper's is 64")
-        return [("method.transform", *transform), ("method.width", *width)]
+        optimiser = [
+            ("method.optimizer", "adamw", "needs fewer steps than the paper's SGD"),
+            ("method.weight_decay", 0.01, "of AdamW"),
+            ("train.learning_rate", 0.002, "of AdamW"),
+        ]
+        chosen = [("method.width", *width), *(optimiser if "method.optimizer" not in asked else [])]
+        if asked.get("method.transform", "paste") != "paste":
+            return chosen
+        return [
+            ("method.transform", "paste", "defects: erases by parts of other normal images"),
+            ("method.head", width[0] // 2, "locates what was erased"),
+            ("method.msgms", 0.5, "restores structure"),
+            ("method.error", "head", "tells defects better than the error of the restoration"),
+            *chosen,
+        ]
 
     def example_titles(self, count: int) -> list[str]:
         parts = [name.strip() for name in self.transform.split("+")]

@@ -1,5 +1,6 @@
 """A method on devices: trains, then scores any number of images, with one compiled program for all fits."""
 
+import copy
 import dataclasses
 import functools
 import math
@@ -66,6 +67,14 @@ class Learner:
 
     def __reduce__(self):
         return learner_for, self._arguments
+
+    def with_epochs(self, epochs: int) -> "Learner":
+        """The same compiled method for another number of epochs."""
+        other = copy.copy(self)
+        other.trainer = self.trainer.with_epochs(epochs)
+        config, _, evaluate, compute, shape = self._arguments
+        other._arguments = config, other.trainer.config, evaluate, compute, shape
+        return other
 
     @functools.cached_property
     def _measure(self) -> Callable:

@@ -1,7 +1,10 @@
 """Training on devices: the compiled step, states on all devices, and the limit on calls in flight."""
 
 import collections
+import copy
+import dataclasses
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +24,7 @@ _STEPS_PER_CALL = 50
 # Two calls in flight hide the time between them. On the CPU backend there is none to hide, and queued
 # steps can take the threads that the first one waits for.
 _CALLS_IN_FLIGHT = 2
+_TIMED_CALLS = 4
 
 Metrics = dict[str, jax.Array]
 
@@ -73,6 +77,26 @@ class Trainer:
         if self.after_call is not None:
             self.after_call(metrics)
         return state, metrics
+
+    def seconds_per_step(self, image_shape: tuple[int, int, int]) -> float:
+        """The time of a training step, measured after compiling it."""
+        count = self.steps_per_call
+        images = np.zeros((count, self.config.batch_size, *image_shape), np.uint8)
+        state, rates_K = self.initial_state((0,)), np.zeros(count, self.dtype)
+        start = 0.0
+        for call in range(_TIMED_CALLS + 2):
+            if call == 2:  # the first one compiles
+                start = time.perf_counter()
+            state, metrics = self.run_steps(state, rates_K, images)
+            jax.block_until_ready(metrics)
+        self._in_flight.clear()
+        return (time.perf_counter() - start) / (_TIMED_CALLS * count)
+
+    def with_epochs(self, epochs: int) -> "Trainer":
+        """The same compiled steps for another number of epochs."""
+        other = copy.copy(self)
+        other.config = dataclasses.replace(self.config, epochs=epochs)
+        return other
 
     def memory_bytes(self, state: TrainState, rates_K: np.ndarray, images: np.ndarray) -> int | None:
         """The memory that `run_steps` takes on each device by XLA's account; None if it is not known."""
