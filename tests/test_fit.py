@@ -44,7 +44,7 @@ def test_fit_writes_all_that_scoring_needs_and_lists_what_cannot_be_read(model, 
     assert broken["image"] == str(photos / "tuesday" / "broken.png")
     loaded = models.load(model)
     assert loaded.image_shape == (16, 16, 1)
-    assert (loaded.experiment.method.transform, loaded.experiment.data.fit) == ("rotate", "letterbox")
+    assert (loaded.experiment.method.transform, loaded.experiment.data.fit) == ("paste", "letterbox")
     assert loaded.experiment.seed == 3
     assert len(loaded.normal.ids) in (7, 8)  # a fifth; the broken image may be one of them
     assert all(name.startswith(str(photos)) for name in loaded.normal.ids)
@@ -82,8 +82,8 @@ def chosen(looks, asked=None, num_train=1000, accelerator=False, method="itae"):
 @pytest.mark.parametrize(
     ("looks", "expected"),
     [
-        ([look(256, 256)] * 9, {"data.fit": "crop", "data.channels": 3, "method.transform": "gray+rotate"}),
-        ([look(256, 240, True)] * 9, {"data.fit": "crop", "data.channels": 1, "method.transform": "rotate"}),
+        ([look(256, 256)] * 9, {"data.fit": "crop", "data.channels": 3}),
+        ([look(256, 240, True)] * 9, {"data.fit": "crop", "data.channels": 1}),
         ([look(256, 256)] * 9 + [look(256, 200)], {"data.fit": "letterbox"}),
         ([look(64, 64, True)] * 9 + [look(64, 64)], {"data.channels": 3}),
         ([look(28, 28)], {"data.image_size": 32}),
@@ -96,30 +96,36 @@ def test_choose_follows_the_images(looks, expected):
 
 
 def test_choose_leaves_what_is_asked_for_and_follows_it():
-    asked = {"data.channels": 3, "train.epochs": 30, "data.image_size": 48}
+    asked = {"method.transform": "rotate", "train.epochs": 30, "data.image_size": 48}
     values = chosen([look(99, 99, True)], asked)
     assert not asked.keys() & values.keys()
-    assert values["method.transform"] == "gray+rotate"
-    assert values["train.halve_every_epochs"] == 25
+    assert "method.head" not in values and values["method.optimizer"] == "adamw"
 
 
 @pytest.mark.parametrize("method", methods.names())
 @pytest.mark.parametrize("num_train", [1, 31, 32, 800, 10**6])
-def test_choose_gives_a_cpu_what_it_can_do_within_the_settings_limits(num_train, method):
-    values = chosen([look(20_000, 3)], num_train=num_train, method=method)
-    defaults = methods.config_class(method).TRAIN
-    steps = values["train.epochs"] * (num_train // min(32, num_train))
-    assert 1 <= values["train.epochs"] <= defaults["epochs"]
-    assert steps <= 2000 + num_train // 32
-    halving = values.get("train.halve_every_epochs", defaults["halve_every_epochs"])
-    assert halving <= max(1, values["train.epochs"])
-    experiment.from_flat({"method.name": method} | values)
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_choose_makes_valid_settings_for_any_number_of_images(num_train, method, accelerator):
+    values = chosen([look(20_000, 3)], num_train=num_train, method=method, accelerator=accelerator)
+    settings = experiment.from_flat({"method.name": method} | values)
+    assert settings.train.batch_size <= num_train
 
 
-def test_choose_gives_an_accelerator_the_methods_network_and_epochs():
+def test_choose_gives_an_accelerator_larger_images_and_the_papers_width():
     values = chosen([look(600, 400)], accelerator=True)
-    assert (values["data.image_size"], values["method.width"], values["train.epochs"]) == (128, 64, 500)
-    assert "train.halve_every_epochs" not in values
+    assert (values["data.image_size"], values["method.width"]) == (128, 64)
+
+
+def test_fit_trains_about_as_long_as_asked_and_as_long_when_resumed(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("itae_jax.training.trainer.Trainer.seconds_per_step", lambda *_: 0.5)
+    options = ["--size", "16", "--minutes", "0.1", "--set", "train.batch_size=8", "method.width=2"]
+    assert fit(photos, tmp_path / "model", *options) == 0
+    settings = models.load(tmp_path / "model").experiment
+    assert settings.train.epochs == 3  # of 4 steps of 0.5 s each
+    monkeypatch.setattr("itae_jax.training.trainer.Trainer.seconds_per_step", lambda *_: 0.1)
+    before = contents(tmp_path / "model")
+    assert fit(photos, tmp_path / "model", *options) == 0
+    assert contents(tmp_path / "model") == before
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,21 @@ pytestmark = pytest.mark.usefixtures("tiny_network")
 PACKAGE = Path(itae_jax.__file__).parent
 
 
+OF_DEFECTS = [
+    *("method.transform=paste", "method.head=2", "method.error=head", "method.reduce=max", "method.msgms=1"),
+    *("method.ssim=1", "method.combine=max", "method.optimizer=adamw", "train.schedule=cosine"),
+]
+CASES = {name: (name,) for name in methods.names()} | {"defects": ("itae", *OF_DEFECTS)}
+
+
 def fit(learner, images):
     return learner.fit(as_images(images), (0,), lambda report, trained: None)
 
 
-@pytest.fixture(scope="module", params=methods.names())
+@pytest.fixture(scope="module", params=CASES)
 def trained(request, bars, tiny_network):
     """A method after some steps."""
-    return fit(make_learner(tiny(request.param, "train.epochs=10", "train.learning_rate=0.02")), bars)
+    return fit(make_learner(tiny(*CASES[request.param], "train.epochs=10", "train.learning_rate=0.02")), bars)
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +94,12 @@ def test_saved_method_scores_the_same_bits(trained, bars, tmp_path):
     np.testing.assert_array_equal(again.score(bars).scores_N, trained.score(bars).scores_N)
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", CASES)
 def test_update_on_four_devices_is_that_on_one(make_trainer, bars, name):
     with jax.enable_x64(True):
         found = []
         for devices in (1, 4):
-            trainer = make_trainer(name, f"compute.devices={devices}", "compute.dtype=float64")
+            trainer = make_trainer(*CASES[name], f"compute.devices={devices}", "compute.dtype=float64")
             state, metrics = trainer.initial_state((0,)), []
             for step in range(3):
                 batch = bars[8 * step : 8 * step + 8][None]

@@ -23,9 +23,10 @@ OF_FIELD = {
     "train_seconds": st.none() | SECONDS,
     "score_seconds": st.none() | SECONDS,
     "score_memory_mib": st.none() | SECONDS,
-    "coverage": st.sampled_from(["complete", "partial", "other"]),
+    "coverage": st.sampled_from(["complete", "partial", "other", "own"]),
     "further_aurocs": st.dictionaries(st.sampled_from(["l1", "l2", "x"]), FRACTIONS),
     "num_test": st.integers(9, 10**9),
+    "num_videos": st.none() | st.integers(1, 99),
     "num_anomalous": st.none() | st.integers(1, 9),
     **{measure: st.none() | FRACTIONS for measure in results.MEASURES[1:]},
 }

@@ -102,3 +102,10 @@ def test_rate_is_halved_after_every_so_many_epochs():
     assert {step: rate(step) for step in halvings} == {
         s: pytest.approx(0.1 / 2**n) for s, n in halvings.items()
     }
+
+
+def test_rate_falls_to_zero_along_a_cosine():
+    config = TrainConfig(learning_rate=0.1, epochs=4, schedule="cosine")
+    rate = learning_rate_schedule(config, steps_per_epoch=5)
+    expected = 0.05 * (1 + np.cos(np.pi * np.arange(20) / 20))
+    np.testing.assert_allclose([rate(step) for step in range(20)], expected, rtol=1e-12)

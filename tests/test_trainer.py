@@ -109,7 +109,13 @@ def test_get_joins_augmentations_that_draw_independently(image):
     np.testing.assert_array_equal(many("none", image, 1)[0], image)
 
 
-@pytest.mark.parametrize("name", ["turn", "flip+turn", ""])
+def test_crop_makes_every_square_of_the_image_and_no_other(image):
+    squares = {image[y : y + 5, x : x + 5].tobytes() for y in range(2) for x in range(4)}
+    assert {x.tobytes() for x in many("crop5", image)} == squares
+    assert {x.shape for x in many("crop7", image)} == {(6, 7, 3)}  # no larger than the image
+
+
+@pytest.mark.parametrize("name", ["turn", "flip+turn", "crop", "crop0", ""])
 def test_get_refuses_an_unknown_name_with_the_choices(name):
     with pytest.raises(RequestError, match=r"train\.augment=.* none, or from flip, shift"):
         augment.get(name)

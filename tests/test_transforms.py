@@ -160,6 +160,25 @@ def test_flip_mirrors_and_turns_upside_down(rng):
     np.testing.assert_array_equal(transforms.get("flip").apply_all(image[None])[:, 0], expected)
 
 
+def test_paste_changes_half_of_the_images_in_regions_of_any_size(rng):
+    images = jnp.asarray(rng.uniform(-0.5, 0.5, (400, 32, 32, 1)), jnp.float32)
+    keys = jax.random.split(jax.random.key(0), 400)
+    pasted = transforms.get("paste").draw_each(keys, images, images[::-1])
+    shares = np.asarray((jnp.abs(pasted - images) > 0.03).mean((1, 2, 3)))
+    assert 0.4 < (shares > 0).mean() < 0.6
+    changed = shares[shares > 0]
+    assert changed.min() < 0.02 and changed.max() > 0.3 and changed.max() < 1
+
+
+def test_composed_transforms_draw_each_part(images):
+    both = transforms.get("paste+rotate")
+    keys = jax.random.split(jax.random.key(0), 3)
+    square = images
+    drawn = np.asarray(both.draw_each(keys, square, square[::-1]))
+    assert drawn.shape == square.shape and both.count == 4
+    np.testing.assert_array_equal(both.apply_all(square)[1], transforms.get("rotate").apply_all(square)[1])
+
+
 def test_compose_applies_first_to_last(images):
     gray, rotate, both = (transforms.get(name) for name in ("gray", "rotate", "gray+rotate"))
     assert both.count == 4

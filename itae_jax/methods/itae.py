@@ -6,6 +6,7 @@ The plain autoencoder is the same with the transform `identity`.
 import dataclasses
 from typing import Any, ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,10 +150,12 @@ class ITAE:
                 f"images of {height}x{width} are too small for method.network={config.network}; "
                 f"set data.image_size to {least} or more"
             )
-        options: dict[str, Any] = {"width": config.width, "output": config.output, "dtype": dtype}
-        self._model = models.build(config.network, out_channels=channels, axis_name=parallel.AXIS, **options)
+        options: dict[str, Any] = {"dtype": dtype, "axis_name": parallel.AXIS}
+        of_restorer: dict[str, Any] = {"width": config.width, "output": config.output, "out_channels": channels}
+        self._model: nn.Module = models.build(config.network, **of_restorer, **options)
         if config.head:
-            self._model = models.RestoreAndLocate(self._model, config.head)
+            head = models.build("unet", width=config.head, out_channels=1, output="linear", **options)
+            self._model = models.RestoreAndLocate(self._model, head)
         elif config.error == "head":
             raise RequestError("method.error=head: needs a head; set method.head to its width")
         self._parameter_dtype = models.parameter_dtype(dtype)
@@ -189,7 +192,8 @@ class ITAE:
 
         (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(state.variables["params"])
         loss, grads = parallel.mean((loss, grads))
-        updates, opt_state = self._optimiser(rate).update(grads, state.opt_state, state.variables["params"])
+        with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes types
+            updates, opt_state = self._optimiser(rate).update(grads, state.opt_state, state.variables["params"])
         params = optax.apply_updates(state.variables["params"], updates)
         return State({"params": params, "batch_stats": batch_stats}, opt_state), {"loss": loss}
 
@@ -215,7 +219,8 @@ class ITAE:
         if self._transform.draw is not None:
             batch = parallel.all_images(originals)
             keys_Bx2 = jax.vmap(jax.random.split)(keys_B)
-            steps_B = jax.vmap(lambda key: jax.random.randint(key, (), 1, max(2, len(batch))))(keys_Bx2[:, 0])
+            most = max(2, len(batch))
+            steps_B = jax.vmap(lambda key: jax.random.randint(key, (), 1, most, "int32"))(keys_Bx2[:, 0])
             others = batch[(parallel.example_indices(len(originals)) + steps_B) % len(batch)]
             return self._transform.draw_each(keys_Bx2[:, 1], originals, others), originals
         index_B = jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys_B)

@@ -63,7 +63,7 @@ class Learner:
         self.method = methods.build(config, image_shape, compute.dtype)
         self.trainer = Trainer(self.method, train, compute)
         self._dtype = parameter_dtype(compute.dtype)
-        self.has_maps = isinstance(self.method, Localises)
+        self.has_maps = hasattr(self.method, "anomaly_map")
 
     def __reduce__(self):
         return learner_for, self._arguments

@@ -24,16 +24,18 @@ def paste(key: jax.Array, image: jax.Array, other: jax.Array) -> jax.Array:
     brightness, with an opacity of 0.3 to 1.
     """
     region_key, key = jax.random.split(key)
-    clean, count = jax.random.uniform(key, (2,))
-    numbers = jax.random.uniform(region_key, (_REGIONS, 16 + 2 * image.shape[2] + _NOISE_CELLS**2))
+    clean, count = jax.random.uniform(key, (2,), "float32")
+    numbers = jax.random.uniform(region_key, (_REGIONS, 16 + 2 * image.shape[2] + _NOISE_CELLS**2), "float32")
+    wide = image.dtype if jnp.finfo(image.dtype).bits >= 32 else jnp.float32
+    dtype, image, other, numbers = image.dtype, *(array.astype(wide) for array in (image, other, numbers))
 
     def add_region(pasted, region):
         number, uniform = region
         covered = _REGIONS * count >= number  # the first always, the second in 2 of 3, the third in 1 of 3
         return jnp.where(covered, _paste_one(uniform, pasted, image, other), pasted), None
 
-    pasted, _ = jax.lax.scan(add_region, image, (jnp.arange(_REGIONS, dtype=jnp.float32), numbers))
-    return jnp.where(clean < _CLEAN, image, pasted).astype(image.dtype)
+    pasted, _ = jax.lax.scan(add_region, image, (jnp.arange(_REGIONS, dtype="float32"), numbers))
+    return jnp.where(clean < _CLEAN, image, pasted).astype(dtype)
 
 
 def _paste_one(uniform: jax.Array, pasted: jax.Array, image: jax.Array, other: jax.Array) -> jax.Array:
@@ -43,24 +45,23 @@ def _paste_one(uniform: jax.Array, pasted: jax.Array, image: jax.Array, other: j
     level, tint = 2 * uniform[16 : 16 + 2 * channels].reshape(2, channels) - 1
     shift = (down * height).astype(jnp.int32), (right * width).astype(jnp.int32)
     own, others = (jnp.roll(source, shift, (0, 1)) for source in (image[:, ::-1], other))
-    flat = jnp.broadcast_to(level[:1] + 0.5 * jitter * tint, image.shape).astype(image.dtype)
-    kind = jnp.searchsorted(jnp.asarray([0.45, 0.65, 0.85]), choice)
+    flat = jnp.broadcast_to(level[:1] + 0.5 * jitter * tint, image.shape)
+    kind = sum((choice > edge).astype(jnp.int32) for edge in (0.45, 0.65, 0.85))
     source = jax.lax.select_n(kind, others, own, flat, image)
     # Its own place without another brightness would be no change.
     is_moved = (moved < 0.5) | (kind == 3)
     brightness = jnp.where(is_moved, jnp.where(sign < 0.5, -1.0, 1.0) * (0.08 + 0.5 * amount), 0.0)
     noise = uniform[16 + 2 * channels :].reshape(_NOISE_CELLS, _NOISE_CELLS)
     weight = (0.3 + 0.7 * opacity) * _region(uniform[8:16], noise, height, width)
-    mixed = pasted + weight[..., None].astype(image.dtype) * (source + brightness.astype(image.dtype) - pasted)
-    return mixed.clip(-1, 1)
+    return (pasted + weight[..., None] * (source + brightness - pasted)).clip(-1, 1)
 
 
 def _region(uniform: jax.Array, noise: jax.Array, height: int, width: int) -> jax.Array:
     """The share of each pixel, H x W in [0, 1], that a random region covers."""
     kind, long, short, turn, bend, soft, y, x = uniform
     side = min(height, width)
-    rows = jnp.arange(height, dtype=jnp.float32)[:, None] - y * height
-    columns = jnp.arange(width, dtype=jnp.float32)[None] - x * width
+    rows = jnp.arange(height, dtype=uniform.dtype)[:, None] - y * height
+    columns = jnp.arange(width, dtype=uniform.dtype)[None] - x * width
     is_scar = (kind > 0.35) & (kind <= 0.7)
     angle = jnp.where(is_scar, jnp.pi * turn, 0.0)
     along = columns * jnp.cos(angle) + rows * jnp.sin(angle)
