@@ -170,7 +170,8 @@ def save_images(folder, count, seed=0, size=(20, 20), suffix=".png"):
 _SMALL = ["--epochs", "1", "--size", "16", "--set", "train.batch_size=8", "train.augment=none"]
 _SMALL += ["evaluate.batch_size=8"]
 SMALL_FITS = {
-    "itae": [*_SMALL, "method.width=2"],
+    "itae": [*_SMALL, "method.width=2", "method.transform=rotate"],
+    "defects": [*_SMALL, "method.width=2"],
     "vae": [*_SMALL, "method.name=vae", "method.channels=2", "method.latent=2"],
 }
 SMALL_FIT = SMALL_FITS["itae"]

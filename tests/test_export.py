@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from conftest import to_torch, training_tiny_networks
 from PIL import Image
 
@@ -100,6 +101,7 @@ def test_export_scores_as_the_model_does(model, exported, digits):
         ["method.transform=gray+mask"],
         ["method.transform=shuffle+blur", "method.loss=l1", "method.error=l2"],
         ["method.transform=drop_channel"],
+        ["method.transform=paste", "method.head=2", "method.error=head", "method.reduce=top", "method.ssim=1"],
         ["method.name=vae", "method.channels=2", "method.latent=4"],
     ],
 )
@@ -200,6 +202,16 @@ def test_weights_come_back_from_safetensors_to_the_same_bits(model, directory, t
     variables, metadata = torch_weights.read(path)
     jax.tree.map(np.testing.assert_array_equal, variables, dict(model.trained.variables))
     assert json.loads(metadata["itae_jax"])["method"]["width"] == 2
+
+
+def test_weights_of_a_model_with_a_head_are_those_of_two_networks(tmp_path):
+    export.export(untrained((16, 16, 1), "method.width=3", "method.head=2"), tmp_path / "w.safetensors")
+    weights = safetensors.numpy.load_file(tmp_path / "w.safetensors")
+    parts = {
+        part: {n.partition(".")[2] for n in weights if n.startswith(part)} for part in ("restorer", "head")
+    }
+    assert parts["restorer"] == parts["head"] and len(weights) == 2 * len(parts["head"])
+    assert weights["head.last.weight"].shape == (1, 2, 3, 3)
 
 
 def test_pytorch_restores_what_the_model_does_from_the_weights(model, directory, digits, tmp_path):

@@ -44,7 +44,7 @@ def test_fit_writes_all_that_scoring_needs_and_lists_what_cannot_be_read(model, 
     assert broken["image"] == str(photos / "tuesday" / "broken.png")
     loaded = models.load(model)
     assert loaded.image_shape == (16, 16, 1)
-    assert (loaded.experiment.method.transform, loaded.experiment.data.fit) == ("paste", "letterbox")
+    assert (loaded.experiment.method.transform, loaded.experiment.data.fit) == ("rotate", "letterbox")
     assert loaded.experiment.seed == 3
     assert len(loaded.normal.ids) in (7, 8)  # a fifth; the broken image may be one of them
     assert all(name.startswith(str(photos)) for name in loaded.normal.ids)

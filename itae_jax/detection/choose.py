@@ -14,7 +14,7 @@ _LOOKED_AT = 200
 _SIDES = (128, 64, 32)
 _NEARLY_SQUARE = 1.1  # up to this ratio of the sides a crop loses less than a tenth of an image
 _CPU_SIDE = 64  # what a CPU can do in minutes
-_MIRRORED = "mirror images count as normal; if they must not: --set train.augment=shift"
+_MIRRORED = "mirror images count as normal; if they must not: --set train.augment=none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,21 +44,21 @@ def choose(
         Choice("data.fit", *_fit(float((sides_Nx2.max(1) / sides_Nx2.min(1)).max()))),
         Choice("data.image_size", *_size(sides_Nx2, accelerator)),
         *(Choice(*each) for each in method.suggest(asked, accelerator)),
-        Choice("train.augment", "flip+shift", _MIRRORED),
+        Choice("train.augment", "flip", _MIRRORED),
         Choice("train.schedule", "cosine", "the rate ends at 0 when the time does"),
     ]
-    batch = method.TRAIN["batch_size"]
-    if num_train < 2 * batch:
+    by_field = {choice.field: choice for choice in chosen if choice.field not in asked}
+    batch = by_field["train.batch_size"].value if "train.batch_size" in by_field else method.TRAIN["batch_size"]
+    if num_train < 2 * batch and "train.batch_size" not in asked:
         few = f"a quarter of the {num_train} training images"
-        chosen.append(Choice("train.batch_size", max(1, num_train // 4), few))
-    by_field = {choice.field: choice for choice in chosen}  # the last one for a field holds
-    return [choice for field, choice in by_field.items() if field not in asked]
+        by_field["train.batch_size"] = Choice("train.batch_size", max(1, num_train // 4), few)
+    return list(by_field.values())
 
 
 def _fit(ratio: float) -> tuple[str, str]:
     if ratio <= _NEARLY_SQUARE:
         return "crop", "they are square, or nearly"
-    return "letterbox", f"one side is up to {ratio:.1f} times the other; black bars cut nothing off"
+    return "stretch", f"one side is up to {ratio:.1f} times the other; stretching cuts nothing off"
 
 
 def _size(sides_Nx2: np.ndarray, accelerator: bool) -> tuple[int, str]:

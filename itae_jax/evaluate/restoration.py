@@ -63,7 +63,7 @@ def reduced(maps_BxHxW: jax.Array) -> dict[str, jax.Array]:
     "mean": over the pixels. "max": the greatest value after smoothing by a Gaussian of 1/64 of the longer
     side. "top": the mean of the greatest 2 % of the smoothed values.
     """
-    smooth_BxN = smoothed(maps_BxHxW).reshape(len(maps_BxHxW), -1)
+    smooth_BxN = smoothed(maps_BxHxW).reshape(maps_BxHxW.shape[0], -1)
     count = max(1, round(_TOP_SHARE * smooth_BxN.shape[1]))
     top_BxK = jax.lax.top_k(smooth_BxN, count)[0]
     return {"mean": maps_BxHxW.mean((1, 2)), "max": top_BxK[:, 0], "top": top_BxK.mean(1)}

@@ -105,20 +105,26 @@ class ITAEConfig(MethodConfig):
         return {f"score_{error}": f"{self.loss} loss, {error} score" for error in restoration.ERRORS}
 
     def suggest(self, asked: dict[str, Any], accelerator: bool) -> list[tuple[str, Any, str]]:
-        width = (64, "the paper's") if accelerator else (16, "what a CPU can do; the paper's is 64")
-        optimiser = [
-            ("method.optimizer", "adamw", "needs fewer steps than the paper's SGD"),
-            ("method.weight_decay", 0.01, "of AdamW"),
-            ("train.learning_rate", 0.002, "of AdamW"),
-        ]
-        chosen = [("method.width", *width), *(optimiser if "method.optimizer" not in asked else [])]
-        if asked.get("method.transform", "paste") != "paste":
+        for_defects = asked.get("method.transform", "paste") == "paste"
+        width = (
+            (64, "the paper's") if accelerator else (8 if for_defects else 16, "what a CPU can do in minutes")
+        )
+        chosen: list[tuple[str, Any, str]] = [("method.width", *width)]
+        if "method.optimizer" not in asked:
+            chosen += [
+                ("method.optimizer", "adamw", "needs fewer steps than the paper's SGD"),
+                ("method.weight_decay", 0.01, "of AdamW"),
+                ("train.learning_rate", 0.002, "of AdamW"),
+                ("train.batch_size", 16, "more steps in the same time"),
+            ]
+        if not for_defects:
             return chosen
         return [
             ("method.transform", "paste", "defects: erases by parts of other normal images"),
-            ("method.head", width[0] // 2, "locates what was erased"),
+            ("method.head", 32 if accelerator else 8, "locates what was erased"),
             ("method.msgms", 0.5, "restores structure"),
-            ("method.error", "head", "tells defects better than the error of the restoration"),
+            ("method.error", "head", "finds defects better than the error of the restoration"),
+            ("method.reduce", "top", "a defect covers a small part of the image"),
             *chosen,
         ]
 
@@ -288,14 +294,17 @@ class ITAE:
 
 
 def _torch_weights(config: ITAEConfig, variables: Any) -> dict[str, np.ndarray]:
-    if config.network != "unet" or config.head:
-        raise RequestError(
-            f"method.network={config.network} method.head={config.head}: only the unet without a head has a "
-            "counterpart in PyTorch"
-        )
+    if config.network != "unet":
+        raise RequestError(f"method.network={config.network}: only the unet has a counterpart in PyTorch")
     from itae_jax.models import torch_weights
 
-    return torch_weights.to_state_dict(variables)
+    if not config.head:
+        return torch_weights.to_state_dict(variables)
+    arrays = {}
+    for part in ("restorer", "head"):
+        of_part = {collection: tree[part] for collection, tree in variables.items()}
+        arrays |= {f"{part}.{name}": array for name, array in torch_weights.to_state_dict(of_part).items()}
+    return arrays
 
 
 def _torch_reference(config: ITAEConfig, channels: int) -> Any:
