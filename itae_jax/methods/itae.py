@@ -300,7 +300,7 @@ def _torch_weights(config: ITAEConfig, variables: Any) -> dict[str, np.ndarray]:
 
     if not config.head:
         return torch_weights.to_state_dict(variables)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for part in ("restorer", "head"):
         of_part = {collection: tree[part] for collection, tree in variables.items()}
         arrays |= {f"{part}.{name}": array for name, array in torch_weights.to_state_dict(of_part).items()}
