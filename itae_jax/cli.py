@@ -162,6 +162,10 @@ def _fit(arguments) -> int:
     given = [f"{field}={value}" for field, value in short.items() if value is not None]
     assignments = [*arguments.set, *given]
     _prepare_devices()
+    if "compute.deterministic=yes" in assignments:
+        from itae_jax import parallel
+
+        parallel.use_deterministic_operations()
     from itae_jax.detection import fit
     from itae_jax.progress import ConsoleProgress
 

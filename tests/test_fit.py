@@ -44,7 +44,7 @@ def test_fit_writes_all_that_scoring_needs_and_lists_what_cannot_be_read(model, 
     assert broken["image"] == str(photos / "tuesday" / "broken.png")
     loaded = models.load(model)
     assert loaded.image_shape == (16, 16, 1)
-    assert (loaded.experiment.method.transform, loaded.experiment.data.fit) == ("rotate", "letterbox")
+    assert (loaded.experiment.method.transform, loaded.experiment.data.fit) == ("rotate", "stretch")
     assert loaded.experiment.seed == 3
     assert len(loaded.normal.ids) in (7, 8)  # a fifth; the broken image may be one of them
     assert all(name.startswith(str(photos)) for name in loaded.normal.ids)
@@ -62,7 +62,7 @@ def test_fit_says_what_it_chose_and_what_comes_next(photos, model, tmp_path, cap
     out = tmp_path / "other model"
     assert fit(photos, out, *SMALL_FIT) == 0
     said = capsys.readouterr().out
-    for part in ("40 images in", "8 of them (20 %)", "data.fit=letterbox", "train.epochs=1", "epoch 1/1"):
+    for part in ("40 images in", "8 of them (20 %)", "data.fit=stretch", "train.epochs=1", "epoch 1/1"):
         assert part in said
     assert "Calibration scores: median" in said and "(training mean = 1.00)" in said
     assert f"itae score '{out}' IMAGES" in said
@@ -84,7 +84,7 @@ def chosen(looks, asked=None, num_train=1000, accelerator=False, method="itae"):
     [
         ([look(256, 256)] * 9, {"data.fit": "crop", "data.channels": 3}),
         ([look(256, 240, True)] * 9, {"data.fit": "crop", "data.channels": 1}),
-        ([look(256, 256)] * 9 + [look(256, 200)], {"data.fit": "letterbox"}),
+        ([look(256, 256)] * 9 + [look(256, 200)], {"data.fit": "stretch"}),
         ([look(64, 64, True)] * 9 + [look(64, 64)], {"data.channels": 3}),
         ([look(28, 28)], {"data.image_size": 32}),
         ([look(500, 100)], {"data.image_size": 64}),

@@ -61,9 +61,9 @@ def test_msgms_error_is_that_of_numpy(pair):
 @pytest.mark.parametrize("error", [structure.ssim_error, structure.msgms_error])
 def test_structural_errors_are_zero_for_the_same_image_and_symmetric(pair, error):
     first, second = map(jnp.asarray, pair(1))
-    assert np.abs(error(first, first)).max() < 1e-5
+    assert np.abs(error(first, first)).max() < 1e-4
     np.testing.assert_allclose(error(first, second), error(second, first), atol=1e-6)
-    assert float(error(first, second).min()) >= -1e-6
+    assert float(error(first, second).min()) >= -1e-4
 
 
 def test_reductions_are_those_of_numpy(rng):

@@ -43,15 +43,15 @@ def choose(
         channels,
         Choice("data.fit", *_fit(float((sides_Nx2.max(1) / sides_Nx2.min(1)).max()))),
         Choice("data.image_size", *_size(sides_Nx2, accelerator)),
-        *(Choice(*each) for each in method.suggest(asked, accelerator)),
         Choice("train.augment", "flip", _MIRRORED),
+        *(Choice(*each) for each in method.suggest(asked, accelerator)),
         Choice("train.schedule", "cosine", "the rate ends at 0 when the time does"),
     ]
     by_field = {choice.field: choice for choice in chosen if choice.field not in asked}
     batch = by_field["train.batch_size"].value if "train.batch_size" in by_field else method.TRAIN["batch_size"]
     if num_train < 2 * batch and "train.batch_size" not in asked:
         few = f"a quarter of the {num_train} training images"
-        by_field["train.batch_size"] = Choice("train.batch_size", max(1, num_train // 4), few)
+        by_field["train.batch_size"] = Choice("train.batch_size", max(min(2, num_train), num_train // 4), few)
     return list(by_field.values())
 
 

@@ -32,7 +32,6 @@ from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.learner import Learner
 from itae_jax.training.log import MetricsLog, add_unreadable
 
-HOLDOUT = 0.2
 _LEAST_IMAGES = 8
 _STARTED, _CHECKPOINTS = "started.json", "checkpoints"
 # Settings that fit chooses itself, or that only `itae run` uses.
@@ -47,8 +46,8 @@ def fit(
     out: Path,
     assignments: Sequence[str],
     progress: Progress,
-    holdout: float = HOLDOUT,
-    minutes: float = 10.0,
+    holdout: float,
+    minutes: float,
 ) -> bool:
     """Fits a model on the images below a folder and writes it atomically; resumes an interrupted fit.
 
@@ -91,7 +90,8 @@ def fit(
         progress.say(line)
     work = out.with_name(out.name + ".partial")
     there = {path.name for path in work.iterdir()} if work.is_dir() else set()
-    if work.is_symlink() or (there - {".lock"} and _STARTED not in there):
+    ours = {name for name in there if name == ".lock" or name.startswith(_STARTED)}
+    if work.is_symlink() or (there - ours and _STARTED not in there):
         raise RequestError(f"{work}: is in the way, and not of an interrupted fit; name another --out")
     with files.writing(out, "--out"):
         work.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,7 @@ def _started(work: Path, settings: Experiment, details: dict, timed: bool) -> in
         before = json.loads((work / _STARTED).read_text(encoding="utf-8"))
         epochs = before.pop("epochs")
         return epochs if before == _identity(settings, details, timed) else 0
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return 0
 
 
@@ -197,7 +197,7 @@ def _start(work: Path, settings: Experiment, details: dict, progress: Progress) 
     if any((work / _CHECKPOINTS).glob("*")):
         progress.say(f"{work}: holds an interrupted fit of other settings or images; starting anew")
     for path in work.iterdir():
-        if path.name != ".lock":
+        if path.name not in (".lock", _STARTED):
             files.remove(path)
     note = {"epochs": settings.train.epochs, **_identity(settings, details, "minutes" in details)}
     files.write_text(work / _STARTED, json.dumps(note))

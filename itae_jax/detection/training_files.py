@@ -15,7 +15,7 @@ _LEAST_HELD_OUT, _MOST_HELD_OUT = 2, 2000
 
 def divided(count: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws the calibration set; returns its positions and those of the training images, sorted."""
-    num_held_out = min(max(round(holdout * count), _LEAST_HELD_OUT), _MOST_HELD_OUT)
+    num_held_out = min(max(round(holdout * count), _LEAST_HELD_OUT), _MOST_HELD_OUT, count - 1)
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[:num_held_out]), np.sort(order[num_held_out:])
 

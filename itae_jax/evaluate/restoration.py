@@ -42,9 +42,10 @@ def pixel_errors(restored_TxBxHxWxC: jax.Array, originals_BxHxWxC: jax.Array) ->
     return {"l1": jnp.abs(difference), "l2": jnp.square(difference)}
 
 
-def maps(errors_TxBxHxWxC: jax.Array, normal_errors_T: jax.Array) -> jax.Array:
-    """Eq. 3 at every pixel, B x H x W: the mean of a map is the image's anomaly score."""
-    return (errors_TxBxHxWxC.mean(-1) / normal_errors_T[:, None, None, None]).mean(0)
+def maps(errors_TxBxHxW: jax.Array, normal_errors_T: jax.Array, combine: str = "mean") -> jax.Array:
+    """Eq. 3 at every pixel, B x H x W: the mean of a map is the image's anomaly score of mean errors."""
+    relative = errors_TxBxHxW / normal_errors_T[:, None, None, None]
+    return relative.max(0) if combine == "max" else relative.mean(0)
 
 
 def normal_errors(errors_NxT: np.ndarray) -> np.ndarray:
@@ -84,7 +85,7 @@ def smoothed(maps_BxHxW: jax.Array) -> jax.Array:
 def anomaly_scores(errors_NxT: Any, normal_errors_T: Any, combine: str = "mean") -> Any:
     """Eq. 3: the mean over the T members of error / normal error. Higher = more anomalous.
 
-    Takes NumPy arrays, which it computes in float64, or JAX arrays. `combine` is "mean", as in Eq. 3, or
+    Takes NumPy arrays, whose mean it computes in float64, or JAX arrays. `combine` is "mean", as in Eq. 3, or
     "max", the greatest of the T. ValueError if the shapes do not match, or a normal error is not above zero.
     """
     normal = np.asarray(normal_errors_T)

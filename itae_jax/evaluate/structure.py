@@ -57,7 +57,8 @@ def msgms_error(restored_BxHxWxC: jax.Array, originals_BxHxWxC: jax.Array) -> ja
         if scale:
             x, y = _halved(x), _halved(y)
         g, h = _gradient_squared(x), _gradient_squared(y)
-        error = 1 - (2 * jnp.sqrt(g * h + 1e-12) + _GMS_C) / (g + h + _GMS_C)
+        product = jnp.sqrt(g * h + 1e-14)  # the gradient of a root is infinite at 0
+        error = 1 - (2 * product + _GMS_C) / (g + h + _GMS_C)
         total += jax.image.resize(error, (x.shape[0], *size, 1), "linear")
     return total / scales
 

@@ -20,7 +20,6 @@ from itae_jax.methods.method import Spec, State
 
 _ANGLES = ("0°", "90°", "180°", "270°")
 _CHANGED = 0.03  # four grey levels: a pixel that the transform moved further is the head's to find
-_HEAD_WEIGHT = 8.0  # optax's focal loss with balance weights is small beside the restoration error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +46,10 @@ class ITAEConfig(MethodConfig):
     transforms_per_image: str = setting(
         "one", "one drawn transform of each image a step, or all", choices=("one", "all")
     )
-    optimizer: str = setting("sgd", "the optimiser", choices=("sgd", "adamw"))
-    momentum: float = setting(0.0, "of SGD", least=0, most=1)
+    optimizer: str = setting(
+        "sgd", "the optimiser; adamw needs a lower train.learning_rate", choices=("sgd", "adamw")
+    )
+    momentum: float = setting(0.0, "of SGD", least=0, most=0.9999)
     weight_decay: float = setting(0.0, "of the optimiser", least=0, most=1e6)
 
     @property
@@ -88,10 +89,12 @@ class ITAEConfig(MethodConfig):
 
     def paper_name(self, table: str, grey: bool, score: str = "") -> str:
         error = score.removeprefix("score_") or self.error
+        own = self.output, self.transforms_per_image, self.optimizer, self.momentum, self.weight_decay
+        if self.is_detailed or self.combine != "mean" or own != ("tanh", "one", "sgd", 0, 0):
+            return ""
         if table == "table5":
             return f"{self.loss}->{error}" if self.transform == "gray+rotate" else ""
-        own = self.loss, error, self.output, self.transforms_per_image, self.optimizer, self.combine
-        if self.is_detailed or own != ("l2", "l1", "tanh", "one", "sgd", "mean"):
+        if (self.loss, error) != ("l2", "l1"):
             return ""
         if table == "table4":
             names = {"scale": "AE+S", "gray": "AE+G", "rotate": "AE+R", "gray+rotate": "AE+G+R"}
@@ -100,7 +103,7 @@ class ITAEConfig(MethodConfig):
         return ({"identity": "AE"} | names).get(self.transform, "")
 
     def score_titles(self, table: str) -> dict[str, str]:
-        if table != "table5":
+        if table != "table5" or self.is_detailed:
             return {}
         return {f"score_{error}": f"{self.loss} loss, {error} score" for error in restoration.ERRORS}
 
@@ -110,20 +113,23 @@ class ITAEConfig(MethodConfig):
             (64, "the paper's") if accelerator else (8 if for_defects else 16, "what a CPU can do in minutes")
         )
         chosen: list[tuple[str, Any, str]] = [("method.width", *width)]
-        if "method.optimizer" not in asked:
+        if asked.get("method.optimizer", "adamw") == "adamw":
             chosen += [
                 ("method.optimizer", "adamw", "needs fewer steps than the paper's SGD"),
                 ("method.weight_decay", 0.01, "of AdamW"),
                 ("train.learning_rate", 0.002, "of AdamW"),
                 ("train.batch_size", 16, "more steps in the same time"),
             ]
+        if "flip" in asked.get("method.transform", "").split("+"):
+            chosen.append(("train.augment", "none", "the transform flips the images"))
         if not for_defects:
             return chosen
+        error = "head" if asked.get("method.head") != 0 else "msgms"
         return [
             ("method.transform", "paste", "defects: erases by parts of other normal images"),
             ("method.head", 32 if accelerator else 8, "locates what was erased"),
             ("method.msgms", 0.5, "restores structure"),
-            ("method.error", "head", "finds defects better than the error of the restoration"),
+            ("method.error", error, "finds defects better than the mean error of the restoration"),
             ("method.reduce", "top", "a defect covers a small part of the image"),
             *chosen,
         ]
@@ -164,6 +170,12 @@ class ITAE:
             self._model = models.RestoreAndLocate(self._model, head)
         elif config.error == "head":
             raise RequestError("method.error=head: needs a head; set method.head to its width")
+        if config.head and self._transform.out_channels(channels) not in (1, channels):
+            changed = f"{config.transform} changes the number of channels"
+            raise RequestError(f"method.head={config.head}: {changed}; set it to 0")
+        if config.transforms_per_image == "all" and self._transform.draw is not None:
+            drawn = f"{config.transform} draws at random"
+            raise RequestError(f"method.transforms_per_image=all: {drawn}; set it to one")
         self._parameter_dtype = models.parameter_dtype(dtype)
         self._input_shape = (1, height, width, self._transform.out_channels(channels))
         errors = [f"error_{index}" for index in range(self._transform.count)]
@@ -204,7 +216,7 @@ class ITAE:
         return State({"params": params, "batch_stats": batch_stats}, opt_state), {"loss": loss}
 
     def _loss(self, made: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
-        """Eq. 2, or the sum of the errors that have a weight, and the focal loss of the head."""
+        """Eq. 2, plus the structural errors that have a weight, and the focal loss of the head."""
         config = self._config
         restored = made[0] if config.head else made
         loss = restoration.loss(restored, targets, config.loss)
@@ -214,7 +226,7 @@ class ITAE:
             loss += config.ssim * structure.ssim_error(restored, targets).mean()
         if config.head:
             erased = (jnp.abs(inputs - targets).max(-1) > _CHANGED).astype(loss.dtype)
-            loss += _HEAD_WEIGHT * optax.sigmoid_focal_loss(made[1], erased).mean()
+            loss += optax.sigmoid_focal_loss(made[1], erased).mean()  # its weights are the head's alone
         return loss
 
     def _erase(self, keys_B: jax.Array, originals: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -278,12 +290,11 @@ class ITAE:
         """Eq. 3 at every pixel: with the paper's settings the mean of a map is the image's score."""
         if self._config.is_detailed:
             kind = self._config.error
-            of_members = self._error_maps(variables, images_BxHxWxC)[kind]
-            relative = of_members / calibration[f"{kind}_mean"][:, None, None, None]
-            return relative.max(0) if self._config.combine == "max" else relative.mean(0)
+            errors = self._error_maps(variables, images_BxHxWxC)[kind]
+            return restoration.maps(errors, calibration[f"{kind}_mean"], self._config.combine)
         _, restored = self.examples(variables, images_BxHxWxC)
         errors = restoration.pixel_errors(restored, images_BxHxWxC)[self._config.error]
-        return restoration.maps(errors, calibration[self._config.error])
+        return restoration.maps(errors.mean(-1), calibration[self._config.error], self._config.combine)
 
     def examples(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array]:
         def restore(inputs: jax.Array) -> Any:

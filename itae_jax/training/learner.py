@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +21,7 @@ from itae_jax.errors import DivergedError, RequestError
 from itae_jax.evaluate.batches import over_batches, shared_evenly
 from itae_jax.methods.method import Calibration, Localises, Measured, Restores
 from itae_jax.models import parameter_dtype
-from itae_jax.training import checkpoint, loop
+from itae_jax.training import augment, checkpoint, loop
 from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.loop import Report
 from itae_jax.training.trainer import Trainer
@@ -63,10 +64,24 @@ class Learner:
         self.method = methods.build(config, image_shape, compute.dtype)
         self.trainer = Trainer(self.method, train, compute)
         self._dtype = parameter_dtype(compute.dtype)
+        self._try_crops(train.augment)
         self.has_maps = hasattr(self.method, "anomaly_map")
 
     def __reduce__(self):
         return learner_for, self._arguments
+
+    def _try_crops(self, augmentation: str) -> None:
+        """Raises RequestError if the method cannot train on the crops that an augmentation makes."""
+        image = jax.ShapeDtypeStruct(self.image_shape, self._dtype)
+        shape = jax.eval_shape(augment.get(augmentation), jax.random.key(0), image).shape
+        if shape == self.image_shape:
+            return
+        variables = self.trainer.state_shapes().method.variables
+        try:
+            jax.eval_shape(self.method.measure, variables, jax.ShapeDtypeStruct((1, *shape), self._dtype))
+        except (TypeError, ValueError, flax.errors.FlaxError):
+            why = f"{self.config.NAME} cannot train on parts of {shape[0]}x{shape[1]}"
+            raise RequestError(f"train.augment={augmentation}: {why}; crop larger ones, or none") from None
 
     def with_epochs(self, epochs: int) -> "Learner":
         """The same compiled method for another number of epochs."""
@@ -262,7 +277,6 @@ def _to_uint8(images: jax.Array) -> np.ndarray:
 def fit_batch(train: TrainConfig, compute: ComputeConfig, num_images: int) -> tuple[TrainConfig, ComputeConfig]:
     """The settings for few images: a batch of them all, and only as many devices as can share it evenly."""
     size, devices = min(train.batch_size, num_images), compute.devices
-    available = len(jax.local_devices())
-    if not devices and size % available:
-        devices = math.gcd(size, available)
+    if not devices:
+        devices = max(n for n in range(1, len(jax.local_devices()) + 1) if size % n == 0)
     return dataclasses.replace(train, batch_size=size), dataclasses.replace(compute, devices=devices)

@@ -231,6 +231,9 @@ def _draws(transform: Transform) -> str:
             raise _Failed(f"draws [{wide.min():.4g}, {wide.max():.4g}] in place of [-1, 1]; clip, or scale")
         if transform.draw_each(keys, images, others).tobytes() != drawn.tobytes():
             raise _Failed("draws two different images by one key")
+        same = jnp.stack([images[0]] * len(keys))
+        if not np.ptp(np.asarray(transform.draw_each(keys, same, others), np.float32), axis=0).max() > _LOST:
+            raise _Failed("draws the same by every key")
         if shape == expected and not np.abs(wide - np.asarray(images, np.float32)).max() > _LOST:
             raise _Failed("draws nothing: the images stay as they are")
         if dtype == "float32":

@@ -56,19 +56,20 @@ class Transform:
             raise RequestError(f"{needs} colour images, {have}; {another}")
 
     def try_on(self, image_shape: tuple[int, int, int]) -> None:
-        """Traces `erase` on images of this shape; RequestError if it fails or makes an undeclared shape."""
+        """Traces `erase` and `draw` on images of this shape; RequestError for a failure or a wrong shape."""
         self.check_size(*image_shape)
         image, index = jax.ShapeDtypeStruct(image_shape, "float32"), jax.ShapeDtypeStruct((), "int32")
+        key = jax.eval_shape(lambda: jax.random.key(0))
         size, advice = "x".join(map(str, image_shape)), f"see itae transforms check {self.name}"
         try:
             expected = (*image_shape[:2], self.out_channels(image_shape[2]))
-            shape = jax.eval_shape(self.erase, image, index).shape
+            made = jax.eval_shape(self.erase, image, index), jax.eval_shape(self.sample, key, image, image)
         except Exception as error:  # the user's own code may raise anything
             reason = f"{type(error).__name__}: " + str(error).strip().partition("\n")[0]
             raise RequestError(f"transform {self.name!r} on images of {size}: {reason}; {advice}") from error
-        if shape != expected:
-            made = f"makes {shape} of images of {size}, expected {expected}"
-            raise RequestError(f"transform {self.name!r} {made}; {advice}")
+        if wrong := [one.shape for one in made if one.shape != expected]:
+            found = f"makes {wrong[0]} of images of {size}, expected {expected}"
+            raise RequestError(f"transform {self.name!r} {found}; {advice}")
 
     def apply(self, image_HxWxC: jax.Array, index: jax.Array | int) -> jax.Array:
         """Applies one member to one image: H x W x C floats to H x W x out_channels(C), same dtype."""
