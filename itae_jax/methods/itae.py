@@ -130,7 +130,7 @@ class ITAEConfig(MethodConfig):
             ("method.head", 32 if accelerator else 8, "locates what was erased"),
             ("method.msgms", 0.5, "restores structure"),
             ("method.error", error, "finds defects better than the mean error of the restoration"),
-            ("method.reduce", "top", "a defect covers a small part of the image"),
+            ("method.reduce", "max", "a defect covers a small part of the image"),
             *chosen,
         ]
 
