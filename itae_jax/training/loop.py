@@ -107,7 +107,8 @@ class _Loop:
     ):
         self._trainer, self._config, self._images, self._seeds = trainer, trainer.config, images, seeds
         self._checkpoints, self._stop, self._on_step = checkpoints, stop, on_step
-        self._steps_per_epoch = len(images) // self._config.batch_size
+        readable = len(images) - len(getattr(images, "missing", ()))
+        self._steps_per_epoch = max(1, readable // self._config.batch_size)
         self._rates = learning_rate_schedule(self._config, self._steps_per_epoch)
         self._epoch, self._used = 1, 0
         self._sums: dict[str, float] = {}  # of the metrics since the last report, added up step by step
