@@ -64,7 +64,7 @@ class Sweep:
 def contents(out: Path) -> dict[str, object]:
     """Returns what must not depend on faults: everything except times and the machine."""
     found: dict[str, object] = {}
-    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+    for path in sorted(path for path in out.rglob("*") if path.is_file() and path.suffix != ".partial"):
         name = path.relative_to(out).as_posix()
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:

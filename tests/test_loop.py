@@ -157,7 +157,7 @@ def test_parameters_that_are_not_finite_after_the_last_step_are_no_result(
     make_trainer, bars, tmp_path, monkeypatch
 ):
     """The loss is of before the step: one step has a finite one whatever it does to the parameters."""
-    trainer = make_trainer("itae", "train.epochs=1", "train.learning_rate=1e6", "method.momentum=1")
+    trainer = make_trainer("itae", "train.epochs=1", "train.learning_rate=1e6", "method.momentum=0.9999")
     state = trainer.initial_state((0,))
     momentum = jax.tree.map(lambda x: jnp.full_like(x, 1e38), state.method.opt_state)
     state = state.replace(method=state.method.replace(opt_state=momentum))

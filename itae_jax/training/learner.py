@@ -277,6 +277,7 @@ def _to_uint8(images: jax.Array) -> np.ndarray:
 def fit_batch(train: TrainConfig, compute: ComputeConfig, num_images: int) -> tuple[TrainConfig, ComputeConfig]:
     """The settings for few images: a batch of them all, and only as many devices as can share it evenly."""
     size, devices = min(train.batch_size, num_images), compute.devices
-    if not devices:
-        devices = max(n for n in range(1, len(jax.local_devices()) + 1) if size % n == 0)
+    available = len(jax.local_devices())
+    if not devices and size % available:
+        devices = max(n for n in range(1, available) if size % n == 0)
     return dataclasses.replace(train, batch_size=size), dataclasses.replace(compute, devices=devices)
