@@ -139,7 +139,7 @@ def _add_fit(commands) -> None:
     fit.add_argument("images", type=_path, metavar="IMAGES", help="folder of normal images, and folders in it")
     fit.add_argument("--out", type=_path, required=True, metavar="MODEL", help="directory of the model")
     about = f"time to train, from which the number of epochs follows; default {MINUTES:g}"
-    fit.add_argument("--minutes", type=float, default=MINUTES, help=about)
+    fit.add_argument("--minutes", type=float, help=about)
     fit.add_argument("--epochs", help="passes over the images, instead of --minutes")
     fit.add_argument("--size", help="side in pixels that images are brought to")
     fit.add_argument("--seed", help="decides the calibration set and all random draws; default 0")

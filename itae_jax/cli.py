@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
+from itae_jax.arguments import MINUTES
 from itae_jax.arguments import build as build_parser
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
 from itae_jax.training import signals
@@ -159,6 +160,8 @@ def _prepare_devices() -> None:
 def _fit(arguments) -> int:
 
     short = {"train.epochs": arguments.epochs, "data.image_size": arguments.size, "seed": arguments.seed}
+    if arguments.minutes is not None and arguments.epochs is not None:
+        raise RequestError("--minutes and --epochs: give one of the two")
     given = [f"{field}={value}" for field, value in short.items() if value is not None]
     assignments = [*arguments.set, *given]
     _prepare_devices()
@@ -170,7 +173,7 @@ def _fit(arguments) -> int:
     from itae_jax.progress import ConsoleProgress
 
     with ConsoleProgress() as progress:
-        options = arguments.holdout, arguments.minutes
+        options = arguments.holdout, MINUTES if arguments.minutes is None else arguments.minutes
         new = fit.fit(arguments.images, arguments.out, assignments, progress, *options)
     if not new:
         print(f"nothing to do: {arguments.out} is this model already")

@@ -214,6 +214,7 @@ FITTED = [
     (["fit", "{site}/good"], "--out"),
     (fit("{site}/good", "--epochs", "many"), "train.epochs", "many"),
     (fit("{site}/good", "--minutes", "0"), "--minutes 0", "above 0"),
+    (fit("{site}/good", "--minutes", "1", "--epochs", "1"), "--minutes", "--epochs"),
     (fit("{site}/good", "--size", "8"), "8x8", "16"),
     (fit("{site}/good", "--holdout", "1.5"), "--holdout 1.5"),
     (fit("{site}/good", "--set", "data.root=x"), "data.root"),

@@ -126,7 +126,7 @@ def _write_onnx(model: TrainedModel, path: Path, about: dict) -> None:
         import jax2onnx
         import onnxruntime
     except ModuleNotFoundError:
-        raise RequestError("ONNX needs jax2onnx: pip install 'itae_jax[onnx]'") from None
+        raise RequestError("ONNX needs jax2onnx: in a clone, pip install '.[onnx]'") from None
     score, names = scoring_function(model.trained), ["score", *about["components"]]
     try:
         with traced_for("onnx"):

@@ -60,14 +60,15 @@ def fit(
       False if the model exists already.
     """
     if not 0 < minutes < math.inf:
-        raise RequestError(f"--minutes {minutes}: expected a number above 0")
+        raise RequestError(f"--minutes {minutes}: expected a finite number above 0")
     out = Path(os.path.realpath(out))
     paths, looks = _images_in(source, holdout)
     base = experiment.override(Experiment(), assignments)
     asked = _asked(base, assignments)
     held_out, training = training_files.divided(len(paths), holdout, base.seed)
     choices = choose(looks, asked, len(training), base.method, jax.default_backend() != "cpu")
-    place = {"name": "fit", "data.name": "folder", "data.root": str(source.resolve())}
+    place: dict[str, Any] = {"name": "fit", "data.name": "folder", "data.root": str(source.resolve())}
+    place["train.checkpoint_minutes"] = 1.0
     chosen = {choice.field: choice.value for choice in choices}
     settings = experiment.from_flat({"method.name": base.method.NAME} | place | chosen | asked)
     data = settings.data

@@ -64,11 +64,14 @@ class Transform:
         try:
             expected = (*image_shape[:2], self.out_channels(image_shape[2]))
             made = jax.eval_shape(self.erase, image, index), jax.eval_shape(self.sample, key, image, image)
+            wrong = [
+                f"{one.dtype} {one.shape}" for one in made if (one.dtype, one.shape) != ("float32", expected)
+            ]
         except Exception as error:  # the user's own code may raise anything
             reason = f"{type(error).__name__}: " + str(error).strip().partition("\n")[0]
             raise RequestError(f"transform {self.name!r} on images of {size}: {reason}; {advice}") from error
-        if wrong := [one.shape for one in made if one.shape != expected]:
-            found = f"makes {wrong[0]} of images of {size}, expected {expected}"
+        if wrong:
+            found = f"makes {wrong[0]} of images of {size}, expected float32 {expected}"
             raise RequestError(f"transform {self.name!r} {found}; {advice}")
 
     def apply(self, image_HxWxC: jax.Array, index: jax.Array | int) -> jax.Array:
