@@ -111,7 +111,7 @@ def test_get_refuses_what_cannot_be_used_with_the_reason(here, name, message):
 @pytest.mark.parametrize(
     ("attribute", "message"),
     [
-        ("CROPS", "makes (15, 16, 1) of images of 16x16x1, expected (16, 16, 1); see itae transforms check"),
+        ("CROPS", "makes float32 (15, 16, 1) of images of 16x16x1, expected float32 (16, 16, 1)"),
         ("RAISES", "on images of 16x16x1: IndexError"),
         ("MISSING", "no MISSING"),
     ],
