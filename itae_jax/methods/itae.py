@@ -215,10 +215,14 @@ class ITAE:
         params = optax.apply_updates(state.variables["params"], updates)
         return State({"params": params, "batch_stats": batch_stats}, opt_state), {"loss": loss}
 
+    def _parts(self, made: Any) -> tuple[Any, Any]:
+        """The restorations, and the logits of the head or None, of what the network returns."""
+        return made if self._config.head else (made, None)
+
     def _loss(self, made: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
         """Eq. 2, plus the structural errors that have a weight, and the focal loss of the head."""
         config = self._config
-        restored = made[0] if config.head else made
+        restored, logits = self._parts(made)
         loss = restoration.loss(restored, targets, config.loss)
         if config.msgms:
             loss += config.msgms * structure.msgms_error(restored, targets).mean()
@@ -226,7 +230,7 @@ class ITAE:
             loss += config.ssim * structure.ssim_error(restored, targets).mean()
         if config.head:
             erased = (jnp.abs(inputs - targets).max(-1) > _CHANGED).astype(loss.dtype)
-            loss += optax.sigmoid_focal_loss(made[1], erased).mean()  # its weights are the head's alone
+            loss += optax.sigmoid_focal_loss(logits, erased).mean()  # its weights are the head's alone
         return loss
 
     def _erase(self, keys_B: jax.Array, originals: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -258,16 +262,16 @@ class ITAE:
     def _error_maps(self, variables: Any, images: jax.Array) -> dict[str, jax.Array]:
         """The error of every pixel, T x B x H x W, of each kind."""
         inputs_TxB = self._transform.apply_all(images)
-        made: Any = self._model.apply(variables, inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
-        restored = made[0] if self._config.head else made
+        restored, logits = self._parts(
+            self._model.apply(variables, inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
+        )
         originals = jnp.tile(images, (self._transform.count, 1, 1, 1))
-        difference = restored - originals
-        of_pixels = {"l1": jnp.abs(difference), "l2": jnp.square(difference)}
+        of_pixels = {k: v[0] for k, v in restoration.pixel_errors(restored[None], originals).items()}
         of_pixels["msgms"] = structure.msgms_error(restored, originals)
         if self._config.ssim or self._config.error == "ssim":
             of_pixels["ssim"] = structure.ssim_error(restored, originals)
         if self._config.head:
-            of_pixels["head"] = jax.nn.sigmoid(made[1])[..., None]
+            of_pixels["head"] = jax.nn.sigmoid(logits)[..., None]
         shape = self._transform.count, *images.shape[:3]
         return {kind: values.mean(-1).reshape(shape) for kind, values in of_pixels.items()}
 
@@ -298,8 +302,7 @@ class ITAE:
 
     def examples(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array]:
         def restore(inputs: jax.Array) -> Any:
-            made = self._model.apply(variables, inputs)
-            return made[0] if self._config.head else made
+            return self._parts(self._model.apply(variables, inputs))[0]
 
         return restoration.restore_all(restore, self._transform, images_BxHxWxC)
 
