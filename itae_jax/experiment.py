@@ -109,7 +109,7 @@ def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
     """The experiment with `section.field=value` assignments applied.
 
     With another `method.name` the settings of the old method go, and settings of `train` that are at the
-    old method's default take the new one's.
+    old method's default take the new one's; all of them, if that takes one pass.
 
     Raises:
       RequestError: an assignment without `=`, a setting that the method lacks, or a wrong value.
@@ -125,7 +125,7 @@ def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
     if method is not type(experiment.method):
         flat = {name: value for name, value in flat.items() if not name.startswith("method.")}
         for key, value in experiment.method.TRAIN.items():
-            if flat[f"train.{key}"] == value:
+            if method.ONE_PASS or flat[f"train.{key}"] == value:
                 del flat[f"train.{key}"]
         flat["method.name"] = method.NAME
     known = fields_of(method)

@@ -111,7 +111,7 @@ def test_vae_restores_and_measures_as_pytorch_does(rng, shape):
     network = TorchVAE(*shape).load(variables).eval()
     with torch.inference_mode():
         restored, reconstruction, kl = network(to_torch(images), 0)
-    inputs, outputs = jax.jit(method.examples)(variables, images)
+    inputs, outputs = jax.jit(method.examples)(variables, {}, images)
     np.testing.assert_array_equal(inputs[0], images)
     np.testing.assert_allclose(outputs[0], restored.permute(0, 2, 3, 1), atol=1e-4)
     measured = jax.jit(method.measure)(variables, images)

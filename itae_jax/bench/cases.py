@@ -188,7 +188,7 @@ def torch_scoring(case: Experiment, scored_at_once: int) -> list[Contender]:
     method = methods.build(case.method, image_shape(case), case.compute.dtype)
     variables = jax.eval_shape(method.init, jax.random.key(0)).variables
     one = jax.ShapeDtypeStruct((1, *image_shape(case)), np.float32)
-    restorations = len(jax.eval_shape(method.examples, variables, one)[1])  # type: ignore[attr-defined]
+    restorations = len(jax.eval_shape(method.examples, variables, {}, one)[1])  # type: ignore[attr-defined]
 
     def prepare(network, inputs, targets, autocast):
         def call(batches: int) -> None:

@@ -1,6 +1,7 @@
 """The methods, by the name of their file: `method.name=itae` is methods/itae.py.
 
-Each file ends with `METHOD`, its `Spec`. Nothing else in the package knows a method's settings.
+Each file ends with `METHOD`, its `Spec`; a name that begins with _ is none of a method. Nothing else in the
+package knows a method's settings.
 """
 
 import functools
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 @functools.cache
 def names() -> list[str]:
     """The names of all methods, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "method")
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if name != "method" and not name.startswith("_"))
 
 
 def spec(name: str) -> "Spec":

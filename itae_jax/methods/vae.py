@@ -163,7 +163,9 @@ class VAE:
         height, width, _ = self._image_shape
         return errors_BxHxW * (height * width) / calibration["reconstruction"]
 
-    def examples(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def examples(
+        self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         restored, *_ = self._restored(variables, images_BxHxWxC)
         return images_BxHxWxC[None], restored[None]
 

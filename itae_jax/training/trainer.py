@@ -31,7 +31,7 @@ Metrics = dict[str, jax.Array]
 
 def _all_finite(tree) -> jax.Array:
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
+    return jnp.asarray([jnp.isfinite(leaf).all() for leaf in floats], bool).all()
 
 
 class Trainer:
