@@ -69,6 +69,11 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust", default="", metavar="MODULE:ATTRIBUTE", help=about)
 
 
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    about = "print a summary as one JSON object, and all else to standard error"
+    parser.add_argument("--json", action="store_true", help=about)
+
+
 def _add_rate(parser: argparse.ArgumentParser, default: float | None, what: str) -> None:
     about = f"share of normal images called anomalies; default {what}"
     parser.add_argument("--false-positive-rate", type=float, default=default, metavar="RATE", help=about)
@@ -78,8 +83,8 @@ def build() -> argparse.ArgumentParser:
     """Builds the parser of all commands; `call` names the one that was asked for."""
     parser = Parser(prog="itae", description="Image anomaly detection by restoring what was erased.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    kinds = (_add_run, _add_report, _add_fit, _add_score, _add_export, _add_bench, _add_data, _add_transforms)
-    for add in kinds:
+    kinds = (_add_run, _add_report, _add_fit, _add_score, _add_calibrate)
+    for add in (*kinds, _add_export, _add_bench, _add_data, _add_transforms):
         add(commands)
     return parser
 
@@ -145,6 +150,7 @@ def _add_fit(commands) -> None:
     fit.add_argument("--seed", help="decides the calibration set and all random draws; default 0")
     fit.add_argument("--holdout", type=float, default=0.2, help="share of calibration images; default 0.2")
     _add_set(fit)
+    _add_json(fit)
     fit.set_defaults(call="fit")
 
 
@@ -160,9 +166,29 @@ def _add_score(commands) -> None:
     score.add_argument("images", metavar="IMAGES", help="folder, file, or - for paths on standard input")
     score.add_argument("--out", type=_path, required=True, metavar="scores.csv", help="CSV file to write")
     score.add_argument("--heatmaps", type=_path, metavar="DIR", help="directory for a heat map of each image")
+    about = "directory for each anomaly map, NAME.npy, and its mask at the threshold, NAME.mask.png"
+    score.add_argument("--maps", type=_path, metavar="DIR", help=about)
     _add_rate(score, FALSE_POSITIVE_RATE, str(FALSE_POSITIVE_RATE))
+    _add_json(score)
     _add_trust(score)
     score.set_defaults(call="score")
+
+
+def _add_calibrate(commands) -> None:
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="copy a model with new normal images as its calibration set",
+        description="Copies a model and gives it new normal images as calibration set; trains nothing.",
+        epilog="example: itae calibrate model photos/good_today --out model_today",
+    )
+    calibrate.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
+    about = "folder of normal images that the model was not trained on"
+    calibrate.add_argument("images", type=_path, metavar="IMAGES", help=about)
+    about = "directory of the copy"
+    calibrate.add_argument("--out", type=_path, required=True, metavar="NEWMODEL", help=about)
+    _add_json(calibrate)
+    _add_trust(calibrate)
+    calibrate.set_defaults(call="calibrate")
 
 
 def _add_export(commands) -> None:

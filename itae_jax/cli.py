@@ -6,17 +6,20 @@ training, 130 interrupted. JAX ends a process with its own code if another one o
 
 import argparse
 import contextlib
+import dataclasses
 import errno
 import functools
 import io
+import json
 import os
 import shlex
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from itae_jax.arguments import MINUTES
+from itae_jax.arguments import FALSE_POSITIVE_RATE, MINUTES
 from itae_jax.arguments import build as build_parser
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
 from itae_jax.training import signals
@@ -157,8 +160,31 @@ def _prepare_devices() -> None:
     parallel.keep_programs()
 
 
-def _fit(arguments) -> int:
+def _with_json(command: Callable[[Any], Callable[[], dict]]) -> Callable[[Any], int]:
+    """A command that, with --json, prints its summary as one JSON object, and its lines to standard error."""
 
+    def run(arguments) -> int:
+        with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
+            summary = command(arguments)
+        if arguments.json:
+            print(json.dumps(summary(), default=str))
+        return 0
+
+    return run
+
+
+def _summary_of_model(directory: Path, **more: Any) -> dict[str, Any]:
+    """The summary of a model that this process wrote, so that it trusts the code that it names."""
+    from itae_jax.detection import model as models
+    from itae_jax.training.log import read_unreadable
+
+    settings, _, _ = models.read_config(directory)
+    summary = models.load(directory, settings.method.foreign_code).summary(FALSE_POSITIVE_RATE)
+    unreadable = read_unreadable(directory / "unreadable.csv")
+    return {"model": directory, **more, **summary, "num_unreadable": len(unreadable)}
+
+
+def _fit(arguments) -> Callable[[], dict]:
     short = {"train.epochs": arguments.epochs, "data.image_size": arguments.size, "seed": arguments.seed}
     if arguments.minutes is not None and arguments.epochs is not None:
         raise RequestError("--minutes and --epochs: give one of the two")
@@ -179,21 +205,32 @@ def _fit(arguments) -> int:
         print(f"nothing to do: {arguments.out} is this model already")
     print(f"model: {arguments.out}")
     print(f"next: itae score {shlex.quote(str(arguments.out))} IMAGES --out scores.csv --heatmaps heatmaps")
-    return 0
+    return functools.partial(_summary_of_model, arguments.out, new=new)
 
 
-def _score(arguments) -> int:
+def _score(arguments) -> Callable[[], dict]:
     _prepare_devices()
     from itae_jax.detection import score
     from itae_jax.progress import ConsoleProgress
 
     places = arguments.model, arguments.images, arguments.out, arguments.heatmaps
     with ConsoleProgress() as progress:
-        summary = score.score(*places, arguments.false_positive_rate, progress, arguments.trust)
+        summary = score.score(*places, arguments.false_positive_rate, progress, arguments.trust, arguments.maps)
     print(summary)
     model, scores = shlex.quote(str(arguments.model)), shlex.quote(str(arguments.out))
     print(f"next: itae report {scores} --model {model}")
-    return 0
+    drawn = {"heatmaps": arguments.heatmaps, "maps": arguments.maps}
+    return lambda: {"model": arguments.model, **dataclasses.asdict(summary), **drawn}
+
+
+def _calibrate(arguments) -> Callable[[], dict]:
+    _prepare_devices()
+    from itae_jax.detection import calibrate
+
+    places = arguments.model, arguments.images, arguments.out
+    calibrate.calibrate(*places, print, arguments.trust)
+    print(f"model: {arguments.out}")
+    return functools.partial(_summary_of_model, arguments.out)
 
 
 def _report(arguments) -> int:
@@ -318,8 +355,9 @@ def _transforms_check(arguments) -> int:
 _COMMANDS = {
     "run": _run,
     "report": _report,
-    "fit": _fit,
-    "score": _score,
+    "fit": _with_json(_fit),
+    "score": _with_json(_score),
+    "calibrate": _with_json(_calibrate),
     "export": _export,
     "bench": _bench,
     "data_list": _data_list,

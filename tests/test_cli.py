@@ -1,14 +1,16 @@
 """The `itae` command: exit codes, what is printed and where pages go."""
 
 import gzip
+import json
 import os
 import subprocess
 import sys
 
 import pytest
-from conftest import SMALL_RUN, contents, one_line, rows_of
+from conftest import SMALL_FIT, SMALL_RUN, contents, one_line, rows_of, save_images
 
 from itae_jax import cli, experiment
+from itae_jax.detection import model as models
 from itae_jax.runs import directory
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -80,3 +82,37 @@ def test_profile_of_some_steps_is_recorded(tmp_path, capsys):
     (trace,) = profile.glob("plugins/profile/*/perfetto_trace.json.gz")
     assert b"traceEvents" in gzip.decompress(trace.read_bytes())
     assert list(trace.parent.glob("*.xplane.pb"))
+
+
+def test_json_is_the_only_thing_on_standard_output_and_says_what_was_written(small_model, tmp_path, capsys):
+    new, out = save_images(tmp_path / "new", 6, seed=5), tmp_path / "scores.csv"
+    (new / "broken.png").write_bytes(b"no image")
+    normal = models.load(small_model).normal
+
+    def summary(*command):
+        assert cli.main([*map(str, command), "--json"]) == 0
+        printed = capsys.readouterr()
+        assert printed.out.count("\n") == 1 and printed.err.count("\n") > 1
+        return json.loads(printed.out)
+
+    found = summary("score", small_model, new, "--out", out, "--maps", tmp_path / "maps")
+    rows = [row for row in rows_of(out) if row["score"]]
+    paths = {"model": str(small_model), "out": str(out), "heatmaps": None, "maps": str(tmp_path / "maps")}
+    rates = {"threshold": normal.threshold(0.05), "rate": 0.2, "asked_rate": 0.05, "num_calibration": 4}
+    anomalies = sum(int(row["is_anomaly"]) for row in rows)
+    assert found == paths | rates | {"num_scored": 6, "num_anomalies": anomalies, "num_unreadable": 1}
+
+    found = summary("fit", small_model.parent / "good", "--out", small_model, *SMALL_FIT)
+    expected = {"model": str(small_model), "new": False, "method": "itae", "image_shape": [16, 16, 1]}
+    expected |= {"epochs": 1, "num_train": 16, "num_calibration": 4, "num_unreadable": 0, "rate": 0.2}
+    assert found.pop("train_seconds") > 0
+    assert found == expected | {"threshold": normal.threshold(0.05)}
+
+    found = summary("calibrate", small_model, new, "--out", tmp_path / "copy")
+    expected |= {"model": str(tmp_path / "copy"), "num_calibration": 6, "num_unreadable": 1, "rate": 1 / 7}
+    copy = models.load(tmp_path / "copy").normal
+    del expected["new"], found["train_seconds"]
+    assert found == expected | {"threshold": copy.threshold(0.05)}
+    assert cli.main(["score", str(small_model), "nowhere", "--out", str(out), "--json"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1

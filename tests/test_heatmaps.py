@@ -6,6 +6,7 @@ from PIL import Image
 
 from itae_jax.data.reader import FITS, Reader
 from itae_jax.detection import anomaly_map
+from itae_jax.detection.threshold import NormalScores
 
 SIZES = [(64, 64), (90, 60), (61, 97), (200, 32), (33, 32), (20, 25), (31, 200)]
 
@@ -55,6 +56,31 @@ def test_overlay_colours_what_is_above_normal():
     assert (picture[~coloured] == 100).all()
     hotter = anomaly_map.overlay(image, map_HxW, full=3.0).astype(int)
     assert np.abs(hotter - 100).sum() > np.abs(picture - 100).sum()
+
+
+def test_only_one_in_twenty_normal_images_reaches_the_brightest_colour(rng):
+    """Each of 60 maps of noise in turn is the new image, the others are the calibration set."""
+    maps = [anomaly_map.smooth(one) for one in rng.gamma(2, 0.5, (60, 32, 32))]
+    peaks, black = np.array([one.max() for one in maps]), np.zeros((32, 32, 1), np.uint8)
+    bright = 0
+    for position, map_HxW in enumerate(maps):
+        others = np.delete(peaks, position)
+        full = NormalScores(tuple(map(str, others)), others, others, {}).usual_peak
+        strongest = anomaly_map.overlay(black, np.full((32, 32), full), full)[0, 0]
+        drawn = anomaly_map.overlay(black, map_HxW, full)
+        bright += peaks[position] > full
+        assert (drawn == strongest).all(axis=2).any() == (peaks[position] >= full - (full - 1) / 510)
+    assert bright == 3
+
+
+def test_colour_bar_has_the_colours_of_heat_maps_from_grey_on():
+    bar = anomaly_map.colour_bar().astype(int)
+    assert bar.shape == (1, 256, 3)
+    assert np.ptp(bar[0, 0]) == 0
+    assert (np.diff(np.ptp(bar[0], axis=1)) >= -2).all() and np.ptp(bar[0, -1]) > 100
+    grey = np.full((1, 256, 1), bar[0, 0, 0], np.uint8)
+    for full in (1.5, 40):
+        np.testing.assert_array_equal(anomaly_map.overlay(grey, np.linspace(1, full, 256)[None], full), bar)
 
 
 def test_smooth_keeps_sum_and_place_and_lowers_a_lonely_pixel():

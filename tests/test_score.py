@@ -1,16 +1,20 @@
 """`itae score`: rows, heat maps, bad files, order, and what it refuses."""
 
+import dataclasses
 import io
 import os
+import shutil
 
 import numpy as np
 import pytest
-from conftest import SMALL_DETECTOR, SMALL_FITS, save_images
+from conftest import SMALL_DETECTOR, SMALL_FITS, contents, save_images
 from PIL import Image
 
 from itae_jax import ITAEDetector, cli, files
 from itae_jax.data.reader import Reader
+from itae_jax.detection import anomaly_map
 from itae_jax.detection import model as models
+from itae_jax.detection.threshold import NormalScores
 from itae_jax.methods import vae
 from itae_jax.training.learner import learner_for
 
@@ -47,7 +51,7 @@ def test_score_writes_a_row_for_every_image_in_the_order_of_names(
     loaded = models.load(model)
     components = loaded.trained.learner.method.components
     rows = files.read_csv(out)
-    assert list(rows[0]) == ["path", "score", "is_anomaly", *components, "reason"]
+    assert list(rows[0]) == ["path", "score", "is_anomaly", "p_value", *components, "reason"]
     assert [row["path"] for row in rows] == [str(images / name) for name in NAMES]
     bad = rows.pop(NAMES.index("b/broken.png"))
     assert bad.pop("path") and bad.pop("reason") and not any(bad.values())
@@ -57,6 +61,9 @@ def test_score_writes_a_row_for_every_image_in_the_order_of_names(
     for name in components:
         np.testing.assert_allclose([float(row[name]) for row in rows], expected.columns[name], rtol=1e-5)
     above = expected.scores_N > loaded.normal.threshold(0.05)
+    for row in rows:
+        as_high = sum(value >= float(row["score"]) for value in loaded.normal.scores_N)
+        assert float(row["p_value"]) == (1 + as_high) / (1 + len(loaded.normal.ids))
     assert [row["is_anomaly"] for row in rows] == [str(int(one)) for one in above]
     assert not any(row["reason"] for row in rows)
     said = capsys.readouterr().out
@@ -76,6 +83,48 @@ def test_score_applies_the_false_positive_rate_to_the_same_scores(small_model, t
     assert scores[0] == scores[1] == scores[2]
     said = capsys.readouterr().out
     assert "at most 20.0 %" in said and "999 calibration images" in said  # there are 4
+
+
+@pytest.mark.parametrize("levels", [1000, 7])
+def test_p_values_of_exchangeable_scores_are_uniform_and_agree_with_every_threshold(rng, levels):
+    """Each of 40 scores in turn is the new one, the others are the calibration set; few levels make ties."""
+    scores, rates = rng.choice(1000, 40, replace=False) % levels, np.arange(1, 40) / 40
+    found = []
+    for left_out in range(40):
+        others = np.float64(np.delete(scores, left_out))
+        normal = NormalScores(tuple(map(str, others)), others, others, {})
+        found.append(normal.p_values(scores[left_out]))
+        above = [scores[left_out] > normal.threshold(rate) for rate in rates]
+        assert above == [found[-1] <= rate + 1e-9 for rate in rates]
+    shares = np.mean(np.array(found)[:, None] <= rates + 1e-9, axis=0)
+    assert (shares <= rates + 1e-9).all()
+    if levels == 1000:
+        np.testing.assert_allclose(np.sort(found), np.arange(1, 41) / 40)
+
+
+@pytest.mark.parametrize("method", SMALL_FITS)
+def test_maps_are_the_models_and_masks_lie_where_they_exceed_the_usual_peak(
+    small_model_of, images, tmp_path, method
+):
+    model, maps = shutil.copytree(small_model_of(method), tmp_path / "model"), tmp_path / "maps"
+    normal = models.load(model).normal  # whose peaks none of these images exceeds
+    dataclasses.replace(normal, peaks_N=np.ones_like(normal.peaks_N)).write(model / "normal_scores.csv")
+    assert run(model, images, tmp_path / "scores.csv", "--maps", str(maps)) == 0
+    loaded, readable = models.load(model), [name for name in NAMES if name != "b/broken.png"]
+    names = {path.relative_to(maps).as_posix() for path in maps.rglob("*.*")}
+    assert names == {f"{name}.{ending}" for name in readable for ending in ("npy", "mask.png")}
+    marked = []
+    for name in readable:
+        map_HxW = np.load(maps / f"{name}.npy")
+        assert (map_HxW.dtype, map_HxW.shape) == (np.float32, (16, 16))
+        expected = loaded.trained.anomaly_maps(loaded.read(images / name)[None])[0]
+        np.testing.assert_allclose(map_HxW, expected, rtol=1e-4)
+        with Image.open(images / name) as image, Image.open(maps / f"{name}.mask.png") as mask:
+            assert (mask.size, mask.mode) == (image.size, "L")
+            over = loaded.reader.lay_over(anomaly_map.smooth(map_HxW), *image.size)
+            np.testing.assert_array_equal(mask, np.where(over > loaded.normal.usual_peak, 255, 0))
+            marked.append(np.asarray(mask).mean() / 255)
+    assert 0 < np.mean(marked) < 1
 
 
 @pytest.mark.parametrize("method", SMALL_FITS)
@@ -103,7 +152,8 @@ def test_score_without_anomaly_maps_refuses_heat_maps_alone(images, tmp_path, mo
     model, out = tmp_path / "model", tmp_path / "scores.csv"
     assert cli.main(["fit", str(tmp_path / "good"), "--out", str(model), *SMALL_FITS["vae"]]) == 0
     assert {row["peak"] for row in files.read_csv(model / "normal_scores.csv")} == {"0.0"}
-    assert "--heatmaps" in refused("score", model, images, "--out", out, "--heatmaps", tmp_path / "maps")
+    for option in ("--heatmaps", "--maps"):
+        assert option in refused("score", model, images, "--out", out, option, tmp_path / "maps")
     assert run(model, images, out) == 0
     learner_for.cache_clear()
 
@@ -147,3 +197,30 @@ def test_score_takes_a_detector_unless_it_is_of_rows(images, tmp_path, rng, refu
     rows.save(tmp_path / "rows")
     for command in (["score", tmp_path / "rows", images], ["export", tmp_path / "rows"]):
         assert "fitted on rows" in refused(*command, "--out", tmp_path / "new.csv")
+
+
+def test_calibrate_gives_a_copy_of_the_model_another_calibration_set(small_model, images, tmp_path, capsys):
+    before, new, out = contents(small_model), tmp_path / "new", tmp_path / "scores.csv"
+    assert cli.main(["calibrate", str(small_model), str(images), "--out", str(new)]) == 0
+    assert "images that cannot be read and are left out: 1," in capsys.readouterr().out
+    assert contents(small_model) == before and [path.name for path in tmp_path.iterdir()] == ["new"]
+    names = {path.name for path in small_model.iterdir()}
+    assert {path.name for path in new.iterdir()} == names | {"unreadable.csv"}
+    (broken,) = files.read_csv(new / "unreadable.csv")
+    assert broken["image"] == str(images / "b" / "broken.png")
+    old, copy = models.load(small_model), models.load(new)
+    pixels = np.stack([old.read(images / name) for name in NAMES if name != "b/broken.png"])
+    np.testing.assert_array_equal(copy.trained.score(pixels).scores_N, old.trained.score(pixels).scores_N)
+    assert copy.normal.ids == tuple(str(images / name) for name in NAMES if name != "b/broken.png")
+    np.testing.assert_allclose(copy.normal.scores_N, old.trained.score(pixels).scores_N, rtol=1e-6)
+    assert run(new, images, out, "--maps", str(tmp_path / "maps")) == 0  # which calibrating computes too
+    ranks = sorted(float(row["p_value"]) for row in files.read_csv(out) if row["score"])
+    np.testing.assert_allclose(ranks, np.arange(2, 9) / 8)  # of 7 images beside themselves
+    for command in (["report", out, "--model", new], ["report", new], ["export", new, "--out", tmp_path / "f"]):
+        assert cli.main([*map(str, command)]) == 0
+
+
+def test_calibrate_refuses_images_that_the_model_was_trained_on(small_model, tmp_path, refused):
+    good = small_model.parent / "good"
+    assert "trained on 16 of" in refused("calibrate", small_model, good, "--out", tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []

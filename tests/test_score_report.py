@@ -18,6 +18,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from test_read import whole, write_run
 
 from itae_jax import ITAEDetector, cli
+from itae_jax.detection import anomaly_map
 from itae_jax.detection import model as trained
 from itae_jax.errors import RequestError
 from itae_jax.evaluate import metrics
@@ -46,6 +47,12 @@ def report(scores, model=None, rate=None):
 
 def readable(scores):
     return [row for row in rows_of(scores) if row["score"]]
+
+
+def captions(page, title):
+    """The scores, names and further words below the pictures of a section."""
+    section = page.partition(f"<h2>{title}</h2>")[2].partition("<h2>")[0]
+    return re.findall(r"<figcaption><span[^>]*>(.*?)</span> ([^,<]*)(?:, )?(.*?)</figcaption>", section)
 
 
 def numbers_of(page):
@@ -156,6 +163,34 @@ def test_page_measures_the_scores_by_the_names_of_the_folders(page, scores, imag
     assert [value for name, value in numbers.items() if "%" in name] == [
         f"{100 * value:.1f}" for value in measures
     ]
+    share = odd.mean()
+    guesses = (
+        "chance 50.0",
+        f"chance {100 * share:.1f}",
+        f"if all are flagged {200 * share / (1 + share):.1f}",
+    )
+    assert re.findall(r"</dd><dd>(.*?)</dd>", page) == list(guesses)
+    assert f1_score(odd, np.ones_like(odd)) == pytest.approx(2 * share / (1 + share))
+
+
+def test_page_says_what_is_found_and_shows_the_worst_mistakes_of_both_kinds(scores, small_model):
+    rows, normal = readable(scores), trained.load(small_model).normal
+    for rate in (0.05, 0.5, 0.9):
+        page, limit = report(scores, small_model, rate), normal.threshold(rate)
+        good = sorted(-float(row["score"]) for row in rows if "/good/" in row["path"])
+        odd = sorted(float(row["score"]) for row in rows if "/good/" not in row["path"])
+        found, alarms = sum(value > limit for value in odd), sum(-value > limit for value in good)
+        assert f"Finds {found} of 12 defects at {alarms} false alarms in 20 normal images." in page
+        assert f"{12 - found} of 12 defects are missed." in page
+        assert [(float(one), word) for one, _, word in captions(page, "Defects with the lowest scores")] == [
+            (round(value, 3), "" if value > limit else "missed") for value in odd[:6]
+        ]
+        shown = captions(page, "Normal images with the highest scores")
+        assert all(name.startswith("good/") for _, name, _ in shown)
+        assert [(float(one), word) for one, _, word in shown] == [
+            (round(-value, 3), "false alarm" if -value > limit else "") for value in good[:6]
+        ]
+        assert {word for _, _, word in captions(page, "The oddest")} == {""}
 
 
 def test_table_holds_every_score_and_component_highest_first(page, scores):
@@ -163,18 +198,41 @@ def test_table_holds_every_score_and_component_highest_first(page, scores):
     lines = [line for line in Page(page).cells if len(line) > 5]
     components = [name for name in rows[0] if name.startswith(("error_", "score_"))]
     assert len(components) == 6
-    names = ["score", *components]
+    names = ["score", "p_value", *components]
     expected = [[f"{float(row[name]):.4f}" for name in names] for row in rows]
-    assert sorted([line[1], *line[4:]] for line in lines) == sorted(expected)
+    assert sorted([line[1], line[3], *line[5:]] for line in lines) == sorted(expected)
     assert [line[1] for line in lines] == [line[0] for line in expected]
+
+
+def test_table_has_small_pictures_of_the_highest_five_hundred_at_most(page, images, tmp_path):
+    thumbnails = re.findall(r'<td class="text"><img src="data:image/jpeg;base64,([^"]*)"', page)
+    assert len(thumbnails) == 32
+    sizes = {Image.open(io.BytesIO(base64.b64decode(data))).size for data in thumbnails}
+    assert max(map(max, sizes)) <= 64 and max(map(len, thumbnails)) < 4000
+    rows = [f"{images}/good/0.png,{600 - i},0,0.5,1,\n" for i in range(600)]
+    (tmp_path / "scores.csv").write_text("path,score,is_anomaly,p_value,kl,reason\n" + "".join(rows))
+    many = report(tmp_path / "scores.csv")
+    assert len([line for line in Page(many).cells if len(line) > 4]) == 600
+    assert many.count('<td class="text"><img ') == 500
+
+
+def test_heat_maps_have_a_colour_bar_from_normal_to_the_usual_peak(page, small_model, images):
+    model = trained.load(small_model)
+    bar = r'alt="Heat map of ([^"]*)">.*?<i></i><span>1</span><span>highest (.*?)</span><span>(.*?)</span>'
+    bars = re.findall(bar, page, re.DOTALL)
+    assert len(bars) == page.count("Heat map of") == page.count('url("data:image/png') * 24
+    for name, peak, end in bars:
+        map_HxW = model.trained.anomaly_maps(model.read(images / html.unescape(name))[None])[0]
+        assert float(peak) == pytest.approx(anomaly_map.smooth(map_HxW).max(), abs=0.006)
+        assert end == f"{model.normal.usual_peak:.2f}"
 
 
 def test_model_adds_heat_maps_restorations_and_another_rate(page, scores, small_model, tmp_path):
     copy = Path(shutil.copy(scores, tmp_path))
     assert report(copy).count("Heat map of") == 0
-    assert page.count("Heat map of") == 12
+    assert page.count("Heat map of") == 12 + 6 + 6
     for angle in ("0°", "90°", "180°", "270°"):
-        assert page.count(f"<div>{angle}<img") == 12
+        assert page.count(f"<div>{angle}<img") == 12 + 6 + 6
     values, normal = [float(row["score"]) for row in readable(scores)], trained.load(small_model).normal
     for rate in (0.2, 0.9):
         shown = numbers_of(report(copy, small_model, rate))["above the threshold"]
@@ -219,7 +277,7 @@ def test_page_of_a_model_shows_its_calibration_images_and_settings(small_model, 
 def test_page_of_a_vae_shows_what_it_has(images, small_model_of, small_model, tmp_path):
     scores = score(small_model_of("vae"), images, tmp_path / "scores.csv")
     page = report(scores, small_model_of("vae"))
-    assert page.count("Heat map of") == page.count('alt="Restored"') == 12
+    assert page.count("Heat map of") == page.count('alt="Restored"') == 12 + 6 + 6
     assert ">score reconstruction<" in page
     with pytest.raises(RequestError, match="is not the model that wrote"):
         report(scores, small_model)
@@ -275,8 +333,8 @@ def test_masks_measure_the_pixels_of_the_models_anomaly_maps(masked_page, inspec
 
 def test_outline_of_a_mask_lies_over_the_heat_map(masked_page):
     outlined = re.findall(r'<img src="data:image/jpeg;base64,([^"]*)" alt="Heat map of (\S*) with', masked_page)
-    assert sorted(name for _, name in outlined) == [f"spot/{number}.png" for number in range(4)]
-    assert masked_page.count("Heat map of") == 10
+    assert sorted({name for _, name in outlined}) == [f"spot/{number}.png" for number in range(4)]
+    assert masked_page.count("Heat map of") == 10 + 5 + 5
     for data, _ in outlined:
         picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
         blue = picture[..., 2] - picture[..., 0]
@@ -310,11 +368,12 @@ def test_images_that_the_model_was_trained_on_do_not_count(tmp_path):
     [
         ("", "columns are not"),
         ("path,score\na,1\n", "columns are not"),
-        ("path,score,is_anomaly,error_0,reason\n", "no image in it has a score"),
-        ("path,score,is_anomaly,error_0,reason\na,,,,broken\n", "no image in it has a score"),
-        ("path,score,is_anomaly,error_0,reason\na,1,0\n", "cut short"),
-        ("path,score,is_anomaly,error_0,reason\na,high,0,1,\n", "could not convert"),
-        ("path,score,is_anomaly,error_0,reason\na,inf,0,1,\n", "not finite"),
+        ("path,score,is_anomaly,p_value,error_0,reason\n", "no image in it has a score"),
+        ("path,score,is_anomaly,p_value,error_0,reason\na,,,,,broken\n", "no image in it has a score"),
+        ("path,score,is_anomaly,p_value,error_0,reason\na,1,0\n", "cut short"),
+        ("path,score,is_anomaly,p_value,error_0,reason\na,high,0,1,1,\n", "could not convert"),
+        ("path,score,is_anomaly,p_value,error_0,reason\na,inf,0,1,1,\n", "not finite"),
+        ("path,score,is_anomaly,error_0,reason\na,1,0,1,\n", "columns are not"),
     ],
 )
 def test_files_that_are_not_scores_are_refused(tmp_path, text, message):
@@ -336,9 +395,20 @@ async function look(width) {
   const column = n => [...doc.querySelectorAll(`#scores tbody td:nth-child(${n})`)].map(td => td.textContent);
   const click = n => doc.querySelector(`#scores th:nth-child(${n}) button`).click();
   const orders = [];
-  for (const n of doc.querySelector("#scores") ? [1, 1, 2, 2, 3, 5] : []) { click(n); orders.push(column(n)); }
+  for (const n of doc.querySelector("#scores") ? [1, 1, 2, 2, 3, 6] : []) { click(n); orders.push(column(n)); }
+  const visible = () => [...doc.querySelectorAll("#scores tbody tr")].filter(row => row.offsetHeight)
+    .map(row => row.cells[0].textContent);
+  const filtered = [];
+  if (doc.querySelector("#scores")) {
+    doc.querySelector("#part").value = " T/1";
+    doc.querySelector("#part").dispatchEvent(new Event("input"));
+    filtered.push(visible());
+    doc.querySelector("#part").value = "";
+    doc.querySelector("#only").click();
+    filtered.push(visible(), doc.querySelector("#count").value);
+  }
   return {
-    width, orders, overflow: doc.documentElement.scrollWidth - width,
+    width, orders, filtered, overflow: doc.documentElement.scrollWidth - width,
     pictures: [...doc.images].map(image => image.complete && image.naturalWidth),
     sorted: [...doc.querySelectorAll("#scores th[aria-sort]")].map(th => th.textContent),
   };
@@ -367,6 +437,10 @@ def test_in_a_browser_a_page_sorts_shows_its_pictures_and_fits_the_screen(name, 
         if name == "run_report":
             continue
         assert view["sorted"] == ["error 0"]
+        names, above = view["orders"][0], sum(line[2] == "yes" for line in Page(page).cells if len(line) > 5)
+        assert sorted(view["filtered"][0]) == sorted(name for name in names if "t/1" in name.lower())
+        assert len(view["filtered"][1]) == above
+        assert view["filtered"][2] == f"{above} of {len(names)}"
         orders = view["orders"]
         plain = [name for name in orders[0] if "script" not in name]
         assert plain == sorted(plain, key=lambda name: (name[:4], int(re.search(r"\d+", name)[0])))

@@ -26,6 +26,11 @@ def outline(picture_HxWx3: np.ndarray, mask_HxW: np.ndarray, colour: str) -> np.
     return np.where((around & ~inside)[..., None], line, picture_HxWx3)
 
 
+def colour_bar(width: int = 256) -> np.ndarray:
+    """Draws the colours of `overlay` from 1, on the left, to `full`, over grey: 1 x width x 3 uint8."""
+    return overlay(np.full((1, width, 1), 160, np.uint8), np.linspace(1, 2, width)[None], full=2)
+
+
 def overlay(image_HxWxC: np.ndarray, map_HxW: np.ndarray, full: float) -> np.ndarray:
     """Draws an anomaly map over the uint8 image in grey; returns H x W x 3 uint8.
 

@@ -10,6 +10,7 @@ unreadable.csv     images that cannot be read and were left out, if any
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,19 @@ class TrainedModel:
             there, expected = (f"{height}x{width}" for height, width, _ in (image.shape, self.image_shape))
             raise UnreadableImageError(str(path), f"is {there}, the model takes {expected}")
         return image
+
+    def summary(self, false_positive_rate: float) -> dict[str, Any]:
+        """Returns in JSON values what it was made of, and its threshold at a false-positive rate."""
+        return {
+            "method": self.experiment.method.NAME,
+            "image_shape": self.image_shape,
+            "epochs": self.experiment.train.epochs,
+            "train_seconds": self.trained.train_seconds,
+            "num_train": self.trained.num_train,
+            "num_calibration": len(self.normal.ids),
+            "threshold": self.normal.threshold(false_positive_rate),
+            "rate": max(false_positive_rate, self.normal.least_rate),
+        }
 
     def check_takes_files(self, directory: Path) -> None:
         """Raises RequestError for a model of rows or tiny images, which only a detector can prepare for it."""

@@ -1,4 +1,4 @@
-"""`itae score`: scores of any number of images, one row each, and heat maps."""
+"""`itae score`: scores of any number of images, one row each, heat maps, anomaly maps and masks."""
 
 import collections
 import contextlib
@@ -75,33 +75,38 @@ def score(
     false_positive_rate: float,
     progress: Progress,
     trust: str = "",
+    map_directory: Path | None = None,
 ) -> Summary:
     """Scores images and writes a CSV file atomically.
 
     Args:
       source: a folder, an image file, or `-` for paths on standard input, one a line.
-      out: the file, with the columns path, score, is_anomaly (0 or 1), the method's components, reason. An
-        unreadable image has a reason and nothing else. Rows are in the order of the paths, which in a folder
-        is that of their names.
+      out: the file, with the columns path, score, is_anomaly (0 or 1), p_value, the method's components,
+        reason. An unreadable image has a reason and nothing else. Rows are in the order of the paths, which
+        in a folder is that of their names.
       heatmap_directory: gets a PNG of each image's own size, named like the image below `source`.
       false_positive_rate: the share of normal images that may be called anomalies.
       trust: see `model.load`.
+      map_directory: gets each anomaly map as .npy, float32 of the model's size, and a mask of the image's own
+        size as .mask.png, 255 where the smoothed map exceeds the usual peak of normal images, else 0.
 
     Raises:
       RequestError: there is no model or no image, the model has no anomaly maps, or a file cannot be written.
     """
     check_output_file(out, _is_scores)
     threshold(np.zeros(1), false_positive_rate)  # refuses a wrong rate before anything is read
-    named = _sources(source, heatmap_directory)
+    drawn = {"--heatmaps": heatmap_directory, "--maps": map_directory}
+    directories = {option: directory for option, directory in drawn.items() if directory}
+    named = _sources(source, directories)
     first = next(named, None)
     if first is None:
         raise RequestError(_no_images(source))
     model = models.load(model_directory, trust)
     model.check_takes_files(model_directory)
-    if heatmap_directory and not model.trained.learner.has_maps:
-        name = model.experiment.method.NAME
+    if directories and not model.trained.learner.has_maps:
+        name, option = model.experiment.method.NAME, next(iter(directories))
         raise RequestError(
-            f"--heatmaps: the method of {model_directory}, {name}, has no anomaly maps; leave it out"
+            f"{option}: the method of {model_directory}, {name}, has no anomaly maps; leave it out"
         )
     limit, components = model.normal.threshold(false_positive_rate), model.trained.learner.method.components
     counts = collections.Counter[str]()
@@ -113,9 +118,9 @@ def score(
         ThreadPoolExecutor(cpu_cores()) as pool,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "score", "is_anomaly", *components, "reason"])
+        writer.writerow(["path", "score", "is_anomaly", "p_value", *components, "reason"])
         while chunk := list(itertools.islice(named, _AT_A_TIME)):
-            for path, numbers, reason in _scored(model, chunk, heatmap_directory, pool, progress):
+            for path, numbers, reason in _scored(model, chunk, directories, pool, progress):
                 is_anomaly = numbers[0] > limit
                 texts = [repr(numbers[0]), int(is_anomaly), *map(repr, numbers[1:])]
                 writer.writerow([path, *([""] * len(texts) if reason else texts), reason])
@@ -143,8 +148,8 @@ def _no_images(source: str) -> str:
     return f"{source}: no images in it; the endings read are {', '.join(sorted(folders.SUFFIXES))}"
 
 
-def _sources(source: str, heatmap_directory: Path | None) -> Iterator[tuple[Path, Path]]:
-    """Yields the path of each image and the relative path of its heat map."""
+def _sources(source: str, directories: dict[str, Path]) -> Iterator[tuple[Path, Path]]:
+    """Yields the path of each image and the relative path of its pictures in the directories of the options."""
     if source == "-":
         if sys.stdin is None:
             raise RequestError("-: standard input is closed; give paths, one a line")
@@ -155,11 +160,12 @@ def _sources(source: str, heatmap_directory: Path | None) -> Iterator[tuple[Path
         return iter([(root, Path(root.name))])
     if not source or not root.is_dir():
         raise RequestError(f"{source or 'IMAGES'}: no such folder or file")
-    if heatmap_directory and heatmap_directory.resolve().is_relative_to(root.resolve()):
-        raise RequestError(
-            f"--heatmaps {heatmap_directory}: lies in {source}, so the heat maps would be scored next time; "
-            "name a directory outside it"
-        )
+    for option, directory in directories.items():
+        if directory.resolve().is_relative_to(root.resolve()):
+            raise RequestError(
+                f"{option} {directory}: lies in {source}, so its pictures would be scored next time; "
+                "name a directory outside it"
+            )
     return ((path, path.relative_to(root)) for path in folders.each_image(root))
 
 
@@ -175,41 +181,48 @@ def _relative(path: str) -> Path:
 def _scored(
     model: TrainedModel,
     named: Sequence[tuple[Path, Path]],
-    heatmap_directory: Path | None,
+    directories: dict[str, Path],
     pool: Executor,
     progress: Progress,
 ) -> Iterator[tuple[Path, list[float], str]]:
-    """Yields the path of each image, its score and components, and why it has none; draws heat maps."""
+    """Yields each image's path, its score, p-value and components, and why it has none; draws its pictures."""
     unreadable: dict[str, str] = {}
     components = model.trained.learner.method.components
     images = LazyImages(model.read, [path for path, _ in named], model.image_shape, unreadable)
-    numbers_NxC = np.full((len(named), 1 + len(components)), np.nan)
-    for positions, measured, maps_BxHxW in model.trained.measure(images, maps=heatmap_directory is not None):
+    numbers_NxC = np.full((len(named), 2 + len(components)), np.nan)
+    for positions, measured, maps_BxHxW in model.trained.measure(images, maps=bool(directories)):
         found = model.trained.score_of(measured)
+        columns = [found.columns[name] for name in components]
         numbers_NxC[positions] = np.column_stack(
-            [found.scores_N, *(found.columns[name] for name in components)]
+            [found.scores_N, model.normal.p_values(found.scores_N), *columns]
         )
-        if heatmap_directory and maps_BxHxW is not None:
+        if maps_BxHxW is not None:
             paths, names = zip(*(named[position] for position in positions), strict=True)
-            targets = [heatmap_directory / f"{name}.png" for name in names]
-            list(pool.map(functools.partial(_draw, model), paths, targets, maps_BxHxW))
+            list(pool.map(functools.partial(_draw, model, directories), paths, names, maps_BxHxW))
         progress.scored(len(positions))
     for (path, _), numbers in zip(named, numbers_NxC.tolist(), strict=True):
         reason = unreadable.get(str(path), "its score is not a number") if math.isnan(numbers[0]) else ""
         yield path, numbers, reason
 
 
-def _draw(model: TrainedModel, path: Path, target: Path, map_HxW: np.ndarray) -> None:
+def _draw(
+    model: TrainedModel, directories: dict[str, Path], path: Path, name: Path, map_HxW: np.ndarray
+) -> None:
     from PIL import Image
 
     with contextlib.suppress(UnreadableImageError):  # removed since it was scored
-        picture = Image.fromarray(draw(model, path, map_HxW))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(target)
+        heatmap, mask = draw(model, path, map_HxW)
+        for directory in directories.values():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        if "--heatmaps" in directories:
+            Image.fromarray(heatmap).save(directories["--heatmaps"] / f"{name}.png")
+        if "--maps" in directories:
+            np.save(directories["--maps"] / f"{name}.npy", map_HxW)
+            Image.fromarray(mask).save(directories["--maps"] / f"{name}.mask.png")
 
 
-def draw(model: TrainedModel, path: Path, map_HxW: np.ndarray) -> np.ndarray:
-    """Draws the heat map of an image file at the file's size: H x W x 3 uint8."""
-    image = Reader(channels=3, max_side=model.reader.max_side).read(path)
+def draw(model: TrainedModel, path: Path, map_HxW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draws at an image file's size: the heat map, H x W x 3, and the mask, H x W of 0 or 255; both uint8."""
+    image, full = Reader(channels=3, max_side=model.reader.max_side).read(path), model.normal.usual_peak
     over = model.reader.lay_over(anomaly_map.smooth(map_HxW), image.shape[1], image.shape[0])
-    return anomaly_map.overlay(image, over, model.normal.usual_peak)
+    return anomaly_map.overlay(image, over, full), np.where(over > full, 255, 0).astype(np.uint8)

@@ -77,6 +77,14 @@ class NormalScores:
         """Returns the score above which an image is called an anomaly."""
         return threshold(self.scores_N, false_positive_rate)
 
+    def p_values(self, scores_M: np.ndarray) -> np.ndarray:
+        """Returns for each score the chance that a new normal image scores as high or higher.
+
+        (1 + number of the N calibration scores >= score) / (1 + N): at most r with probability r at most.
+        """
+        below_M = np.searchsorted(np.sort(self.scores_N), scores_M, side="left")
+        return (1 + len(self.ids) - below_M) / (1 + len(self.ids))
+
     def write(self, path: Path) -> None:
         """Writes a CSV file: path, score, peak, and the components."""
         columns = {"score": self.scores_N, "peak": self.peaks_N} | self.components

@@ -40,7 +40,10 @@ def is_normal(label: str) -> bool:
 
 
 def of_images(labels_N: np.ndarray, scores_N: np.ndarray, is_above_N: np.ndarray) -> dict[str, Any]:
-    """Measures the scores by the labels, as a whole and folder by folder; nothing is chosen by it."""
+    """Measures the scores by the labels, as a whole and folder by folder; nothing is chosen by it.
+
+    `chance` has what a guess reaches: of the best F1, by flagging all images.
+    """
     is_defect_N = np.array([not is_normal(label) for label in labels_N])
     kinds = []
     for label in sorted(set(labels_N), key=lambda label: (not is_normal(label), label)):
@@ -49,8 +52,17 @@ def of_images(labels_N: np.ndarray, scores_N: np.ndarray, is_above_N: np.ndarray
         if not is_normal(label):
             compared = inside | ~is_defect_N
             kinds[-1]["auroc"] = metrics.auroc(is_defect_N[compared], scores_N[compared])
-    found = {"auroc": metrics.auroc(is_defect_N, scores_N), "share": is_defect_N.mean(), "kinds": kinds}
-    return found | metrics.of_images(is_defect_N, scores_N)
+    share = is_defect_N.mean()
+    return {
+        "kinds": kinds,
+        "num_defects": is_defect_N.sum(),
+        "num_found": (is_defect_N & is_above_N).sum(),
+        "num_normal": (~is_defect_N).sum(),
+        "num_false_alarms": (~is_defect_N & is_above_N).sum(),
+        "auroc": metrics.auroc(is_defect_N, scores_N),
+        "chance": {"auroc": 0.5, "average_precision": share, "best_f1": 2 * share / (1 + share)},
+        **metrics.of_images(is_defect_N, scores_N),
+    }
 
 
 def read_mask(path: str, reader: Reader) -> np.ndarray | None:

@@ -1,8 +1,10 @@
-"""Scores as one self-contained HTML page: histogram, the oddest images, a table that can be sorted."""
+"""Scores as one self-contained HTML page: measures, histogram, telling images, a table that can be sorted."""
 
+import contextlib
 import csv
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,24 +16,28 @@ from itae_jax.data.reader import Reader
 from itae_jax.detection import anomaly_map, score, training_files
 from itae_jax.detection import model as trained
 from itae_jax.detection.model import TrainedModel
+from itae_jax.environment import cpu_cores
 from itae_jax.errors import RequestError
 from itae_jax.files import write_text, writing
+from itae_jax.methods.method import Combines
 from itae_jax.report import figures, html, score_measures
 from itae_jax.training.log import read_metrics
 
-_ODDEST = 12
+_ODDEST, _MISTAKEN = 12, 6  # pictures of the oddest images, of defects and of normal images
 _MOST_ROWS = 2000  # of the table; a page of a hundred thousand rows helps nobody
+_MOST_THUMBNAILS, _THUMBNAIL_SIDE = 500, 64  # of the table, about 2 KB each
 _USUAL_RATE = 0.05
 
 
 class ScoredImages(NamedTuple):
-    """Images with scores, whether these are above the threshold, and the method's components by name."""
+    """Images with scores, whether these are above the threshold, the method's components by name, p-values."""
 
     paths: list[str]
     scores_N: np.ndarray
     is_anomaly_N: np.ndarray
     components: dict[str, np.ndarray]
     unreadable: Sequence[tuple[str, str]] = ()  # path and reason of those without a score
+    p_values_N: np.ndarray | None = None
 
 
 def read_scores(path: Path) -> ScoredImages:
@@ -39,8 +45,8 @@ def read_scores(path: Path) -> ScoredImages:
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *rows = list(csv.reader(file)) or [[]]
-        if header[:3] != ["path", "score", "is_anomaly"] or header[-1] != "reason":
-            raise ValueError("its columns are not path,score,is_anomaly,...,reason")
+        if header[:4] != ["path", "score", "is_anomaly", "p_value"] or header[-1] != "reason":
+            raise ValueError("its columns are not path,score,is_anomaly,p_value,...,reason")
         if any(len(row) != len(header) for row in rows):
             raise ValueError("a row is cut short")
         scored = [row for row in rows if not row[-1]]
@@ -51,10 +57,10 @@ def read_scores(path: Path) -> ScoredImages:
         raise RequestError(f"{path}: {error}; name a file that itae score wrote") from None
     if not scored:
         raise RequestError(f"{path}: no image in it has a score")
-    components = dict(zip(header[3:-1], numbers[:, 2:].T, strict=True))
+    components = dict(zip(header[4:-1], numbers[:, 3:].T, strict=True))
     unreadable = [(row[0], row[-1]) for row in rows if row[-1]]
     paths, is_anomaly_N = [row[0] for row in scored], numbers[:, 1].astype(bool)
-    return ScoredImages(paths, numbers[:, 0], is_anomaly_N, components, unreadable)
+    return ScoredImages(paths, numbers[:, 0], is_anomaly_N, components, unreadable, numbers[:, 2])
 
 
 def write_for_scores(
@@ -94,10 +100,17 @@ def write_for_model(directory: Path, false_positive_rate: float | None, trust: s
     page = {
         "title": directory.absolute().name,
         "what": "calibration images",
-        "settings": experiment.changed(model.experiment),
+        "settings": experiment.changed(model.experiment) | _weights(model),
         "loss": html.png(figures.loss_curve(entries)) if entries else None,
     }
     return _write(directory / "report.html", images, threshold, model, page, is_labelled=False)
+
+
+def _weights(model: TrainedModel) -> dict[str, str]:
+    """The share of each score in that of a method that combines some."""
+    method = model.trained.learner.method
+    weights = method.weights(model.trained.calibration) if isinstance(method, Combines) else {}
+    return {f"weight of {name}": f"{100 * weight:.0f} %" for name, weight in weights.items()}
 
 
 def _threshold_of(images: ScoredImages, model: TrainedModel | None) -> float | None:
@@ -133,6 +146,11 @@ def _write(
     if is_defect_N is not None and len(set(is_defect_N[is_new_N])) < 2:
         kind = "normal" if is_defect_N[is_new_N].all() else "other"
         is_defect_N, why = None, f"the model was trained on all of the {kind} images"
+    galleries = {"oddest": order[:_ODDEST]}
+    if is_defect_N is not None:
+        galleries["defects"] = order[(is_new_N & is_defect_N)[order]][::-1][:_MISTAKEN]
+        galleries["normal"] = order[(is_new_N & ~is_defect_N)[order]][:_MISTAKEN]
+    pictures = _pictures(images, np.unique(np.concatenate(list(galleries.values()))), model)
     shown = is_new_N if is_new_N.any() else ~is_new_N
     kinds = None if is_defect_N is None else is_defect_N[shown]
     page |= {
@@ -140,9 +158,11 @@ def _write(
         "names": names,
         "labels": labels,
         "order": order[:_MOST_ROWS].tolist(),
+        "thumbnails": _thumbnails(images, order[:_MOST_THUMBNAILS]),
         "threshold": threshold,
-        "oddest": _oddest(images, order[:_ODDEST], model),
+        "galleries": {name: [pictures[i] for i in found.tolist()] for name, found in galleries.items()},
         "model": model,
+        "colour_bar": html.embed(anomaly_map.colour_bar(), "png"),
         "normal": None if model is None else np.quantile(model.normal.scores_N, [0.5, 1]),
         "measured": _measure(images, labels, is_new_N, is_defect_N, model),
         "why_not_measured": why,
@@ -167,10 +187,12 @@ def _measure(images: ScoredImages, labels, is_new_N, is_defect_N, model) -> dict
     }
 
 
-def _oddest(images: ScoredImages, order: np.ndarray, model: TrainedModel | None) -> list[dict[str, Any]]:
-    """Pictures of the images with the highest scores, of those that are where they were."""
-    shown, seen, pixels, whole = [], [], [], Reader()
-    for i in order.tolist():
+def _pictures(
+    images: ScoredImages, positions: np.ndarray, model: TrainedModel | None
+) -> dict[int, dict[str, Any]]:
+    """Pictures of images by their position, of those that are where they were."""
+    shown, seen, pixels, whole = {}, [], [], Reader()
+    for i in positions.tolist():
         entry: dict[str, Any] = {"index": i}
         try:
             path = Path(images.paths[i])
@@ -180,23 +202,38 @@ def _oddest(images: ScoredImages, order: np.ndarray, model: TrainedModel | None)
                 seen.append((entry, path))
         except UnreadableImageError as error:
             entry["missing"] = error.reason
-        shown.append(entry)
+        shown[i] = entry
     if model is None or not pixels:
         return shown
     views = model.trained.illustrate(np.stack(pixels))
     for position, (entry, path) in enumerate(seen):
         if "maps" in views:
-            heatmap = html.thumbnail(score.draw(model, path, views["maps"][position]))
+            map_HxW = views["maps"][position]
+            heatmap = html.thumbnail(score.draw(model, path, map_HxW)[0])
             mask = score_measures.read_mask(str(path), whole)
             if mask is not None:
                 heatmap = anomaly_map.outline(heatmap, mask, figures.OUTLINE)
             entry |= {"heatmap": html.embed(heatmap), "has_mask": mask is not None}
+            entry["peak"] = anomaly_map.smooth(map_HxW).max()
         if "inputs" in views:
             both = views["inputs"], views["outputs"]
             given, made = ([html.embed(one, "png") for one in tiles[:, position]] for tiles in both)
             titles = model.experiment.method.example_titles(len(given))
             entry["restored"] = list(zip(titles, given, made, strict=True))
     return shown
+
+
+def _thumbnails(images: ScoredImages, positions: np.ndarray) -> dict[int, str]:
+    """Small pictures of images by their position, of those that are where they were."""
+    small = Reader(_THUMBNAIL_SIDE, channels=3, fit="letterbox")
+
+    def picture(i: int) -> str:
+        with contextlib.suppress(UnreadableImageError):
+            return html.embed(small.read(Path(images.paths[i])))
+        return ""
+
+    with ThreadPoolExecutor(cpu_cores()) as pool:
+        return dict(zip(positions.tolist(), pool.map(picture, positions.tolist()), strict=True))
 
 
 def _short(paths: Sequence[str]) -> list[str]:
