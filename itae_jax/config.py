@@ -110,12 +110,14 @@ class MethodConfig(Section):
       NAME: the method's name in `method.name`.
       TRAIN: the method's defaults of `train.*`.
       BENCH: settings that `itae bench` compares, as field -> value.
+      ONE_PASS: whether further passes over the images change nothing.
     """
 
     PREFIX: ClassVar[str] = "method."
     NAME: ClassVar[str]
     TRAIN: ClassVar[dict[str, Any]]
     BENCH: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    ONE_PASS: ClassVar[bool] = False
 
     @property
     def title(self) -> str:
@@ -145,6 +147,10 @@ class MethodConfig(Section):
     def score_titles(self, table: str) -> dict[str, str]:
         """Title of each further score that a table of the paper compares: component -> title."""
         return {}
+
+    def candidates(self, side: int) -> list[tuple[str, dict[str, Any]]]:
+        """What `itae fit` compares for images with this shorter side: (title, settings), the usual first."""
+        return []
 
     def suggest(self, asked: dict[str, Any], accelerator: bool) -> list[tuple[str, Any, str]]:
         """Settings for a folder of images beside those that were asked for: (field, value, reason)."""

@@ -85,7 +85,17 @@ def run(words, *more):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_documents_name_options_and_settings_that_exist(page, capsys):
     helps = ""
-    for command in ("run", "report", "fit", "score", "export", "bench", "data prepare", "data list"):
+    for command in (
+        "run",
+        "report",
+        "fit",
+        "score",
+        "calibrate",
+        "export",
+        "bench",
+        "data prepare",
+        "data list",
+    ):
         with pytest.raises(SystemExit):
             arguments.build().parse_args([*command.split(), "--help"])
         helps += capsys.readouterr().out
@@ -160,7 +170,7 @@ def here(tmp_path, monkeypatch):
 
 
 def test_own_images_page_runs_from_fit_to_report(here, tiny_network, monkeypatch):
-    for folder, count in (("good", 20), ("new", 3)):
+    for folder, count in (("good", 20), ("new", 3), ("later", 3)):
         save_images(here / "photos" / folder, count)
     small = [*SMALL, "data.image_size=16", "method.width=2"]
     for block in blocks(DOCS / "own_images.md"):

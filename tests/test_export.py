@@ -44,7 +44,7 @@ def untrained(shape, *assignments):
     noise = as_images(np.random.default_rng(0).integers(0, 256, (8, *shape), np.uint8))
     calibration = learner.method.calibrate(gather(learner.measure(variables, noise)))
     arrays = {"variables": variables, "calibration": calibration}
-    trained = learner.trained(arrays, {"num_train": 8, "train_seconds": 0.0, "mean_score": 1.0})
+    trained = learner.trained(arrays, {"num_train": 8, "train_seconds": 0.0})
     return models.TrainedModel(settings, shape, trained, normal_scores(learner))
 
 

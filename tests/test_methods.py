@@ -63,7 +63,10 @@ def test_score_is_the_same_by_numpy_and_jax(trained, measured):
     method = trained.learner.method
     on_device = {name: jnp.asarray(values) for name, values in measured.items()}
     np.testing.assert_allclose(
-        method.score(on_device, trained.calibration), method.score(measured, trained.calibration), rtol=1e-5
+        method.score(on_device, trained.calibration),
+        method.score(measured, trained.calibration),
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 
@@ -78,7 +81,9 @@ def test_anomaly_map_has_mean_one_over_the_training_images(trained, bars):
 def test_examples_are_pairs_of_images_with_a_title_each(trained, bars):
     if not hasattr(trained.learner.method, "examples"):
         pytest.skip("has no examples")
-    pair = trained.learner.method.examples(trained.variables, to_float(jnp.asarray(bars[:3])))
+    pair = trained.learner.method.examples(
+        trained.variables, trained.calibration, to_float(jnp.asarray(bars[:3]))
+    )
     shown = trained.illustrate(bars[:3])
     for images, name in zip(pair, ("inputs", "outputs"), strict=True):
         assert images.shape[1:4] == (3, 16, 16) and images.shape[4] in (1, 3)

@@ -59,6 +59,11 @@ every class and seed, with further measures, device, data and commit.
 - *difference*: AUROC minus the paper's, in points.
 """
 
+_OF_FOLDERS = {"AUROC": "auroc", "pixel AUROC": "pixel_auroc", "AUPRO": "aupro"}
+_FOLDERS_NOTE = """\
+Written from `folders_cpu.json`, by `experiments/scripts/folders.py`: `itae fit` on the normal images and `itae
+score` on the test images, with no flags but the seed and the minutes; other rows set `method.name`, or
+`method.transform` for ITAE alone. The median over seeds, and the range."""
 _CPU_NOTE = """\
 Two virtual CPU devices slow each other more than PyTorch's two threads do: XLA passes more memory between
 operations and exchanges batch statistics 36 times a step. Tried without gain: patches or shifted products on
@@ -174,7 +179,29 @@ def markdown(frame: pd.DataFrame, numbers: Sequence[str]) -> list[str]:
 def results_page() -> str:
     """Returns docs/results.md."""
     kept = ["experiment", "settings", "method", "classes", "seeds", "AUROC", "paper", "difference"]
-    return "\n".join([_RESULTS_NOTE, *markdown(summary()[kept], kept[4:]), ""])
+    return "\n".join([_RESULTS_NOTE, *markdown(summary()[kept], kept[4:]), "", *_folders()])
+
+
+def _folders() -> Iterator[str]:
+    """Yields the lines about folders of images: medians over seeds, with the least and the most."""
+    for path in sorted(RESULTS.glob("folders*.json")):
+        frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+        yield from ["## Folders of images", "", _FOLDERS_NOTE, ""]
+        shown = frame.groupby(["data", "method", "minutes"], sort=False).agg(
+            seeds=("seed", "nunique"),
+            **{title: (column, _median) for title, column in _OF_FOLDERS.items() if column in frame},
+        )
+        yield from markdown(shown.reset_index(), list(shown.columns))
+        yield ""
+
+
+def _median(values: pd.Series) -> str:
+    """The median in percent, with the range if there are several."""
+    percent = 100 * values.dropna()
+    if percent.empty:
+        return ""
+    spread = f" ({percent.min():.1f} to {percent.max():.1f})" if len(percent) > 1 else ""
+    return f"{percent.median():.1f}{spread}"
 
 
 def readme_table() -> list[str]:

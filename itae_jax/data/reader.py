@@ -88,6 +88,12 @@ class Reader:
             return canvas
         return ImageOps.fit(image, target, _BILINEAR)
 
+    def fitted(self, image_HxWxC: np.ndarray) -> np.ndarray:
+        """Brings a uint8 image of any size to what `read` returns for a file of these pixels."""
+        image = Image.fromarray(image_HxWxC[..., 0] if image_HxWxC.shape[2] == 1 else image_HxWxC)
+        image = self._fitted(image)
+        return np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
+
     def lay_over(self, map_HxW: np.ndarray, width: int, height: int) -> np.ndarray:
         """Resizes a map of what `read` returned to its file's height and width; NaN where it was cut off."""
         inside, (left, top, right, bottom) = self._placement(width, height)

@@ -42,11 +42,12 @@ def choose(
     chosen = [
         channels,
         Choice("data.fit", *_fit(float((sides_Nx2.max(1) / sides_Nx2.min(1)).max()))),
-        Choice("data.image_size", *_size(sides_Nx2, accelerator)),
-        Choice("train.augment", "flip", _MIRRORED),
-        *(Choice(*each) for each in method.suggest(asked, accelerator)),
-        Choice("train.schedule", "cosine", "the rate ends at 0 when the time does"),
+        Choice("data.image_size", *_size(shorter_side(looks), accelerator)),
     ]
+    if not method.ONE_PASS:
+        chosen.append(Choice("train.augment", "flip", _MIRRORED))
+        chosen.append(Choice("train.schedule", "cosine", "the rate ends at 0 when the time does"))
+    chosen += [Choice(*each) for each in method.suggest(asked, accelerator)]
     by_field = {choice.field: choice for choice in chosen if choice.field not in asked}
     batch = by_field["train.batch_size"].value if "train.batch_size" in by_field else method.TRAIN["batch_size"]
     if num_train < 2 * batch and "train.batch_size" not in asked:
@@ -55,15 +56,19 @@ def choose(
     return list(by_field.values())
 
 
+def shorter_side(looks: Sequence[Look]) -> int:
+    """The median of the images' shorter sides."""
+    return int(np.median([min(seen.width, seen.height) for seen in looks]))
+
+
 def _fit(ratio: float) -> tuple[str, str]:
     if ratio <= _NEARLY_SQUARE:
         return "crop", "they are square, or nearly"
     return "stretch", f"one side is up to {ratio:.1f} times the other; stretching cuts nothing off"
 
 
-def _size(sides_Nx2: np.ndarray, accelerator: bool) -> tuple[int, str]:
+def _size(shorter: int, accelerator: bool) -> tuple[int, str]:
     most = max(_SIDES) if accelerator else _CPU_SIDE
-    shorter = int(np.median(sides_Nx2.min(1)))
     size = next((side for side in _SIDES if side <= min(most, shorter)), min(_SIDES))
     if size < most or shorter == most:
         return size, f"half of them have a shorter side of {shorter} or more"

@@ -85,7 +85,6 @@ def _about(model: TrainedModel, kind: str) -> dict:
         "image": image,
         "method": experiment.as_tree(model.experiment)["method"],
         "components": list(model.trained.learner.method.components),
-        "calibration": {name: np.asarray(value).tolist() for name, value in model.trained.calibration.items()},
         "normal_scores": np.sort(model.normal.scores_N).tolist(),
         "versions": environment.describe()["versions"],
     }
@@ -162,6 +161,7 @@ def _write_weights(model: TrainedModel, path: Path, about: dict) -> None:
         raise RequestError(
             f"method.name={settings.NAME}: has no weights under PyTorch's names; export it as jax"
         )
+    about["calibration"] = {key: np.asarray(value).tolist() for key, value in model.trained.calibration.items()}
     path.write_bytes(save(torch_weights(settings, model.trained.variables), {"itae_jax": json.dumps(about)}))
 
 

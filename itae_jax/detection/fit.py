@@ -1,7 +1,7 @@
-"""`itae fit`: trains on a folder of normal images and writes a model.
+"""`itae fit`: chooses a method and settings for a folder of normal images, trains, and writes a model.
 
-While it works, the model is in MODEL.partial, with checkpoints and `started.json`: the settings and images of
-the fit. The same command resumes there; another one starts anew.
+While it works, the model is in MODEL.partial, with checkpoints and `started.json`: the request, the ratings of
+the candidates and the number of epochs. The same command resumes there; another one is refused.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import functools
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from itae_jax.data.images import lazy
 from itae_jax.data.reader import Look, Reader
 from itae_jax.detection import model as models
 from itae_jax.detection import training_files
-from itae_jax.detection.choose import Choice, choose, look_at
+from itae_jax.detection.candidates import Candidate, best, candidates, rated, set_aside
+from itae_jax.detection.choose import look_at
 from itae_jax.detection.model import TrainedModel
 from itae_jax.detection.threshold import NormalScores
 from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
+from itae_jax.methods.method import Combines
 from itae_jax.progress import Progress
 from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.learner import Learner
@@ -34,6 +37,8 @@ from itae_jax.training.log import MetricsLog, add_unreadable
 
 _LEAST_IMAGES = 8
 _STARTED, _CHECKPOINTS = "started.json", "checkpoints"
+_SHARE_TRIED = 0.06  # of the time
+_MOST_TRIED, _MOST_RATED = 500, 32  # images on which it trains in that time, and on which it is rated
 # Settings that fit chooses itself, or that only `itae run` uses.
 _ONLY_RUN = (
     *("name", "variant", "runs", "classes", "paper_table", "data.name", "data.root", "data.superclasses"),
@@ -54,7 +59,7 @@ def fit(
     Args:
       assignments: `section.field=value`, instead of what would be chosen.
       holdout: the share of calibration images.
-      minutes: the time to train, from which the number of epochs follows if it is not assigned.
+      minutes: the time to choose and to train, from which the number of epochs follows if it is not assigned.
 
     Returns:
       False if the model exists already.
@@ -66,28 +71,27 @@ def fit(
     base = experiment.override(Experiment(), assignments)
     asked = _asked(base, assignments)
     held_out, training = training_files.divided(len(paths), holdout, base.seed)
-    choices = choose(looks, asked, len(training), base.method, jax.default_backend() != "cpu")
-    place: dict[str, Any] = {"name": "fit", "data.name": "folder", "data.root": str(source.resolve())}
-    place["train.checkpoint_minutes"] = 1.0
-    chosen = {choice.field: choice.value for choice in choices}
-    settings = experiment.from_flat({"method.name": base.method.NAME} | place | chosen | asked)
-    data = settings.data
-    shape = data.image_size, data.image_size, data.channels
-    settings, learner = models.prepare(settings, shape, len(training))
-    timed = "train.epochs" not in asked
+    decisive = experiment.decisive(base)
+    request = {field: value for field, value in asked.items() if field in decisive and field != "seed"}
     details = {"num_images": len(paths), "holdout": holdout, "files": training_files.digest(source, paths)}
-    details |= {"minutes": minutes} if timed else {}
+    details |= {"minutes": None if "train.epochs" in asked else minutes, "asked": request}
     if models.is_model(out):
-        _check_same(out, settings, details)
+        old, _, old_details = models.read_config(out)
+        if different := _differences(old_details, old.seed, details, base.seed):
+            remedy = "undo the change or name another directory"
+            raise RequestError(f"--out {out}: holds another model ({different}); {remedy}")
         return False
     models.check_free(out)
     if os.path.ismount(out):
         raise RequestError(f"--out {out}: is a mount point; name a directory in it")
-
+    accelerator = jax.default_backend() != "cpu"
+    to_compare = candidates(looks, asked, len(training), base.method, accelerator)
+    rating, training = _set_aside(to_compare, training, base.seed)
     unreadable: dict[str, str] = {}
-    reader = Reader(data.image_size, data.channels, data.fit, data.max_side)
-    images = lazy(data, reader.read, paths, shape, unreadable)
-    for line in _introduction(source, len(paths), looks, len(held_out), choices, asked):
+    folder = _Folder(source, paths, training, rating, held_out, asked, unreadable)
+    for candidate in to_compare:
+        folder.prepare(candidate)  # refuses wrong settings before anything is written
+    for line in _introduction(source, len(paths), looks, len(held_out), asked):
         progress.say(line)
     work = out.with_name(out.name + ".partial")
     there = {path.name for path in work.iterdir()} if work.is_dir() else set()
@@ -97,15 +101,9 @@ def fit(
     with files.writing(out, "--out"):
         work.mkdir(parents=True, exist_ok=True)
         with files.locked(work, out):
-            started = _started(work, settings, details, timed)
-            if not (started and models.is_model(work)):
-                if timed:
-                    learner = learner.with_epochs(started or _epochs(learner, minutes, len(training)))
-                settings = dataclasses.replace(settings, train=learner.trainer.config)
-                if not started:
-                    _start(work, settings, details, progress)
-                parts = images.select(training), images.select(held_out)
-                _train(work, settings, learner, *parts, details, progress)
+            started = _Started.read(work, base.seed, details)
+            if not (started.epochs and models.is_model(work)):
+                _choose_and_train(work, folder, to_compare, started, progress)
             add_unreadable(work / "unreadable.csv", unreadable)
             os.replace(work, out)
             for name in (_STARTED, ".lock", _CHECKPOINTS):
@@ -143,79 +141,180 @@ def _asked(base: Experiment, assignments: Sequence[str]) -> dict[str, Any]:
     return {field: value for field, value in asked.items() if value or not field.startswith("data.")}
 
 
-def _check_same(out: Path, settings: Experiment, details: dict) -> None:
-    """Raises RequestError if the model at `out` is of other settings or images."""
-    old, _, old_details = models.read_config(out)
-    before, after = {"seed": old.seed, **old_details}, {"seed": settings.seed, **details}
-    different = experiment.differences(old, settings, _not_compared("minutes" in details))
-    different |= {key: (before.get(key), after[key]) for key in after if before.get(key) != after[key]}
+def _differences(before: dict, old_seed: int, now: dict, seed: int) -> str:
+    """What differs between the details of two fits; empty if nothing does."""
+    old, new = ({**details.get("asked", {}), **details} for details in (before, now))
+    old["seed"], new["seed"] = old_seed, seed
+    names = sorted({*before.get("asked", {}), *now["asked"], *now, "seed", "calibrated"} - {"asked"})
+    different = {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
     other_files = different.pop("files", None)
-    if different or other_files:
-        text = experiment.as_text(different) or "it was fitted on other images"
-        raise RequestError(
-            f"--out {out}: holds another model ({text}); undo the change or name another directory"
-        )
+    return experiment.as_text(different) or ("it is of other images" if other_files else "")
 
 
 def _introduction(
-    source: Path, count: int, looks: Sequence[Look], num_held_out: int, choices: Sequence[Choice], asked: dict
+    source: Path, count: int, looks: Sequence[Look], num_held_out: int, asked: dict
 ) -> Iterator[str]:
-    """Says in a few lines what was found, what was chosen, and why."""
+    """Says in a few lines what was found and asked for."""
     sizes = sorted((look.width * look.height, f"{look.width}x{look.height}") for look in looks)
     (_, least), (_, most) = sizes[0], sizes[-1]
     yield f"{count} images in {source}, {least if least == most else f'{least} to {most}'} pixels"
     share = f"{100 * num_held_out / count:.0f} %"
     yield f"{num_held_out} of them ({share}) are calibration images: not trained on, they give the threshold"
-    yield "chosen, change any by --set FIELD=VALUE:"
-    for choice in choices:
-        yield f"  {f'{choice.field}={choice.value}':<28} {choice.reason}"
     if asked:
         yield "as asked: " + " ".join(f"{field}={value}" for field, value in asked.items())
 
 
-def _not_compared(timed: bool) -> list[str]:
-    """Settings in which a fit and its repetition may differ: epochs that follow from the time."""
-    return ["data.root", "train.epochs"] if timed else ["data.root"]
+def _set_aside(to_compare: list[Candidate], training: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws the images that rate from the training images, if anything is to be rated."""
+    return set_aside(training, seed) if to_compare[0].settings else (training[:0], training)
 
 
-def _identity(settings: Experiment, details: dict, timed: bool) -> dict[str, Any]:
-    decisive = experiment.decisive(settings) | dict.fromkeys(_not_compared(timed), "")
-    return {"settings": decisive, "seed": settings.seed, **details}
+@dataclasses.dataclass
+class _Started:
+    """The notes of an unfinished fit, written as JSON whenever they change.
+
+    Attributes:
+      ratings: AUROC on surrogates by title of each candidate rated so far.
+      seconds: the time that this took.
+      epochs: those of the chosen candidate; 0 until it is chosen.
+    """
+
+    work: Path
+    seed: int
+    details: dict
+    ratings: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+    epochs: int = 0
+
+    @classmethod
+    def read(cls, work: Path, seed: int, details: dict) -> "_Started":
+        """Reads the notes; RequestError if they are of another request. Clears the directory if it has none."""
+        try:
+            notes = json.loads((work / _STARTED).read_text(encoding="utf-8"))
+            different = _differences(notes["details"], notes["seed"], details, seed)
+            found = cls(work, seed, details, dict(notes["ratings"]), notes["seconds"], notes["epochs"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            for path in work.iterdir():
+                if path.name != ".lock":
+                    files.remove(path)
+            return cls(work, seed, details)
+        if different:
+            remedy = "undo the change to resume it, name another --out, or delete it"
+            raise RequestError(f"{work}: holds an interrupted fit of another request ({different}); {remedy}")
+        return found
+
+    def write(self) -> None:
+        notes = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        files.write_text(self.work / _STARTED, json.dumps({**notes, "work": ""}))
 
 
-def _started(work: Path, settings: Experiment, details: dict, timed: bool) -> int:
-    """The epochs of an interrupted fit of these settings and images; 0 if there is none."""
-    try:
-        before = json.loads((work / _STARTED).read_text(encoding="utf-8"))
-        epochs = before.pop("epochs")
-        return epochs if before == _identity(settings, details, timed) else 0
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return 0
+@dataclasses.dataclass
+class _Folder:
+    """The images of a fit, and what was asked of it."""
+
+    source: Path
+    paths: list[Path]
+    training: np.ndarray
+    rating: np.ndarray  # images that rate, and are not trained on
+    held_out: np.ndarray
+    asked: dict[str, Any]
+    unreadable: dict[str, str]
+
+    def prepare(self, candidate: Candidate) -> tuple[Experiment, Learner]:
+        """The settings of a candidate and its compiled method."""
+        place = {"name": "fit", "data.name": "folder", "data.root": str(self.source.resolve())}
+        chosen = {choice.field: choice.value for choice in candidate.choices}
+        kept = {"train.checkpoint_minutes": 1.0}
+        settings = experiment.from_flat(place | kept | chosen | candidate.settings | self.asked)
+        data = settings.data
+        return models.prepare(settings, (data.image_size, data.image_size, data.channels), len(self.training))
+
+    @property
+    def rating_paths(self) -> list[Path]:
+        return [self.paths[position] for position in self.rating]
+
+    def reader(self, settings: Experiment) -> Reader:
+        data = settings.data
+        return Reader(data.image_size, data.channels, data.fit, data.max_side)
+
+    def images(self, settings: Experiment) -> LazyImages:
+        reader = self.reader(settings)
+        return lazy(settings.data, reader.read, self.paths, reader.shape, self.unreadable)
 
 
-def _start(work: Path, settings: Experiment, details: dict, progress: Progress) -> None:
-    """Removes what another fit left, and notes what this one is."""
-    if any((work / _CHECKPOINTS).glob("*")):
-        progress.say(f"{work}: holds an interrupted fit of other settings or images; starting anew")
-    for path in work.iterdir():
-        if path.name not in (".lock", _STARTED):
-            files.remove(path)
-    note = {"epochs": settings.train.epochs, **_identity(settings, details, "minutes" in details)}
-    files.write_text(work / _STARTED, json.dumps(note))
+def _choose_and_train(
+    work: Path, folder: _Folder, to_compare: list[Candidate], started: _Started, progress: Progress
+) -> None:
+    """Rates the candidates that are not yet rated, and trains the best one into `work`."""
+    minutes, compares = started.details["minutes"], len(to_compare) > 1 and len(folder.rating) > 0
+    if compares:
+        for candidate in to_compare:
+            if candidate.title not in started.ratings:
+                start = time.monotonic()
+                started.ratings[candidate.title] = _try(folder, candidate, minutes, started.seed, progress)
+                started.seconds += time.monotonic() - start
+                started.write()
+    title = best(started.ratings) if compares else to_compare[0].title
+    chosen = next(candidate for candidate in to_compare if candidate.title == title)
+    for line in _about_choice(started.ratings, chosen):
+        progress.say(line)
+    settings, learner = folder.prepare(chosen)
+    if minutes is not None:
+        left = max(60 * minutes - started.seconds, 6 * minutes)
+        learner = learner.with_epochs(started.epochs or _epochs(learner, left, len(folder.training)))
+    settings = dataclasses.replace(settings, train=learner.trainer.config)
+    if not started.epochs:
+        started.epochs = settings.train.epochs
+        started.write()
+    details = started.details | ({"ratings": started.ratings} if compares else {})
+    _train(work, settings, learner, folder, details, progress)
 
 
-def _epochs(learner: Learner, minutes: float, num_images: int) -> int:
-    """How many passes over the images take so many minutes on these devices."""
-    steps = num_images // learner.trainer.config.batch_size
-    return max(1, round(60 * minutes / (steps * learner.trainer.seconds_per_step(learner.image_shape))))
+def _try(folder: _Folder, candidate: Candidate, minutes: float | None, seed: int, progress: Progress) -> float:
+    """Trains a candidate for a short time; returns its rating."""
+    progress.say(f"trying: {candidate.title}")
+    settings, learner = folder.prepare(candidate)
+    some = folder.training[:: math.ceil(len(folder.training) / _MOST_TRIED)]
+    epochs = (
+        _epochs(learner, 60 * minutes * _SHARE_TRIED, len(some))
+        if minutes
+        else math.ceil(_SHARE_TRIED * settings.train.epochs)
+    )
+    learner = learner.with_epochs(epochs)
+    images = folder.images(settings).select(some).in_memory()
+    few = images.select(np.arange(len(images))[:: math.ceil(len(images) / _MOST_RATED)])
+    paths = folder.rating_paths[:: math.ceil(len(folder.rating) / _MOST_RATED)]
+    trained = learner.fit(images, (seed,), lambda *_: None, calibrated_on=few)
+    return rated(trained, folder.reader(settings), paths, seed)[1]
+
+
+def _about_choice(ratings: dict[str, float], chosen: Candidate) -> Iterator[str]:
+    """Says what was compared and chosen, and why."""
+    if ratings:
+        yield "AUROC of normal images against surrogate anomalies made of them; this compares the candidates,"
+        yield "and is no promise about real anomalies:"
+        for title, rating in ratings.items():
+            yield f"  {title:<28} {100 * rating:5.1f}{'  chosen' if title == chosen.title else ''}"
+    yield "chosen, change any by --set FIELD=VALUE:"
+    for field, value in chosen.settings.items():
+        yield f"  {field}={value}"
+    for choice in chosen.choices:
+        yield f"  {f'{choice.field}={choice.value}':<28} {choice.reason}"
+
+
+def _epochs(learner: Learner, seconds: float, num_images: int) -> int:
+    """How many passes over the images take so long on these devices; 1 if more change nothing."""
+    if learner.config.ONE_PASS:
+        return 1
+    steps = max(1, num_images // learner.trainer.config.batch_size)
+    return max(1, round(seconds / (steps * learner.trainer.seconds_per_step(learner.image_shape))))
 
 
 def _train(
     work: Path,
     settings: Experiment,
     learner: Learner,
-    training: LazyImages,
-    held_out: LazyImages,
+    folder: _Folder,
     details: dict,
     progress: Progress,
 ) -> None:
@@ -231,11 +330,18 @@ def _train(
 
     on_step = functools.partial(progress.step, "")
     progress.start(1, train.epochs)
+    images = folder.images(settings)
+    training, held_out = images.select(folder.training), images.select(folder.held_out)
     trained = learner.fit(training.in_memory(), (settings.seed,), on_report, checkpoints, on_step)
+    if len(folder.rating) and isinstance(learner.method, Combines):
+        trained, _ = rated(trained, folder.reader(settings), folder.rating_paths, settings.seed)
+    if isinstance(learner.method, Combines):
+        weights = learner.method.weights(trained.calibration).items()
+        shares = ", ".join(f"{name.removeprefix('score_')} {100 * weight:.0f} %" for name, weight in weights)
+        progress.say(f"the score combines {shares}")
     normal = NormalScores.measure(trained, held_out, [str(path) for path in held_out.keys])
     details = details | {"num_train": trained.num_train, "num_held_out": len(normal.ids)}
     TrainedModel(settings, learner.image_shape, trained, normal, details).write(work)
     progress.finished(
-        f"Calibration scores: median {np.median(normal.scores_N):.2f}, maximum {normal.scores_N.max():.2f} "
-        f"(training mean = {trained.mean_score:.2f})"
+        f"Calibration scores: median {np.median(normal.scores_N):.2f}, maximum {normal.scores_N.max():.2f}"
     )

@@ -250,7 +250,7 @@ class ITAE:
 
     def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
         if not self._config.is_detailed:
-            _, restored = self.examples(variables, images_BxHxWxC)
+            _, restored = self._restored(variables, images_BxHxWxC)
             of_pixels = restoration.pixel_errors(restored, images_BxHxWxC)
             return {kind: values.mean((2, 3, 4)).T for kind, values in of_pixels.items()}
         measured: dict[str, jax.Array] = {}
@@ -296,28 +296,35 @@ class ITAE:
             kind = self._config.error
             errors = self._error_maps(variables, images_BxHxWxC)[kind]
             return restoration.maps(errors, calibration[f"{kind}_mean"], self._config.combine)
-        _, restored = self.examples(variables, images_BxHxWxC)
+        _, restored = self._restored(variables, images_BxHxWxC)
         errors = restoration.pixel_errors(restored, images_BxHxWxC)[self._config.error]
         return restoration.maps(errors.mean(-1), calibration[self._config.error], self._config.combine)
 
-    def examples(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def examples(
+        self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return self._restored(variables, images_BxHxWxC)
+
+    def _restored(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The inputs of the T members and their restorations, both T x B x H x W x C."""
+
         def restore(inputs: jax.Array) -> Any:
             return self._parts(self._model.apply(variables, inputs))[0]
 
         return restoration.restore_all(restore, self._transform, images_BxHxWxC)
 
 
-def _torch_weights(config: ITAEConfig, variables: Any) -> dict[str, np.ndarray]:
+def torch_weights(config: ITAEConfig, variables: Any) -> dict[str, np.ndarray]:
     if config.network != "unet":
         raise RequestError(f"method.network={config.network}: only the unet has a counterpart in PyTorch")
-    from itae_jax.models import torch_weights
+    from itae_jax.models.torch_weights import to_state_dict
 
     if not config.head:
-        return torch_weights.to_state_dict(variables)
+        return to_state_dict(variables)
     arrays: dict[str, np.ndarray] = {}
     for part in ("restorer", "head"):
         of_part = {collection: tree[part] for collection, tree in variables.items()}
-        arrays |= {f"{part}.{name}": array for name, array in torch_weights.to_state_dict(of_part).items()}
+        arrays |= {f"{part}.{name}": array for name, array in to_state_dict(of_part).items()}
     return arrays
 
 
@@ -330,4 +337,4 @@ def _torch_reference(config: ITAEConfig, channels: int) -> Any:
     return TorchUNet(config.width, inputs, channels), inputs
 
 
-METHOD = Spec(ITAEConfig, ITAE, _torch_weights, _torch_reference)
+METHOD = Spec(ITAEConfig, ITAE, torch_weights, _torch_reference)

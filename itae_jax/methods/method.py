@@ -74,8 +74,31 @@ class Localises(Protocol):
 class Restores(Protocol):
     """A method that makes images which a report can show."""
 
-    def examples(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def examples(
+        self, variables: Any, calibration: Calibration, images_BxHxWxC: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         """What the network was given and what it made of it, both T x B x H x W x C in [-1, 1]."""
+
+
+@runtime_checkable
+class Combines(Protocol):
+    """A method whose score combines some of its components, weighed by images that it did not train on."""
+
+    members: tuple[str, ...]  # the components that it combines
+
+    def combined(self, calibration: Calibration, normal: Measured, ratings: dict[str, float]) -> Calibration:
+        """The calibration with weights.
+
+        Args:
+          normal: the components of normal images that were not trained on, N each.
+          ratings: component -> AUROC, how well it tells anomalies of any kind from normal images.
+        """
+
+    def combine(self, columns: dict[str, Any], calibration: Calibration) -> Any:
+        """The scores of N images from their components."""
+
+    def weights(self, calibration: Calibration) -> dict[str, float]:
+        """The weight of each component in the score; their sum is 1."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from itae_jax.config import ComputeConfig, EvaluateConfig, MethodConfig, TrainCo
 from itae_jax.data.images import Images, as_images, check_shape
 from itae_jax.errors import DivergedError, RequestError
 from itae_jax.evaluate.batches import over_batches, shared_evenly
-from itae_jax.methods.method import Calibration, Localises, Measured, Restores
+from itae_jax.methods.method import Calibration, Combines, Localises, Measured, Restores
 from itae_jax.models import parameter_dtype
 from itae_jax.training import augment, checkpoint, loop
 from itae_jax.training.checkpoint import Checkpoints
@@ -27,7 +27,7 @@ from itae_jax.training.loop import Report
 from itae_jax.training.trainer import Trainer
 from itae_jax.transforms import to_float
 
-_FACTS = {"num_train": int, "train_seconds": float, "mean_score": float}
+_FACTS = {"num_train": int, "train_seconds": float}
 
 
 class Measurement(NamedTuple):
@@ -121,11 +121,12 @@ class Learner:
         on_report: Callable[[Report, Callable[[], "Trained"]], None],
         checkpoints: Checkpoints | None = None,
         on_step: Callable[[float], None] = lambda epochs: None,
+        calibrated_on: Images | None = None,
     ) -> "Trained":
         """Trains on normal images, from the newest checkpoint if there is one; raises what `loop.train` raises.
 
         `on_report` gets each report and a function that returns the method as trained so far; `on_step` the
-        number of epochs done, more often.
+        number of epochs done, more often. Calibrates on the same images unless others are given.
         """
         check_shape(images, self.image_shape)
 
@@ -135,7 +136,7 @@ class Learner:
         start = time.perf_counter()
         every = self._evaluate.every_epochs
         state = loop.train(self.trainer, images, seeds, report, every, checkpoints, on_step)
-        trained = self._calibrated(state.method.variables, images)
+        trained = self._calibrated(state.method.variables, images if calibrated_on is None else calibrated_on)
         seconds = time.perf_counter() - start if checkpoints is None else checkpoints.seconds()
         return dataclasses.replace(trained, train_seconds=seconds)
 
@@ -144,8 +145,7 @@ class Learner:
         _check_finite(measured)
         calibration = self.method.calibrate(measured)
         _check_finite(calibration)
-        scores_N = np.asarray(self.method.score(measured, calibration))
-        return Trained(self, variables, calibration, len(scores_N), float(scores_N.mean(dtype=np.float64)))
+        return Trained(self, variables, calibration, len(next(iter(measured.values()))))
 
     def measure(
         self, variables: Any, images: Images, calibration: Calibration | None = None
@@ -157,10 +157,13 @@ class Learner:
             for positions, measured in over_batches(measure, images, self._batch_size):
                 yield Measurement(positions, measured, None)
             return
-        whole = variables, {name: np.asarray(value, self._dtype) for name, value in calibration.items()}
+        whole = variables, parallel.replicate(self._floats(calibration), self.trainer.devices)
         measure = functools.partial(self._measure_and_map, whole)
         for positions, (measured, maps) in over_batches(measure, images, self._batch_size):
             yield Measurement(positions, measured, np.asarray(maps, np.float32))
+
+    def _floats(self, calibration: Calibration) -> Calibration:
+        return {name: np.asarray(value, self._dtype) for name, value in calibration.items()}
 
     @property
     def _batch_size(self) -> int:
@@ -217,13 +220,18 @@ class Trained:
     variables: Any  # what the network learned
     calibration: Calibration  # what scoring needs to know of the training images
     num_train: int  # readable training images
-    mean_score: float  # of them
     train_seconds: float = 0.0  # calibration included
 
     def measure(self, images: np.ndarray | Images, maps: bool = False) -> Iterator[Measurement]:
         """Measures images a batch at a time, with anomaly maps if asked for and the method has them."""
         calibration = self.calibration if maps and self.learner.has_maps else None
         return self.learner.measure(self.variables, as_images(images), calibration)
+
+    def combined(self, normal: Measured, ratings: dict[str, float]) -> "Trained":
+        """The same with scores weighed by their ratings; see `Combines`."""
+        assert isinstance(self.learner.method, Combines)
+        calibration = self.learner.method.combined(self.calibration, normal, ratings)
+        return dataclasses.replace(self, calibration=calibration)
 
     def score_of(self, measured: Measured) -> Scores:
         """The scores of what was measured."""
@@ -254,7 +262,8 @@ class Trained:
         """uint8 `inputs` and `outputs`, T x N x H x W x C, and `maps`, as far as the method has them."""
         shown: dict[str, np.ndarray] = {}
         if examples := self.learner._examples:
-            inputs, outputs = examples(self.variables, to_float(jnp.asarray(images_NxHxWxC)))
+            calibration = self.learner._floats(self.calibration)
+            inputs, outputs = examples(self.variables, calibration, to_float(jnp.asarray(images_NxHxWxC)))
             shown |= {"inputs": _to_uint8(inputs), "outputs": _to_uint8(outputs)}
         if self.learner.has_maps:
             shown["maps"] = self.anomaly_maps(images_NxHxWxC)

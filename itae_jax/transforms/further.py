@@ -5,32 +5,40 @@ distinguishes normal from anomalous images of some kind. All take any height and
 sizes are fractions of the image, so that a name means the same at every resolution.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from itae_jax.transforms.transform import Transform
 
-_MASK_GRID, _SHUFFLE_GRID, _SHUFFLE_SEED = 8, 4, 0
+_MASK_GRID, _MASK_GRIDS, _SHUFFLE_GRID, _SHUFFLE_SEED = 8, (4, 8, 16), 4, 0
 _BLUR_SHARE = 1 / 16  # of the shorter side: the standard deviation of the Gaussian
 
 
-def _parity(length: int) -> np.ndarray:
-    """Cuts a side into `_MASK_GRID` parts, and returns 0 or 1 for each pixel: whether its part is odd."""
-    parts = min(_MASK_GRID, length)
+def _parity(length: int, grid: int) -> np.ndarray:
+    """Cuts a side into `grid` parts, and returns 0 or 1 for each pixel: whether its part is odd."""
+    parts = min(grid, length)
     return np.arange(length, dtype=np.int32) * parts // length % 2
 
 
-def _mask(image, index):
+def _mask(image, index, grid=_MASK_GRID):
     """Every fourth patch of an 8 x 8 grid becomes mid grey; the four members cover the image.
 
     The network infers a patch from its surroundings, so it restores a defect as a normal part. After RIAD
     (Zavrtanik, Kristan and Skocaj, "Reconstruction by inpainting for visual anomaly detection", Pattern
-    Recognition 2021), whose masks are drawn at random and in several sizes.
+    Recognition 2021), whose masks are drawn at random.
     """
     height, width, _ = image.shape
-    member_HxW = 2 * _parity(height)[:, None] + _parity(width)[None]
+    member_HxW = 2 * _parity(height, grid)[:, None] + _parity(width, grid)[None]
     return jnp.where((member_HxW == index)[..., None], jnp.zeros((), image.dtype), image)
+
+
+def _masks(image, index):
+    """`_mask` with grids of 4 x 4, 8 x 8 and 16 x 16, for defects of several sizes, as RIAD has them."""
+    by_grid = [functools.partial(_mask, grid=grid) for grid in _MASK_GRIDS]
+    return jax.lax.switch(index // 4, by_grid, image, index % 4)
 
 
 def _shuffle(image, index):
@@ -106,6 +114,7 @@ def _flip(image, index):
 
 
 MASK = Transform("mask", 4, _mask, erases="a quarter of the patches of an 8x8 grid, each quarter in turn")
+MASKS = Transform("masks", 12, _masks, erases="a quarter of the patches of a 4x4, an 8x8 or a 16x16 grid")
 SHUFFLE = Transform("shuffle", 4, _shuffle, erases="the order of 4x4 patches (four fixed orders)")
 BLUR = Transform("blur", 1, _blur, erases="detail finer than an eighth of the shorter side")
 DROP_CHANNEL = Transform(

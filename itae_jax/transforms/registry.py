@@ -14,7 +14,7 @@ from itae_jax.transforms.transform import Transform, compose
 
 _BUILT_IN = (
     *(paper.IDENTITY, paper.GRAY, paper.ROTATE, paper.SCALE),
-    *(further.MASK, further.SHUFFLE, further.BLUR, further.DROP_CHANNEL, further.FLIP, PASTE),
+    *(further.MASK, further.MASKS, further.SHUFFLE, further.BLUR, further.DROP_CHANNEL, further.FLIP, PASTE),
 )
 _REGISTRY: dict[str, Transform] = {transform.name: transform for transform in _BUILT_IN}
 

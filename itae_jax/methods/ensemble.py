@@ -1,0 +1,140 @@
+"""ITAE, principal components and nearest neighbours as one score, for images of which little is known.
+
+Restoration finds small defects; the distance to whole training images finds what is altogether different.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from itae_jax.methods.itae import ITAE, ITAEConfig, torch_weights
+from itae_jax.methods.knn import KNN, KNNConfig
+from itae_jax.methods.method import Spec, State
+from itae_jax.methods.pca import PCA, PCAConfig
+
+_FINE, _PART = 512, 64  # side of images that show fine defects, and of the parts to train on
+_SIDE = 32  # of the images that are compared as a whole
+_LEAST = 0.01  # of the mean of normal images: lower scores are no more normal
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleConfig(ITAEConfig):
+    """Settings of the ensemble: those of ITAE."""
+
+    NAME: ClassVar[str] = "ensemble"
+
+    @property
+    def title(self) -> str:
+        return f"{self.NAME} with {super().title}"
+
+    @property
+    def own_score(self) -> str:
+        return ""
+
+    def paper_name(self, table: str, grey: bool, score: str = "") -> str:
+        return ""
+
+    def candidates(self, side: int) -> list[tuple[str, dict[str, Any]]]:
+        found: list[tuple[str, dict[str, Any]]] = [("whole images", {"method.transform": "paste"})]
+        if side >= _FINE:
+            parts = {"data.image_size": _FINE, "train.augment": f"flip+crop{_PART}"}
+            found.append((f"parts of {_FINE}x{_FINE} images", {"method.transform": "paste", **parts}))
+        return found
+
+
+class Ensemble:
+    """See `Method`. The score is the weighted mean of the members' scores in standard deviations.
+
+    Of each member counts (log s - m) / d, with mean m and deviation d over normal images: the training images,
+    or those handed to `combined`, which also sets the weights. 0 is a usual normal image.
+    """
+
+    def __init__(self, config: EnsembleConfig, image_shape: tuple[int, int, int], dtype: str):
+        self._itae = ITAE(config, image_shape, dtype)
+        self._pca = PCA(PCAConfig(side=_SIDE), image_shape, dtype)
+        self._knn = KNN(KNNConfig(side=_SIDE), image_shape, dtype)
+        self.components = (*self._itae.components, "score_pca", "score_knn")
+        own = {
+            f"score_{config.own_error}": None,
+            "score_msgms_mean" if config.is_detailed else "score_l1": None,
+        }
+        # What the score combines: chosen on castings, magnetic tiles and the digit 8 (docs/own_images.md).
+        self.members = (*own, "score_pca", "score_knn")  # what the score combines
+
+    def init(self, key: jax.Array) -> State:
+        return self._itae.init(key)
+
+    def update(
+        self, state: State, keys_B: jax.Array, rate: jax.Array, images_BxHxWxC: jax.Array
+    ) -> tuple[State, dict[str, jax.Array]]:
+        """A step of ITAE."""
+        return self._itae.update(state, keys_B, rate, images_BxHxWxC)
+
+    def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
+        return self._itae.measure(variables, images_BxHxWxC) | self._pca.measure(variables, images_BxHxWxC)
+
+    def calibrate(self, measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        errors, pixels = dict(measured), {"pixels": measured["pixels"]}
+        del errors["pixels"]
+        parts = {"itae": self._itae.calibrate(errors), "pca": self._pca.calibrate(pixels)}
+        parts["knn"] = self._knn.calibrate(pixels)
+        found = {f"{part}_{name}": value for part, values in parts.items() for name, value in values.items()}
+        return self.combined(found, self.columns(measured, found), {})
+
+    def combined(
+        self, calibration: dict[str, np.ndarray], normal: dict[str, Any], ratings: dict[str, float]
+    ) -> dict[str, np.ndarray]:
+        """Weighs each member by how far its AUROC exceeds chance; without ratings all weigh the same."""
+        logs_NxM = self._logs(normal)
+        weights_M = np.array([max(0.0, ratings.get(name, 1.0) - 0.5) for name in self.members])
+        if not weights_M.any():
+            weights_M = np.ones(len(self.members))
+        deviations_M = np.maximum(logs_NxM.std(0, dtype=np.float64), 1e-6)
+        own = {"weights": weights_M / weights_M.sum(), "deviations": deviations_M}
+        return calibration | own | {"means": logs_NxM.mean(0, dtype=np.float64)}
+
+    def weights(self, calibration: dict[str, np.ndarray]) -> dict[str, float]:
+        return dict(zip(self.members, calibration["weights"].tolist(), strict=True))
+
+    def _logs(self, columns: dict[str, Any]) -> Any:
+        xp: Any = jnp if isinstance(columns[self.members[0]], jax.Array) else np
+        return xp.log(xp.maximum(xp.stack([columns[name] for name in self.members], 1), _LEAST))
+
+    def score(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> Any:
+        return self.combine(self.columns(measured, calibration), calibration)
+
+    def combine(self, columns: dict[str, Any], calibration: dict[str, np.ndarray]) -> Any:
+        logs_NxM = self._logs(columns)
+        means, deviations, weights = (
+            np.asarray(calibration[name], logs_NxM.dtype)[None] for name in ("means", "deviations", "weights")
+        )
+        return ((logs_NxM - means) / deviations * weights).sum(1)
+
+    def columns(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> dict[str, Any]:
+        of_pca, of_knn = (
+            member.score(measured, _part(calibration, name))
+            for name, member in (("pca", self._pca), ("knn", self._knn))
+        )
+        of_itae = self._itae.columns(measured, _part(calibration, "itae"))
+        return of_itae | {"score_pca": of_pca, "score_knn": of_knn}
+
+    def anomaly_map(self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array) -> jax.Array:
+        """That of ITAE."""
+        return self._itae.anomaly_map(variables, _part(calibration, "itae"), images_BxHxWxC)
+
+    def examples(
+        self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Those of ITAE."""
+        return self._itae.examples(variables, _part(calibration, "itae"), images_BxHxWxC)
+
+
+def _part(calibration: dict[str, Any], name: str) -> dict[str, Any]:
+    prefix = f"{name}_"
+    return {key.removeprefix(prefix): v for key, v in calibration.items() if key.startswith(prefix)}
+
+
+METHOD = Spec(EnsembleConfig, Ensemble, torch_weights)
