@@ -246,11 +246,21 @@ def _add_data(commands) -> None:
 def _add_transforms(commands) -> None:
     transforms = commands.add_parser(
         "transforms",
-        help="list the erasing transforms, or check one",
-        epilog="examples: itae transforms; itae transforms check my_module:MyTransform",
+        help="list the erasing transforms, show what they erase, or check one",
+        epilog="examples: itae transforms; itae transforms show photo.png --out erased.png; "
+        "itae transforms check my_module:MyTransform",
     )
     transforms.set_defaults(call="transforms")
-    check = transforms.add_subparsers(metavar="ACTION").add_parser(
+    actions = transforms.add_subparsers(metavar="ACTION")
+    show = actions.add_parser(
+        "show",
+        help="draw what each transform erases from an image",
+        epilog="example: itae transforms show photo.png --out erased.png",
+    )
+    show.add_argument("image", type=_path, metavar="IMAGE", help="an image file; its centre is shown")
+    show.add_argument("--out", type=_path, required=True, metavar="FILE.png", help="picture to write")
+    show.set_defaults(call="transforms_show")
+    check = actions.add_parser(
         "check",
         help="check what training and scoring rely on in a transform",
         epilog="example: itae transforms check my_module:MyTransform",

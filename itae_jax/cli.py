@@ -340,6 +340,22 @@ def _transforms(arguments) -> int:
     return 0
 
 
+def _transforms_show(arguments) -> int:
+    from itae_jax import files
+    from itae_jax.data.images import UnreadableImageError
+    from itae_jax.report import figures, html
+
+    files.check_output_file(arguments.out, lambda path: path.suffix == ".png")
+    try:
+        picture = html.draw(figures.erased(arguments.image), dpi=160)
+    except UnreadableImageError as error:
+        raise RequestError(f"{error}; name an image file") from None
+    with files.writing(arguments.out, "--out"):
+        files.write_bytes(arguments.out, picture)
+    print(f"picture: {arguments.out}")
+    return 0
+
+
 def _transforms_check(arguments) -> int:
     from itae_jax import transforms
     from itae_jax.transforms import checks
@@ -363,5 +379,6 @@ _COMMANDS = {
     "data_list": _data_list,
     "data_prepare": _data_prepare,
     "transforms": _transforms,
+    "transforms_show": _transforms_show,
     "transforms_check": _transforms_check,
 }

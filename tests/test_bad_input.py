@@ -152,6 +152,7 @@ COMMANDS = [
     (["data", "prepare", "mnist", "--manual-dir", "nowhere"], "nowhere"),
     (["data", "sing"], "'sing'"),
     (["transforms", "check", "melt"], "'melt'", "identity"),
+    (["transforms", "show", "nothing.png", "--out", "erased.png"], "nothing.png", "no such file"),
 ]
 EXPERIMENTS = [
     (run(experiment="missing.py"), "missing.py"),

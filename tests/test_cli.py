@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from conftest import SMALL_FIT, SMALL_RUN, contents, one_line, rows_of, save_images
+from PIL import Image
 
 from itae_jax import cli, experiment
 from itae_jax.detection import model as models
@@ -116,3 +117,12 @@ def test_json_is_the_only_thing_on_standard_output_and_says_what_was_written(sma
     assert cli.main(["score", str(small_model), "nowhere", "--out", str(out), "--json"]) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1
+
+
+def test_transforms_show_draws_what_is_erased_from_an_image_of_any_shape(tmp_path, refused):
+    image, out = save_images(tmp_path, 1, size=(150, 40)) / "000.png", tmp_path / "erased.png"
+    assert cli.main(["transforms", "show", str(image), "--out", str(out)]) == 0
+    with Image.open(out) as picture:
+        assert min(picture.size) > 300
+    (tmp_path / "mine.txt").write_text("mine")
+    assert "mine.txt" in refused("transforms", "show", image, "--out", tmp_path / "mine.txt")

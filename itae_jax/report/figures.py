@@ -1,20 +1,28 @@
 """The pictures of a report, each as a matplotlib figure."""
 
+import itertools
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from itae_jax import transforms
+from itae_jax.data.reader import Reader
 from itae_jax.detection import anomaly_map
 from itae_jax.report import html
+from itae_jax.transforms import to_float
 
 NORMAL, ANOMALOUS = "#0072b2", "#d55e00"  # colour-blind readers can tell them apart
 OUTLINE = "#00e5ff"  # of a defect; no shade of a heat map is like it
+_SHOWN_SIDE, _MOST_SHOWN = 128, 4  # pixels, and members of a transform
 Panel = tuple[str, np.ndarray, np.ndarray]  # title, is_anomaly, scores
 
 
@@ -152,6 +160,33 @@ def anomaly_maps(saved: dict[str, np.ndarray], methods: Sequence[tuple[str, np.n
     ]
     heads = ["\n".join(textwrap.wrap(label(head), 22)) for head in ("image", *(title for title, _ in methods))]
     return _image_rows(columns, heads, saved, 1.2)
+
+
+def erased(path: Path) -> Figure:
+    """Draws the centre of an image file and what each transform leaves of it, up to four members or draws."""
+    image = Reader(_SHOWN_SIDE, channels=3).read(path)
+    original = to_float(jnp.asarray(image))[None]
+    rows = {"image": original}
+    for name in sorted(set(transforms.names()) - {"identity"}):
+        transform = transforms.get(name)
+        if transform.draw is None:
+            members = transform.apply_all(original)[:, 0]
+        else:  # more than are shown, as some draws change nothing
+            keys = jax.random.split(jax.random.key(0), 4 * _MOST_SHOWN)
+            repeated = original.repeat(len(keys), 0)
+            members = transform.draw_each(keys, repeated, repeated[:, ::-1])
+            members = members[np.flatnonzero(jnp.abs(members - original).max((1, 2, 3)))]
+        shown = np.linspace(0, len(members) - 1, min(len(members), _MOST_SHOWN)).astype(int)
+        rows[name] = members[shown]
+    figure = Figure(figsize=(_MOST_SHOWN + 1, 1.05 * len(rows)), layout="constrained")
+    for axes, (name, images) in zip(figure.subplots(len(rows), _MOST_SHOWN), rows.items(), strict=True):
+        for ax, one in itertools.zip_longest(axes, images):
+            ax.set_axis_off()
+            if one is not None:
+                shown = np.broadcast_to(np.asarray(one), image.shape)
+                ax.imshow((shown + 1) / 2, interpolation="nearest", vmin=0, vmax=1)
+        axes[0].text(-0.1, 0.5, name, ha="right", va="center", fontsize=9, transform=axes[0].transAxes)
+    return figure
 
 
 def _enlarged(images_NxHxW: np.ndarray, factor: int) -> np.ndarray:
