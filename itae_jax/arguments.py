@@ -166,7 +166,7 @@ def _add_score(commands) -> None:
     score.add_argument("images", metavar="IMAGES", help="folder, file, or - for paths on standard input")
     score.add_argument("--out", type=_path, required=True, metavar="scores.csv", help="CSV file to write")
     score.add_argument("--heatmaps", type=_path, metavar="DIR", help="directory for a heat map of each image")
-    about = "directory for each anomaly map, NAME.npy, and its mask at the threshold, NAME.mask.png"
+    about = "directory for each anomaly map, NAME.npy, and NAME.mask.png, white where it is brightest"
     score.add_argument("--maps", type=_path, metavar="DIR", help=about)
     _add_rate(score, FALSE_POSITIVE_RATE, str(FALSE_POSITIVE_RATE))
     _add_json(score)

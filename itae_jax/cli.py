@@ -173,13 +173,11 @@ def _with_json(command: Callable[[Any], Callable[[], dict]]) -> Callable[[Any], 
     return run
 
 
-def _summary_of_model(directory: Path, **more: Any) -> dict[str, Any]:
-    """The summary of a model that this process wrote, so that it trusts the code that it names."""
+def _summary_of_model(directory: Path, trust: str, **more: Any) -> dict[str, Any]:
     from itae_jax.detection import model as models
     from itae_jax.training.log import read_unreadable
 
-    settings, _, _ = models.read_config(directory)
-    summary = models.load(directory, settings.method.foreign_code).summary(FALSE_POSITIVE_RATE)
+    summary = models.load(directory, trust).summary(FALSE_POSITIVE_RATE)
     unreadable = read_unreadable(directory / "unreadable.csv")
     return {"model": directory, **more, **summary, "num_unreadable": len(unreadable)}
 
@@ -195,6 +193,7 @@ def _fit(arguments) -> Callable[[], dict]:
         from itae_jax import parallel
 
         parallel.use_deterministic_operations()
+    from itae_jax import experiment
     from itae_jax.detection import fit
     from itae_jax.progress import ConsoleProgress
 
@@ -205,7 +204,8 @@ def _fit(arguments) -> Callable[[], dict]:
         print(f"nothing to do: {arguments.out} is this model already")
     print(f"model: {arguments.out}")
     print(f"next: itae score {shlex.quote(str(arguments.out))} IMAGES --out scores.csv --heatmaps heatmaps")
-    return functools.partial(_summary_of_model, arguments.out, new=new)
+    trust = experiment.override(experiment.Experiment(), assignments).method.foreign_code
+    return functools.partial(_summary_of_model, arguments.out, trust, new=new)
 
 
 def _score(arguments) -> Callable[[], dict]:
@@ -230,7 +230,7 @@ def _calibrate(arguments) -> Callable[[], dict]:
     places = arguments.model, arguments.images, arguments.out
     calibrate.calibrate(*places, print, arguments.trust)
     print(f"model: {arguments.out}")
-    return functools.partial(_summary_of_model, arguments.out)
+    return functools.partial(_summary_of_model, arguments.out, arguments.trust)
 
 
 def _report(arguments) -> int:

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import stats
 
 from itae_jax import cli, methods, progress
-from itae_jax.data import as_images
+from itae_jax.data import LazyImages, as_images
 from itae_jax.data.reader import Look, Reader
 from itae_jax.detection import candidates, surrogates
 from itae_jax.detection import model as models
@@ -98,16 +98,28 @@ def test_ensemble_is_the_weighted_mean_of_standardised_logarithms(ensemble, rng)
     np.testing.assert_allclose(by_jax, expected, rtol=1e-2, atol=1e-2)
 
 
+def test_ensemble_scores_new_normal_images_about_0_without_others_to_weigh_it(ensemble):
+    assert abs(np.median(ensemble.score(ramps(40, 2)).scores_N)) < 0.7
+
+
+def test_rated_without_a_readable_image_changes_nothing(ensemble, tmp_path):
+    (tmp_path / "0.png").write_bytes(b"no image")
+    reader = Reader(16, 1)
+    normal = LazyImages(reader.read, [tmp_path / "0.png"], reader.shape)
+    assert candidates.rated(ensemble, normal, reader, 0) == (ensemble, 0)
+
+
 def test_rated_weighs_the_scores_by_surrogates(ensemble, tmp_path):
     paths, reader = [tmp_path / f"{number}.png" for number in range(12)], Reader(16, 1)
+    normal = LazyImages(reader.read, paths, reader.shape)
     for path, image in zip(paths, ramps(12, 1), strict=True):
         Image.fromarray(image[..., 0]).save(path)
     paths[3].write_bytes(b"no image")
-    weighed, rating = candidates.rated(ensemble, reader, paths, 0)
-    assert 0 < rating <= 1
+    weighed, rating = candidates.rated(ensemble, normal, reader, 0)
+    assert 0.5 < rating <= 1 and list(normal.unreadable) == [str(paths[3])]
     weights = weighed.calibration["weights"]
     assert weights.sum() == pytest.approx(1) and np.ptp(weights) > 0
-    again, same = candidates.rated(ensemble, reader, paths, 0)
+    again, same = candidates.rated(ensemble, normal, reader, 0)
     assert same == rating and (again.calibration["weights"] == weights).all()
 
 

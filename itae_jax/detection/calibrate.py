@@ -35,9 +35,11 @@ def calibrate(
     model = models.load(directory, trust)
     model.check_takes_files(directory)
     names, unreadable = [str(path) for path in paths], dict[str, str]()
-    seen, _ = training_files.trained_on(model, names)
+    seen, about = training_files.trained_on(model, names)
     if seen.any():
         raise RequestError(f"{source}: the model was trained on {seen.sum()} of its images; name new ones")
+    if about:
+        say(about)
     images = LazyImages(model.read, paths, model.image_shape, unreadable)
     normal = NormalScores.measure(model.trained, images, names)
     details = model.details | {"num_held_out": len(normal.ids), "calibrated": True}
@@ -45,9 +47,10 @@ def calibrate(
     with files.writing(out, "--out"), files.atomic_path(out.absolute()) as partial:
         partial.mkdir(parents=True)
         model.write(partial)
+        for name in ("metrics.jsonl", "unreadable.csv"):
+            if (directory / name).exists():
+                shutil.copy(directory / name, partial)
         add_unreadable(partial / "unreadable.csv", unreadable)
-        if (directory / "metrics.jsonl").exists():
-            shutil.copy(directory / "metrics.jsonl", partial)
     say(
         f"{len(normal.ids)} calibration images score {np.median(normal.scores_N):.2f} in the median and "
         f"{normal.scores_N.max():.2f} at most"

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,36 +70,38 @@ def set_aside(training_N: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray
     return np.sort(order[:count]), np.sort(order[count:])
 
 
-def rated(trained: Trained, reader: Reader, paths: Sequence[Path], seed: int) -> tuple[Trained, float]:
+def rated(trained: Trained, normal: LazyImages, reader: Reader, seed: int) -> tuple[Trained, float]:
     """Weighs the scores of a method that combines some, and rates the result.
 
-    A rating is the mean AUROC over the families of surrogates, one of each family made of each of these normal
-    images, the same in every call.
+    A rating is the mean AUROC over the families of surrogates. Each of the normal images, whose keys are paths,
+    gives one of every family, the same in every call. Without a readable image nothing changes, and the rating
+    is 0.
     """
     families = ["", *surrogates.FAMILIES]
     whole = Reader(channels=reader.channels, max_side=reader.max_side)
 
     def read(key: tuple[int, str]) -> np.ndarray:
         index, family = key
-        image = _reduced(whole.read(paths[index]))
+        image = _reduced(whole.read(normal.keys[index]))
         if family:
             rng = np.random.default_rng([seed, index, families.index(family)])
             image = surrogates.make(image, family, rng)
         return reader.fitted(image)
 
-    keys = [(index, family) for family in families for index in range(len(paths))]
-    images = LazyImages(read, keys, trained.learner.image_shape).in_memory()
+    keys = [(index, family) for family in families for index in range(len(normal))]
+    images = dataclasses.replace(normal, read=read, keys=keys).in_memory()
 
     def auroc_of(scores_N: np.ndarray) -> float:
         return _mean_auroc(scores_N.reshape(len(families), -1))
 
     found, method = trained.score(images), trained.learner.method
+    if np.isnan(found.scores_N).all():
+        return trained, 0.0
     if not isinstance(method, Combines):
         return trained, auroc_of(found.scores_N)
     ratings = {name: auroc_of(found.columns[name]) for name in method.members}
-    normal = {name: found.columns[name][: len(paths)] for name in ratings}
-    is_read = ~np.isnan(found.scores_N[: len(paths)])
-    trained = trained.combined({name: values[is_read] for name, values in normal.items()}, ratings)
+    is_normal = (np.arange(len(images)) < len(normal)) & ~np.isnan(found.scores_N)
+    trained = trained.combined({name: found.columns[name][is_normal] for name in ratings}, ratings)
     return trained, auroc_of(method.combine(found.columns, trained.calibration))
 
 

@@ -161,7 +161,8 @@ def _write_weights(model: TrainedModel, path: Path, about: dict) -> None:
         raise RequestError(
             f"method.name={settings.NAME}: has no weights under PyTorch's names; export it as jax"
         )
-    about["calibration"] = {key: np.asarray(value).tolist() for key, value in model.trained.calibration.items()}
+    calibration = {key: np.asarray(value) for key, value in model.trained.calibration.items()}
+    about["calibration"] = {key: value.tolist() for key, value in calibration.items() if value.ndim < 2}
     path.write_bytes(save(torch_weights(settings, model.trained.variables), {"itae_jax": json.dumps(about)}))
 
 

@@ -4,6 +4,7 @@ While it works, the model is in MODEL.partial, with checkpoints and `started.jso
 the candidates and the number of epochs. The same command resumes there; another one is refused.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -27,13 +28,13 @@ from itae_jax.detection.candidates import Candidate, best, candidates, rated, se
 from itae_jax.detection.choose import look_at
 from itae_jax.detection.model import TrainedModel
 from itae_jax.detection.threshold import NormalScores
-from itae_jax.errors import RequestError
+from itae_jax.errors import DivergedError, RequestError
 from itae_jax.experiment import Experiment
 from itae_jax.methods.method import Combines
 from itae_jax.progress import Progress
 from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.learner import Learner
-from itae_jax.training.log import MetricsLog, add_unreadable
+from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
 
 _LEAST_IMAGES = 8
 _STARTED, _CHECKPOINTS = "started.json", "checkpoints"
@@ -86,11 +87,10 @@ def fit(
         raise RequestError(f"--out {out}: is a mount point; name a directory in it")
     accelerator = jax.default_backend() != "cpu"
     to_compare = candidates(looks, asked, len(training), base.method, accelerator)
-    rating, training = _set_aside(to_compare, training, base.seed)
-    unreadable: dict[str, str] = {}
-    folder = _Folder(source, paths, training, rating, held_out, asked, unreadable)
-    for candidate in to_compare:
-        folder.prepare(candidate)  # refuses wrong settings before anything is written
+    folder = _Folder(source, paths, training, training[:0], held_out, asked)
+    learners = [folder.prepare(candidate)[1] for candidate in to_compare]  # refuses wrong settings
+    if len(to_compare) > 1 or isinstance(learners[0].method, Combines):
+        folder.rating, folder.training = set_aside(training, base.seed)
     for line in _introduction(source, len(paths), looks, len(held_out), asked):
         progress.say(line)
     work = out.with_name(out.name + ".partial")
@@ -104,12 +104,11 @@ def fit(
             started = _Started.read(work, base.seed, details)
             if not (started.epochs and models.is_model(work)):
                 _choose_and_train(work, folder, to_compare, started, progress)
-            add_unreadable(work / "unreadable.csv", unreadable)
             os.replace(work, out)
             for name in (_STARTED, ".lock", _CHECKPOINTS):
                 files.remove(out / name)
-    if unreadable:
-        listed = out / "unreadable.csv"
+    listed = out / "unreadable.csv"
+    if unreadable := read_unreadable(listed):
         progress.say(f"images that cannot be read and are left out: {len(unreadable)}, listed in {listed}")
     return True
 
@@ -164,11 +163,6 @@ def _introduction(
         yield "as asked: " + " ".join(f"{field}={value}" for field, value in asked.items())
 
 
-def _set_aside(to_compare: list[Candidate], training: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws the images that rate from the training images, if anything is to be rated."""
-    return set_aside(training, seed) if to_compare[0].settings else (training[:0], training)
-
-
 @dataclasses.dataclass
 class _Started:
     """The notes of an unfinished fit, written as JSON whenever they change.
@@ -188,16 +182,14 @@ class _Started:
 
     @classmethod
     def read(cls, work: Path, seed: int, details: dict) -> "_Started":
-        """Reads the notes; RequestError if they are of another request. Clears the directory if it has none."""
-        try:
-            notes = json.loads((work / _STARTED).read_text(encoding="utf-8"))
-            different = _differences(notes["details"], notes["seed"], details, seed)
-            found = cls(work, seed, details, dict(notes["ratings"]), notes["seconds"], notes["epochs"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            for path in work.iterdir():
-                if path.name != ".lock":
-                    files.remove(path)
+        """Reads the notes, if there are any; RequestError if they are of another request."""
+        path, different = work / _STARTED, "its notes are damaged, or of another version"
+        if not path.exists():
             return cls(work, seed, details)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            notes = json.loads(path.read_text(encoding="utf-8"))
+            found = cls(work, seed, details, dict(notes["ratings"]), notes["seconds"], notes["epochs"])
+            different = _differences(notes["details"], notes["seed"], details, seed)
         if different:
             remedy = "undo the change to resume it, name another --out, or delete it"
             raise RequestError(f"{work}: holds an interrupted fit of another request ({different}); {remedy}")
@@ -218,7 +210,7 @@ class _Folder:
     rating: np.ndarray  # images that rate, and are not trained on
     held_out: np.ndarray
     asked: dict[str, Any]
-    unreadable: dict[str, str]
+    unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def prepare(self, candidate: Candidate) -> tuple[Experiment, Learner]:
         """The settings of a candidate and its compiled method."""
@@ -228,10 +220,6 @@ class _Folder:
         settings = experiment.from_flat(place | kept | chosen | candidate.settings | self.asked)
         data = settings.data
         return models.prepare(settings, (data.image_size, data.image_size, data.channels), len(self.training))
-
-    @property
-    def rating_paths(self) -> list[Path]:
-        return [self.paths[position] for position in self.rating]
 
     def reader(self, settings: Experiment) -> Reader:
         data = settings.data
@@ -251,7 +239,12 @@ def _choose_and_train(
         for candidate in to_compare:
             if candidate.title not in started.ratings:
                 start = time.monotonic()
-                started.ratings[candidate.title] = _try(folder, candidate, minutes, started.seed, progress)
+                try:
+                    rating = _try(folder, candidate, minutes, started.seed, progress)
+                except DivergedError as error:
+                    progress.say(f"{candidate.title}: {error}")
+                    rating = 0.0
+                started.ratings[candidate.title] = rating
                 started.seconds += time.monotonic() - start
                 started.write()
     title = best(started.ratings) if compares else to_compare[0].title
@@ -283,9 +276,9 @@ def _try(folder: _Folder, candidate: Candidate, minutes: float | None, seed: int
     learner = learner.with_epochs(epochs)
     images = folder.images(settings).select(some).in_memory()
     few = images.select(np.arange(len(images))[:: math.ceil(len(images) / _MOST_RATED)])
-    paths = folder.rating_paths[:: math.ceil(len(folder.rating) / _MOST_RATED)]
     trained = learner.fit(images, (seed,), lambda *_: None, calibrated_on=few)
-    return rated(trained, folder.reader(settings), paths, seed)[1]
+    rating = folder.rating[:: math.ceil(len(folder.rating) / _MOST_RATED)]
+    return rated(trained, folder.images(settings).select(rating), folder.reader(settings), seed)[1]
 
 
 def _about_choice(ratings: dict[str, float], chosen: Candidate) -> Iterator[str]:
@@ -303,7 +296,7 @@ def _about_choice(ratings: dict[str, float], chosen: Candidate) -> Iterator[str]
 
 
 def _epochs(learner: Learner, seconds: float, num_images: int) -> int:
-    """How many passes over the images take so long on these devices; 1 if more change nothing."""
+    """How many passes over the images take so long on these devices; 1 for a method of one pass."""
     if learner.config.ONE_PASS:
         return 1
     steps = max(1, num_images // learner.trainer.config.batch_size)
@@ -334,13 +327,15 @@ def _train(
     training, held_out = images.select(folder.training), images.select(folder.held_out)
     trained = learner.fit(training.in_memory(), (settings.seed,), on_report, checkpoints, on_step)
     if len(folder.rating) and isinstance(learner.method, Combines):
-        trained, _ = rated(trained, folder.reader(settings), folder.rating_paths, settings.seed)
+        rating = images.select(folder.rating)
+        trained, _ = rated(trained, rating, folder.reader(settings), settings.seed)
     if isinstance(learner.method, Combines):
         weights = learner.method.weights(trained.calibration).items()
         shares = ", ".join(f"{name.removeprefix('score_')} {100 * weight:.0f} %" for name, weight in weights)
         progress.say(f"the score combines {shares}")
     normal = NormalScores.measure(trained, held_out, [str(path) for path in held_out.keys])
     details = details | {"num_train": trained.num_train, "num_held_out": len(normal.ids)}
+    add_unreadable(work / "unreadable.csv", folder.unreadable)
     TrainedModel(settings, learner.image_shape, trained, normal, details).write(work)
     progress.finished(
         f"Calibration scores: median {np.median(normal.scores_N):.2f}, maximum {normal.scores_N.max():.2f}"

@@ -59,7 +59,7 @@ class Summary:
             needed = math.ceil(1 / self.asked_rate - 1 - 1e-9)
             lines.append(
                 f"a false-positive rate of {100 * self.asked_rate:g} % needs {needed} calibration images; "
-                "fit with more images or a larger --holdout"
+                "itae calibrate takes more"
             )
         lines.append(f"{self.num_anomalies} of {self.num_scored} images are above it, listed in {self.out}")
         if self.num_unreadable:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-_LEAST_CHANGE = 12  # grey levels, by which at least one pixel in the part must change
+_LEAST_CHANGE = 12  # grey levels, by which at least one pixel should change
 _TRIES = 8
 
 
 def make(image_HxWxC: np.ndarray, family: str, rng: np.random.Generator) -> np.ndarray:
     """Changes a uint8 image in one way of `FAMILIES`; the result has the same shape.
 
-    The part that changes is drawn anew if it looks as before, as parts of a flat background do.
+    The part that changes is drawn anew, a few times, if it looks as before, as parts of a flat background do.
     """
     changed = image_HxWxC
     for _ in range(_TRIES):
@@ -65,12 +65,13 @@ def _shuffled(part, rng):
 
 
 def _missing(part, rng):
-    """Fills the part from its edge: no structure is left, and no seam."""
+    """Fills the part from its edge (Coons, 1967): no structure is left, and no seam."""
     rows, columns = (np.linspace(0, 1, n, dtype=np.float32) for n in part.shape[:2])
     down, right = rows[:, None, None], columns[None, :, None]
     vertical = (1 - down) * part[:1] + down * part[-1:]
     horizontal = (1 - right) * part[:, :1] + right * part[:, -1:]
-    return (vertical + horizontal) / 2
+    top, bottom = ((1 - right) * part[row, :1] + right * part[row, -1:] for row in (0, -1))
+    return vertical + horizontal - (1 - down) * top - down * bottom
 
 
 def _warped(part, rng):

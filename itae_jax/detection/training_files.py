@@ -10,12 +10,12 @@ import numpy as np
 from itae_jax.data import folders
 from itae_jax.detection.model import TrainedModel
 
-_LEAST_HELD_OUT, _MOST_HELD_OUT = 2, 2000
+_LEAST_HELD_OUT, _MOST_HELD_OUT, _LEAST_TRAINING = 2, 2000, 4
 
 
 def divided(count: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws the calibration set; returns its positions and those of the training images, sorted."""
-    num_held_out = min(max(round(holdout * count), _LEAST_HELD_OUT), _MOST_HELD_OUT, count - 1)
+    num_held_out = min(max(round(holdout * count), _LEAST_HELD_OUT), _MOST_HELD_OUT, count - _LEAST_TRAINING)
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[:num_held_out]), np.sort(order[num_held_out:])
 

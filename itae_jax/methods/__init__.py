@@ -1,6 +1,6 @@
 """The methods, by the name of their file: `method.name=itae` is methods/itae.py.
 
-Each file ends with `METHOD`, its `Spec`; a name that begins with _ is none of a method. Nothing else in the
+Each file ends with `METHOD`, its `Spec`; files whose name begins with _ are no methods. Nothing else in the
 package knows a method's settings.
 """
 

@@ -4,6 +4,7 @@ Restoration finds small defects; the distance to whole training images finds wha
 """
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 import jax
@@ -17,6 +18,7 @@ from itae_jax.methods.pca import PCA, PCAConfig
 
 _FINE, _PART = 512, 64  # side of images that show fine defects, and of the parts to train on
 _SIDE = 32  # of the images that are compared as a whole
+_FOLDS, _MOST_FOLDED = 5, 300  # of training images, to score some that PCA and neighbours did not see
 _LEAST = 0.01  # of the mean of normal images: lower scores are no more normal
 
 
@@ -48,20 +50,20 @@ class EnsembleConfig(ITAEConfig):
 class Ensemble:
     """See `Method`. The score is the weighted mean of the members' scores in standard deviations.
 
-    Of each member counts (log s - m) / d, with mean m and deviation d over normal images: the training images,
-    or those handed to `combined`, which also sets the weights. 0 is a usual normal image.
+    A member contributes (log max(s, 0.01) - m) / d, with the mean m and the deviation d over normal images:
+    those handed to `combined`, which also sets the weights, else the training images; PCA and neighbours score
+    each fifth of these as fitted on the others. 0 is a usual normal image.
     """
 
     def __init__(self, config: EnsembleConfig, image_shape: tuple[int, int, int], dtype: str):
         self._itae = ITAE(config, image_shape, dtype)
         self._pca = PCA(PCAConfig(side=_SIDE), image_shape, dtype)
-        self._knn = KNN(KNNConfig(side=_SIDE), image_shape, dtype)
+        self._knn = KNN(KNNConfig(side=_SIDE, k=1), image_shape, dtype)
         self.components = (*self._itae.components, "score_pca", "score_knn")
         own = {
             f"score_{config.own_error}": None,
             "score_msgms_mean" if config.is_detailed else "score_l1": None,
         }
-        # What the score combines: chosen on castings, magnetic tiles and the digit 8 (docs/own_images.md).
         self.members = (*own, "score_pca", "score_knn")  # what the score combines
 
     def init(self, key: jax.Array) -> State:
@@ -82,7 +84,17 @@ class Ensemble:
         parts = {"itae": self._itae.calibrate(errors), "pca": self._pca.calibrate(pixels)}
         parts["knn"] = self._knn.calibrate(pixels)
         found = {f"{part}_{name}": value for part, values in parts.items() for name, value in values.items()}
-        return self.combined(found, self.columns(measured, found), {})
+        some = slice(None, None, math.ceil(len(pixels["pixels"]) / _MOST_FOLDED))
+        normal = self.columns({name: values[some] for name, values in measured.items()}, found)
+        rows = pixels["pixels"][some]
+        fold_N = np.arange(len(rows)) % _FOLDS
+        for name, member in (("pca", self._pca), ("knn", self._knn)):
+            scores_N = normal[f"score_{name}"] = np.zeros(len(rows))
+            for fold in range(min(_FOLDS, len(rows))):
+                fitted = member.calibrate({"pixels": rows[fold_N != fold]})
+                fitted |= {key: value for key, value in parts[name].items() if np.ndim(value) == 0}
+                scores_N[fold_N == fold] = member.score({"pixels": rows[fold_N == fold]}, fitted)
+        return self.combined(found, normal, {})
 
     def combined(
         self, calibration: dict[str, np.ndarray], normal: dict[str, Any], ratings: dict[str, float]

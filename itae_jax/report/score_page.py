@@ -79,7 +79,7 @@ def write_for_scores(
         raise RequestError(f"--false-positive-rate needs --model MODEL, {why}")
     images = read_scores(scores)
     loaded = None if model is None else trained.load(model, trust)
-    if loaded and list(loaded.normal.components) != list(images.components):
+    if loaded and not _is_scored_by(images, loaded):
         raise RequestError(f"--model {model}: is not the model that wrote {scores}")
     if loaded and false_positive_rate is not None:
         threshold: float | None = loaded.normal.threshold(false_positive_rate)
@@ -100,17 +100,24 @@ def write_for_model(directory: Path, false_positive_rate: float | None, trust: s
     page = {
         "title": directory.absolute().name,
         "what": "calibration images",
-        "settings": experiment.changed(model.experiment) | _weights(model),
+        "settings": experiment.changed(model.experiment),
         "loss": html.png(figures.loss_curve(entries)) if entries else None,
     }
     return _write(directory / "report.html", images, threshold, model, page, is_labelled=False)
+
+
+def _is_scored_by(images: ScoredImages, model: TrainedModel) -> bool:
+    """Whether the components and the p-values are those of this model and its calibration set."""
+    if list(model.normal.components) != list(images.components):
+        return False
+    return images.p_values_N is None or np.allclose(model.normal.p_values(images.scores_N), images.p_values_N)
 
 
 def _weights(model: TrainedModel) -> dict[str, str]:
     """The share of each score in that of a method that combines some."""
     method = model.trained.learner.method
     weights = method.weights(model.trained.calibration) if isinstance(method, Combines) else {}
-    return {f"weight of {name}": f"{100 * weight:.0f} %" for name, weight in weights.items()}
+    return {name: f"{100 * weight:.0f} %" for name, weight in weights.items()}
 
 
 def _threshold_of(images: ScoredImages, model: TrainedModel | None) -> float | None:
@@ -162,6 +169,7 @@ def _write(
         "threshold": threshold,
         "galleries": {name: [pictures[i] for i in found.tolist()] for name, found in galleries.items()},
         "model": model,
+        "weights": {} if model is None else _weights(model),
         "colour_bar": html.embed(anomaly_map.colour_bar(), "png"),
         "normal": None if model is None else np.quantile(model.normal.scores_N, [0.5, 1]),
         "measured": _measure(images, labels, is_new_N, is_defect_N, model),

@@ -235,8 +235,11 @@ class Trained:
 
     def score_of(self, measured: Measured) -> Scores:
         """The scores of what was measured."""
-        method = self.learner.method
-        return Scores(method.score(measured, self.calibration), method.columns(measured, self.calibration))
+        method, calibration = self.learner.method, self.calibration
+        columns = method.columns(measured, calibration)
+        if isinstance(method, Combines):  # whose columns cost most of the score
+            return Scores(method.combine(columns, calibration), columns)
+        return Scores(method.score(measured, calibration), columns)
 
     def score(self, images: np.ndarray | Images) -> Scores:
         """The scores of N images; NaN for unreadable ones."""
