@@ -17,7 +17,7 @@ from itae_jax.transforms import Transform, to_float
 ERRORS = ("l1", "l2")
 REDUCTIONS = ("mean", "max", "top")
 _TOP_SHARE = 0.02  # of the pixels
-_SMOOTHING = 1 / 64  # of the longer side: the standard deviation of the Gaussian
+_SMOOTHING, _MOST_SMOOTHING = 1 / 64, 2.0  # of the longer side, and pixels: the Gaussian's deviation
 LEAST_NORMAL_ERROR = 2.0**-23  # float32's resolution of pixels in [-1, 1]
 
 
@@ -61,8 +61,8 @@ def normal_errors(errors_NxT: np.ndarray) -> np.ndarray:
 def reduced(maps_BxHxW: jax.Array) -> dict[str, jax.Array]:
     """A number for each map, by name in `REDUCTIONS`: B each.
 
-    "mean": over the pixels. "max": the greatest value after smoothing by a Gaussian of 1/64 of the longer
-    side. "top": the mean of the greatest 2 % of the smoothed values.
+    "mean": over the pixels. "max": the greatest value after smoothing, see `smoothed`. "top": the mean of the
+    greatest 2 % of the smoothed values.
     """
     smooth_BxN = smoothed(maps_BxHxW).reshape(maps_BxHxW.shape[0], -1)
     count = max(1, round(_TOP_SHARE * smooth_BxN.shape[1]))
@@ -71,12 +71,16 @@ def reduced(maps_BxHxW: jax.Array) -> dict[str, jax.Array]:
 
 
 def smoothed(maps_BxHxW: jax.Array) -> jax.Array:
-    """The maps after a Gaussian of 1/64 of the longer side; edges are repeated."""
+    """The maps after a Gaussian of 1/64 of the longer side, 2 pixels at most; edges are repeated.
+
+    Larger images show finer defects, which a wider Gaussian would hide.
+    """
     from scipy.ndimage import gaussian_filter1d
 
     sides = maps_BxHxW.shape[1:]
+    deviation = min(_SMOOTHING * max(sides), _MOST_SMOOTHING)
     across, along = (
-        jnp.asarray(gaussian_filter1d(np.eye(side), _SMOOTHING * max(sides), axis=0, mode="nearest"), "float32")
+        jnp.asarray(gaussian_filter1d(np.eye(side), deviation, axis=0, mode="nearest"), "float32")
         for side in sides
     )
     return jnp.einsum("Hh,bhw,Ww->bHW", across, maps_BxHxW, along, precision="highest")
