@@ -345,7 +345,9 @@ def _transforms_show(arguments) -> int:
     from itae_jax.data.images import UnreadableImageError
     from itae_jax.report import figures, html
 
-    files.check_output_file(arguments.out, lambda path: path.suffix == ".png")
+    if arguments.out.suffix != ".png":
+        raise RequestError(f"--out {arguments.out}: name a file that ends in .png")
+    files.check_output_file(arguments.out, html.is_drawn)
     try:
         picture = html.draw(figures.erased(arguments.image), dpi=160)
     except UnreadableImageError as error:

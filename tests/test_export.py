@@ -195,6 +195,14 @@ def test_conv3x3_traced_for_others_is_the_plain_one_and_gives_the_same(rng):
         np.testing.assert_allclose(there, here, atol=1e-5)
 
 
+def test_export_replaces_weights_of_its_own_alone(directory, tmp_path, refused):
+    path = tmp_path / "weights.safetensors"
+    for content in (b"mine", safetensors.numpy.save({"mine": np.zeros(2)})):
+        path.write_bytes(content)
+        assert "weights.safetensors" in refused("export", directory, "--out", path)
+        assert path.read_bytes() == content
+
+
 def test_weights_come_back_from_safetensors_to_the_same_bits(model, directory, tmp_path):
     path = tmp_path / "weights.safetensors"
     assert cli.main(["export", str(directory), "--out", str(path)]) == 0

@@ -189,6 +189,14 @@ def test_fit_of_other_settings_beside_an_interrupted_one_is_refused(photos, tmp_
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
 
 
+def test_fit_that_has_done_nothing_yet_gives_way_to_another(photos, tmp_path, interrupted):
+    out = tmp_path / "model"
+    assert interrupted(1, photos, out, *SMALL_FIT, "--epochs", "2") == 130
+    files.remove(tmp_path / "model.partial" / "checkpoints")
+    assert fit(photos, out, *SMALL_FIT, "--seed", "1") == 0
+    assert models.load(out).experiment.seed == 1
+
+
 def test_fit_takes_few_images_of_any_names_and_notices_a_changed_one(tmp_path, refused, capsys):
     folder, out = save_images(tmp_path / "few", 12), tmp_path / "link"
     (folder / "000.png").rename(folder / os.fsdecode(b"odd\xff.png"))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import os
 import shutil
 
@@ -224,3 +225,12 @@ def test_calibrate_refuses_images_that_the_model_was_trained_on(small_model, tmp
     good = small_model.parent / "good"
     assert "trained on 16 of" in refused("calibrate", small_model, good, "--out", tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_score_of_one_image_counts_it(small_model, images, tmp_path, capsys, refused):
+    image, out = images / NAMES[0], tmp_path / "scores.csv"
+    assert run(small_model, image, out, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [type(found[name]) for name in ("num_scored", "num_anomalies", "num_unreadable")] == [int] * 3
+    assert found["num_scored"] == 1
+    assert "scored next time" in refused("score", small_model, image, "--out", out, "--heatmaps", image.parent)

@@ -137,6 +137,14 @@ class Page(HTMLParser):
             self.cells[-1][-1] += data
 
 
+def test_page_replaces_pages_alone(scores, tmp_path, refused):
+    copy = tmp_path / "scores.csv"
+    copy.write_bytes(scores.read_bytes())
+    copy.with_suffix(".html").write_text("mine")
+    assert "scores.html" in refused("report", copy)
+    assert copy.with_suffix(".html").read_text() == "mine"
+
+
 def test_page_needs_no_other_file_and_escapes_names(page):
     parsed = Page(page)
     assert all(link.startswith("data:") for link in parsed.links)

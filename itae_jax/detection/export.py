@@ -99,7 +99,15 @@ def _is_about(path: Path) -> bool:
 
 
 def _is_export(path: Path) -> bool:
-    return path.suffix == ".safetensors" or _is_about(_beside(path))
+    if path.suffix != ".safetensors":
+        return _is_about(_beside(path))
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return "itae_jax" in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def _beside(path: Path) -> Path:

@@ -183,13 +183,16 @@ class _Started:
     @classmethod
     def read(cls, work: Path, seed: int, details: dict) -> "_Started":
         """Reads the notes, if there are any; RequestError if they are of another request."""
-        path, different = work / _STARTED, "its notes are damaged, or of another version"
+        path, notes = work / _STARTED, dict[str, Any]()
+        different = "its notes are damaged, or of another version"
         if not path.exists():
             return cls(work, seed, details)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             notes = json.loads(path.read_text(encoding="utf-8"))
             found = cls(work, seed, details, dict(notes["ratings"]), notes["seconds"], notes["epochs"])
             different = _differences(notes["details"], notes["seed"], details, seed)
+        if different and not (notes.get("ratings") or any((work / _CHECKPOINTS).glob("*"))):
+            return cls(work, seed, details)  # nothing would be lost
         if different:
             remedy = "undo the change to resume it, name another --out, or delete it"
             raise RequestError(f"{work}: holds an interrupted fit of another request ({different}); {remedy}")

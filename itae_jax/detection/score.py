@@ -124,7 +124,7 @@ def score(
                 is_anomaly = numbers[0] > limit
                 texts = [repr(numbers[0]), int(is_anomaly), *map(repr, numbers[1:])]
                 writer.writerow([path, *([""] * len(texts) if reason else texts), reason])
-                counts.update(unreadable=bool(reason), scored=not reason, anomalies=is_anomaly)
+                counts.update(unreadable=int(bool(reason)), scored=int(not reason), anomalies=int(is_anomaly))
     return Summary(
         out,
         limit,
@@ -156,16 +156,18 @@ def _sources(source: str, directories: dict[str, Path]) -> Iterator[tuple[Path, 
         lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
         return ((Path(line), _relative(line)) for line in lines if line)
     root = Path(source)
-    if root.is_file():
-        return iter([(root, Path(root.name))])
-    if not source or not root.is_dir():
+    if not source or not (root.is_file() or root.is_dir()):
         raise RequestError(f"{source or 'IMAGES'}: no such folder or file")
+    folder = root.parent if root.is_file() else root
     for option, directory in directories.items():
-        if directory.resolve().is_relative_to(root.resolve()):
+        within = [directory.resolve(), *directory.resolve().parents] if root.is_dir() else [directory.resolve()]
+        if folder.resolve() in within:
             raise RequestError(
-                f"{option} {directory}: lies in {source}, so its pictures would be scored next time; "
+                f"{option} {directory}: lies in {folder}, so its pictures would be scored next time; "
                 "name a directory outside it"
             )
+    if root.is_file():
+        return iter([(root, Path(root.name))])
     return ((path, path.relative_to(root)) for path in folders.each_image(root))
 
 

@@ -3,12 +3,14 @@
 import base64
 import io
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 _PICTURE_SIDE = 320
+_MADE_BY = {"Software": "itae_jax"}  # in PNG files
 
 
 def render(template: str, **values: Any) -> str:
@@ -50,8 +52,19 @@ def draw(figure: Figure, **options: Any) -> bytes:
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(content, **options)
+        figure.savefig(content, **{"metadata": _MADE_BY, **options})
     return content.getvalue()
+
+
+def is_drawn(path: Path) -> bool:
+    """Returns whether a file is a PNG that `draw` made."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.info.items() >= _MADE_BY.items()
+    except (OSError, SyntaxError):
+        return False
 
 
 def png(figure: Figure) -> str:

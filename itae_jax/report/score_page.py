@@ -18,7 +18,7 @@ from itae_jax.detection import model as trained
 from itae_jax.detection.model import TrainedModel
 from itae_jax.environment import cpu_cores
 from itae_jax.errors import RequestError
-from itae_jax.files import write_text, writing
+from itae_jax.files import check_output_file, write_text, writing
 from itae_jax.methods.method import Combines
 from itae_jax.report import figures, html, score_measures
 from itae_jax.training.log import read_metrics
@@ -141,6 +141,7 @@ def _write(
     page: dict[str, Any],
     is_labelled: bool = True,
 ) -> Path:
+    check_output_file(path, lambda old: b'content="itae_jax"' in old.read_bytes()[:500], "page")
     order, names = np.argsort(-images.scores_N, kind="stable"), _short(images.paths)
     labels, why = score_measures.labels_of(images.paths) if is_labelled else (None, "")
     seen_N, about = np.zeros(len(names), bool), ""
