@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+from itae_jax.config import FALSE_POSITIVE_RATE
 from itae_jax.errors import RequestError
 
-FALSE_POSITIVE_RATE = 0.05
 MINUTES = 10.0  # of training, for a folder of images
 _LAST_SEED = 2**32 - 1
 

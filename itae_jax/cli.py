@@ -19,8 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from itae_jax.arguments import FALSE_POSITIVE_RATE, MINUTES
+from itae_jax.arguments import MINUTES
 from itae_jax.arguments import build as build_parser
+from itae_jax.config import FALSE_POSITIVE_RATE
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
 from itae_jax.training import signals
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from itae_jax.errors import RequestError
 
+FALSE_POSITIVE_RATE = 0.05  # of normal images called anomalies, unless another is asked for
 _KINDS = {int: "a whole number", float: "a number", str: "text"}
 
 

@@ -15,6 +15,7 @@ from itae_jax.errors import RequestError
 from itae_jax.files import read_csv
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+ENDINGS = ", ".join(sorted(SUFFIXES))
 _TEST_NAMES = ("test", "val", "validation")
 _NUM_HEADERS = 64  # of so many files `make_reader` asks whether they are grey
 
@@ -156,8 +157,7 @@ def load_tree(
         labels = [class_names.index(superclasses[folder]) for folder, found in inside.items() for _ in found]
         if not paths:
             raise RequestError(
-                f"{split}: no images in the folders {_few(superclasses)}; "
-                f"the endings read are {', '.join(sorted(SUFFIXES))}"
+                f"{split}: no images in the folders {_few(superclasses)}; the endings read are {ENDINGS}"
             )
         return paths, np.asarray(labels, np.int64)
 

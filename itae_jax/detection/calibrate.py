@@ -30,8 +30,7 @@ def calibrate(
         raise RequestError(f"{source}: no such folder; name a folder of normal images")
     paths = folders.find_images(source)
     if not paths:
-        endings = ", ".join(sorted(folders.SUFFIXES))
-        raise RequestError(f"{source}: no images in it; the endings read are {endings}")
+        raise RequestError(f"{source}: no images in it; the endings read are {folders.ENDINGS}")
     model = models.load(directory, trust)
     model.check_takes_files(directory)
     names, unreadable = [str(path) for path in paths], dict[str, str]()

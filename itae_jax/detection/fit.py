@@ -121,10 +121,8 @@ def _images_in(source: Path, holdout: float) -> tuple[list[Path], list[Look]]:
         raise RequestError(f"{source}: no such folder; name the folder of the normal images")
     paths = folders.find_images(source)
     if len(paths) < _LEAST_IMAGES:
-        endings = ", ".join(sorted(folders.SUFFIXES))
-        raise RequestError(
-            f"{source}: {len(paths)} images in it, at least {_LEAST_IMAGES} are needed; endings read: {endings}"
-        )
+        needed = f"at least {_LEAST_IMAGES} are needed; endings read: {folders.ENDINGS}"
+        raise RequestError(f"{source}: {len(paths)} images in it, {needed}")
     looks = look_at(paths)
     if not looks:
         raise RequestError(f"{source}: none of the {len(paths)} images there can be read")

@@ -145,7 +145,7 @@ def _is_scores(path: Path) -> bool:
 def _no_images(source: str) -> str:
     if source == "-":
         return "-: no path on standard input; give one a line"
-    return f"{source}: no images in it; the endings read are {', '.join(sorted(folders.SUFFIXES))}"
+    return f"{source}: no images in it; the endings read are {folders.ENDINGS}"
 
 
 def _sources(source: str, directories: dict[str, Path]) -> Iterator[tuple[Path, Path]]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from itae_jax import experiment
+from itae_jax.config import FALSE_POSITIVE_RATE
 from itae_jax.data.images import UnreadableImageError
 from itae_jax.data.reader import Reader
 from itae_jax.detection import anomaly_map, score, training_files
@@ -26,7 +27,6 @@ from itae_jax.training.log import read_metrics
 _ODDEST, _MISTAKEN = 12, 6  # pictures of the oddest images, of defects and of normal images
 _MOST_ROWS = 2000  # of the table; a page of a hundred thousand rows helps nobody
 _MOST_THUMBNAILS, _THUMBNAIL_SIDE = 500, 64  # of the table, about 2 KB each
-_USUAL_RATE = 0.05
 
 
 class ScoredImages(NamedTuple):
@@ -94,7 +94,7 @@ def write_for_model(directory: Path, false_positive_rate: float | None, trust: s
     """Writes report.html into a model: its calibration images as it scores them, and its settings."""
     model = trained.load(directory, trust)
     normal = model.normal
-    threshold = normal.threshold(_USUAL_RATE if false_positive_rate is None else false_positive_rate)
+    threshold = normal.threshold(FALSE_POSITIVE_RATE if false_positive_rate is None else false_positive_rate)
     images = ScoredImages(list(normal.ids), normal.scores_N, normal.scores_N > threshold, normal.components)
     entries = read_metrics(directory / "metrics.jsonl")
     page = {
@@ -128,7 +128,7 @@ def _threshold_of(images: ScoredImages, model: TrainedModel | None) -> float | N
     below, above = images.scores_N[~images.is_anomaly_N], images.scores_N[images.is_anomaly_N]
     least, most = max(below, default=-np.inf), min(above, default=np.inf)
     if model is not None:
-        possible = [model.normal.threshold(_USUAL_RATE), *np.sort(model.normal.scores_N)]
+        possible = [model.normal.threshold(FALSE_POSITIVE_RATE), *np.sort(model.normal.scores_N)]
         return next((float(value) for value in possible if least <= value < most), None)
     return float(least + most) / 2 if len(below) and len(above) else None
 
