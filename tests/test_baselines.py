@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from conftest import make_learner, save_images, tiny
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, zoom
+from skimage.feature import hog
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import NearestNeighbors
@@ -69,6 +70,21 @@ def test_knn_scores_by_the_distance_of_scikit_learns_neighbours(images, k):
     np.testing.assert_allclose(trained.score(new).scores_N, distances.mean(1) / others.mean(), rtol=1e-4)
     if k == 1:
         assert trained.score(training).scores_N.mean() == 0
+
+
+@pytest.mark.parametrize("shape", [(32, 44, 3), (41, 23, 1)])
+def test_knn_of_gradients_scores_by_the_distance_of_scikit_images_histograms(shape):
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (NUM_TRAIN + 20, 9, 7, shape[2]))
+    zoomed = [zoom(one.astype(float), (shape[0] / 9, shape[1] / 7, 1), order=1) for one in coarse]
+    pixels = np.stack(zoomed).round().astype(np.uint8)
+    of_gradients = np.stack([hog(one / 127.5 - 1, channel_axis=-1, cells_per_block=(2, 2)) for one in pixels])
+    training, new = np.split(of_gradients, [NUM_TRAIN])
+    search = NearestNeighbors(n_neighbors=2).fit(training)
+    trained = fit("knn", pixels[:NUM_TRAIN], "method.features=hog", "method.k=2")
+    expected = search.kneighbors(new)[0].mean(1) / search.kneighbors()[0].mean()
+    # Rounding decides between channels of the same gradient.
+    np.testing.assert_allclose(trained.score(pixels[NUM_TRAIN:]).scores_N, expected, rtol=1e-2)
 
 
 @pytest.mark.parametrize("samples", [2, 32, 256])

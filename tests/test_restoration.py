@@ -90,3 +90,28 @@ def test_scores_refuse_a_normaliser_that_cannot_divide(value):
     for normal, message in (([0.5, value], "above zero"), ([1], "not match")):
         with pytest.raises(ValueError, match=message):
             anomaly_scores(np.ones((3, 2)), np.array(normal))
+
+
+def seen_from_the_left(images_BxHxWxC):
+    """Maps that depend on where a pixel is: each is weighed by its row and its squared column."""
+    rows, columns = (jnp.arange(1.0, 1 + side) for side in images_BxHxWxC.shape[1:3])
+    return {"l1": (images_BxHxWxC[..., 0] * rows[None, :, None] * columns[None, None] ** 2)[None]}
+
+
+@pytest.mark.parametrize("views", restoration.VIEWS)
+def test_views_are_averaged_in_place(images, views):
+    pixels = images / np.float32(255)
+
+    def numpy_maps(seen):
+        return np.asarray(seen_from_the_left(jnp.asarray(seen))["l1"])
+
+    def shifted(seen):
+        near = np.pad(seen[:, 1:, 1:], ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
+        return np.pad(numpy_maps(near)[:, :, :-1, :-1], ((0, 0), (0, 0), (1, 0), (1, 0)), mode="edge")
+
+    parts = [numpy_maps(pixels)]
+    parts += [numpy_maps(pixels[:, :, ::-1])[..., ::-1]] if "flip" in views else []
+    parts += [shifted(pixels)] if "shift" in views else []
+    parts += [shifted(pixels[:, :, ::-1])[..., ::-1]] if views == "flip+shift" else []
+    found = restoration.over_views(seen_from_the_left, jnp.asarray(pixels), views)
+    np.testing.assert_allclose(found["l1"], np.mean(parts, 0), rtol=1e-5)

@@ -1,6 +1,7 @@
 """Restoration errors, their normalisation for each transform, and the anomaly score (Eq. 3)."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from itae_jax.transforms import Transform, to_float
 
 ERRORS = ("l1", "l2")
 REDUCTIONS = ("mean", "max", "top")
+VIEWS = ("one", "flip", "shift", "flip+shift")
 _TOP_SHARE = 0.02  # of the pixels
 _SMOOTHING, _MOST_SMOOTHING = 1 / 64, 2.0  # of the longer side, and pixels: the Gaussian's deviation
 LEAST_NORMAL_ERROR = 2.0**-23  # float32's resolution of pixels in [-1, 1]
@@ -46,6 +48,37 @@ def maps(errors_TxBxHxW: jax.Array, normal_errors_T: jax.Array, combine: str = "
     """Eq. 3 at every pixel, B x H x W: the mean of a map is the image's anomaly score of mean errors."""
     relative = errors_TxBxHxW / normal_errors_T[:, None, None, None]
     return relative.max(0) if combine == "max" else relative.mean(0)
+
+
+def over_views(
+    maps_of: Callable[[jax.Array], dict[str, jax.Array]], images_BxHxWxC: jax.Array, views: str
+) -> dict[str, jax.Array]:
+    """The maps of the images, T x B x H x W of each kind; the mean over several views, see `VIEWS`.
+
+    The views are the images, mirrored left to right ("flip"), without their first row and column ("shift"),
+    and both. Each view's maps are put back in place first.
+    """
+    names = [] if views == "one" else views.split("+")
+    parts = []
+    for chosen in itertools.chain(*(itertools.combinations(names, n) for n in range(len(names) + 1))):
+        seen = images_BxHxWxC
+        for name in chosen:
+            seen = _seen(name, seen, 1)
+        maps = maps_of(seen)
+        for name in chosen[::-1]:
+            maps = {kind: _seen(name, values, 2, back=True) for kind, values in maps.items()}
+        parts.append(maps)
+    return {kind: jnp.stack([maps[kind] for maps in parts]).mean(0) for kind in parts[0]}
+
+
+def _seen(view: str, array: jax.Array, rows: int, back: bool = False) -> jax.Array:
+    """A view of arrays whose axes `rows` and the next are those of the image; `back` undoes it."""
+    if view == "flip":
+        return jnp.flip(array, rows + 1)
+    for axis in (rows, rows + 1):
+        places = np.arange(array.shape[axis]) + (-1 if back else 1)
+        array = jnp.take(array, places.clip(0, len(places) - 1), axis)
+    return array
 
 
 def normal_errors(errors_NxT: np.ndarray) -> np.ndarray:

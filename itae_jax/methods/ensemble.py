@@ -17,7 +17,7 @@ from itae_jax.methods.method import Spec, State
 from itae_jax.methods.pca import PCA, PCAConfig
 
 _FINE, _PART = 512, 64  # side of images that show fine defects, and of the parts to train on
-_SIDE = 32  # of the images that are compared as a whole
+_SIDE = 32  # of the images of which PCA is computed
 _FOLDS, _MOST_FOLDED = 5, 300  # of training images, to score some that PCA and neighbours did not see
 _LEAST = 0.01  # of the mean of normal images: lower scores are no more normal
 
@@ -42,7 +42,12 @@ class EnsembleConfig(ITAEConfig):
     def candidates(self, side: int) -> list[tuple[str, dict[str, Any]]]:
         found: list[tuple[str, dict[str, Any]]] = [("whole images", {"method.transform": "paste"})]
         if side >= _FINE:
-            parts = {"data.image_size": _FINE, "train.augment": f"flip+crop{_PART}"}
+            # One view: to score large images takes long.
+            parts = {
+                "data.image_size": _FINE,
+                "train.augment": f"flip+crop{_PART}",
+                "method.views": "one",
+            }
             found.append((f"parts of {_FINE}x{_FINE} images", {"method.transform": "paste", **parts}))
         return found
 
@@ -58,11 +63,11 @@ class Ensemble:
     def __init__(self, config: EnsembleConfig, image_shape: tuple[int, int, int], dtype: str):
         self._itae = ITAE(config, image_shape, dtype)
         self._pca = PCA(PCAConfig(side=_SIDE), image_shape, dtype)
-        self._knn = KNN(KNNConfig(side=_SIDE, k=1), image_shape, dtype)
+        self._knn = KNN(KNNConfig(k=1, features="hog"), image_shape, dtype)
         self.components = (*self._itae.components, "score_pca", "score_knn")
         own = {
             f"score_{config.own_error}": None,
-            "score_msgms_mean" if config.is_detailed else "score_l1": None,
+            "score_msgms_top" if config.is_detailed else "score_l1": None,
         }
         self.members = (*own, "score_pca", "score_knn")  # what the score combines
 
@@ -76,24 +81,33 @@ class Ensemble:
         return self._itae.update(state, keys_B, rate, images_BxHxWxC)
 
     def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
-        return self._itae.measure(variables, images_BxHxWxC) | self._pca.measure(variables, images_BxHxWxC)
+        measured = self._itae.measure(variables, images_BxHxWxC)
+        for member in (self._pca, self._knn):
+            measured |= member.measure(variables, images_BxHxWxC)
+        return measured
 
     def calibrate(self, measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        errors, pixels = dict(measured), {"pixels": measured["pixels"]}
-        del errors["pixels"]
-        parts = {"itae": self._itae.calibrate(errors), "pca": self._pca.calibrate(pixels)}
-        parts["knn"] = self._knn.calibrate(pixels)
+        errors = {name: values for name, values in measured.items() if name not in ("pixels", "hog")}
+        parts = {
+            "itae": self._itae.calibrate(errors),
+            "pca": self._pca.calibrate(measured),
+            "knn": self._knn.calibrate(measured),
+        }
         found = {f"{part}_{name}": value for part, values in parts.items() for name, value in values.items()}
-        some = slice(None, None, math.ceil(len(pixels["pixels"]) / _MOST_FOLDED))
-        normal = self.columns({name: values[some] for name, values in measured.items()}, found)
-        rows = pixels["pixels"][some]
-        fold_N = np.arange(len(rows)) % _FOLDS
+        step = math.ceil(len(measured["pixels"]) / _MOST_FOLDED)
+        some = {name: values[::step] for name, values in measured.items()}
+        normal, count = self.columns(some, found), len(some["pixels"])
+        fold_N = np.arange(count) % _FOLDS
         for name, member in (("pca", self._pca), ("knn", self._knn)):
-            scores_N = normal[f"score_{name}"] = np.zeros(len(rows))
-            for fold in range(min(_FOLDS, len(rows))):
-                fitted = member.calibrate({"pixels": rows[fold_N != fold]})
+            scores_N = normal[f"score_{name}"] = np.zeros(count)
+            for fold in range(min(_FOLDS, count)):
+                inside, outside = (
+                    {key: values[chosen] for key, values in some.items()}
+                    for chosen in (fold_N == fold, fold_N != fold)
+                )
+                fitted = member.calibrate(outside)
                 fitted |= {key: value for key, value in parts[name].items() if np.ndim(value) == 0}
-                scores_N[fold_N == fold] = member.score({"pixels": rows[fold_N == fold]}, fitted)
+                scores_N[fold_N == fold] = member.score(inside, fitted)
         return self.combined(found, normal, {})
 
     def combined(

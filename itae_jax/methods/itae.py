@@ -4,6 +4,7 @@ The plain autoencoder is the same with the transform `identity`.
 """
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -43,6 +44,11 @@ class ITAEConfig(MethodConfig):
     )
     reduce: str = setting("mean", "an image's error from those of its pixels", choices=restoration.REDUCTIONS)
     combine: str = setting("mean", "a score from those of the T members", choices=("mean", "max"))
+    views: str = setting(
+        "one",
+        "error maps are means over the image, and over it mirrored or shifted by a pixel",
+        choices=restoration.VIEWS,
+    )
     transforms_per_image: str = setting(
         "one", "one drawn transform of each image a step, or all", choices=("one", "all")
     )
@@ -54,7 +60,7 @@ class ITAEConfig(MethodConfig):
 
     @property
     def title(self) -> str:
-        names = ("loss", "msgms", "ssim", "head", "error", "reduce", "combine", "optimizer")
+        names = ("loss", "msgms", "ssim", "head", "error", "reduce", "combine", "views", "optimizer")
         own = [name for name in names if getattr(self, name) != getattr(type(self), name)]
         return ", ".join([self.transform, *(f"{name}={getattr(self, name)}" for name in own)])
 
@@ -66,7 +72,7 @@ class ITAEConfig(MethodConfig):
     def is_detailed(self) -> bool:
         """Whether every reduction of every error is measured, and not the paper's two means alone."""
         paper = self.error in restoration.ERRORS and self.reduce == "mean"
-        return bool(self.msgms or self.ssim or self.head or not paper)
+        return bool(self.msgms or self.ssim or self.head or self.views != "one" or not paper)
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -125,12 +131,14 @@ class ITAEConfig(MethodConfig):
         if not for_defects:
             return chosen
         error = "head" if asked.get("method.head") != 0 else "msgms"
+        views = "shift" if asked.get("train.augment") == "none" else "flip+shift"
         return [
             ("method.transform", "paste", "defects: erases by parts of other normal images"),
             ("method.head", 32 if accelerator else 8, "locates what was erased"),
             ("method.msgms", 0.5, "restores structure"),
             ("method.error", error, "finds defects better than the mean error of the restoration"),
             ("method.reduce", "max", "a defect covers a small part of the image"),
+            ("method.views", views, "a mean over views is steadier"),
             *chosen,
         ]
 
@@ -260,7 +268,11 @@ class ITAE:
         return {kind: measured[kind] for kind in self._config.errors}
 
     def _error_maps(self, variables: Any, images: jax.Array) -> dict[str, jax.Array]:
-        """The error of every pixel, T x B x H x W, of each kind."""
+        """The error of every pixel, T x B x H x W, of each kind: the mean over the views."""
+        views = self._config.views
+        return restoration.over_views(functools.partial(self._maps_of_one, variables), images, views)
+
+    def _maps_of_one(self, variables: Any, images: jax.Array) -> dict[str, jax.Array]:
         inputs_TxB = self._transform.apply_all(images)
         restored, logits = self._parts(
             self._model.apply(variables, inputs_TxB.reshape(-1, *inputs_TxB.shape[2:]))
