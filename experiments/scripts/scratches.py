@@ -1,7 +1,8 @@
 """Draws a set of scratched textures for folders.py: python experiments/scripts/scratches.py FOLDER
 
-150 normal images in train/good, 60 in test/good and 60 in test/scratch: grey textures of 512x512 pixels, the
-anomalous ones with a straight scratch 4 pixels wide and 30 to 100 long, 25 to 50 grey levels brighter or darker.
+150 normal images in train/good, 60 in test/good and 60 in test/scratch: grey textures of 512x512 pixels.
+The anomalous ones have a straight scratch 4 pixels wide and 30 to 100 long, 25 to 50 grey levels brighter or
+darker.
 """
 
 import sys
