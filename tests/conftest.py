@@ -32,6 +32,7 @@ from itae_jax.training.learner import Learner, learner_for
 from itae_jax.training.trainer import Trainer
 
 TINY_SETTINGS = {
+    "ganomaly": ["method.channels=4", "method.latent=8"],
     "geotrans": ["method.widen=1"],
     "itae": ["method.transform=rotate", "method.width=4"],
     "vae": ["method.channels=4", "method.latent=8"],
