@@ -9,12 +9,16 @@ a GTX 1080 Ti.
 
 from itae_jax.config import ComputeConfig, DataConfig, TrainConfig
 from itae_jax.experiment import Experiment
+from itae_jax.methods.ganomaly import GANomalyConfig
+from itae_jax.methods.geotrans import GeoTransConfig
 from itae_jax.methods.itae import ITAEConfig
 
 VARIANTS = {
-    "AE": ("identity", "float32"),
-    "ITAE": ("gray+rotate", "float32"),
-    "ITAE-bfloat16": ("gray+rotate", "bfloat16"),
+    "AE": (ITAEConfig(transform="identity"), "float32"),
+    "ITAE": (ITAEConfig(), "float32"),
+    "ITAE-bfloat16": (ITAEConfig(), "bfloat16"),
+    "GeoTrans": (GeoTransConfig(), "float32"),
+    "GANomaly": (GANomalyConfig(), "float32"),
 }
 
 
@@ -24,9 +28,9 @@ def get_configs() -> dict[str, Experiment]:
             name="figure3_efficiency",
             paper_table="figure3",
             data=DataConfig(name="cifar10"),
-            method=ITAEConfig(transform=transform),
-            train=TrainConfig(augment="flip+shift"),
+            method=method,
+            train=TrainConfig(augment="flip+shift" if isinstance(method, ITAEConfig) else "none"),
             compute=ComputeConfig(dtype=dtype),
         )
-        for variant, (transform, dtype) in VARIANTS.items()
+        for variant, (method, dtype) in VARIANTS.items()
     }

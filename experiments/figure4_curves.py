@@ -8,7 +8,14 @@ scored after every 5 epochs; nothing is chosen by it. The paper prints no values
 
 from itae_jax.config import DataConfig, EvaluateConfig
 from itae_jax.experiment import Experiment
+from itae_jax.methods.ganomaly import GANomalyConfig
 from itae_jax.methods.itae import ITAEConfig
+
+METHODS = {
+    "AE": ITAEConfig(transform="identity"),
+    "ITAE": ITAEConfig(transform="rotate"),
+    "GANomaly": GANomalyConfig(),
+}
 
 
 def get_configs() -> dict[str, Experiment]:
@@ -17,8 +24,8 @@ def get_configs() -> dict[str, Experiment]:
             name="figure4_curves",
             paper_table="table1",
             data=DataConfig(name="mnist"),
-            method=ITAEConfig(transform=transform),
+            method=method,
             evaluate=EvaluateConfig(every_epochs=5),
         )
-        for variant, transform in {"AE": "identity", "ITAE": "rotate"}.items()
+        for variant, method in METHODS.items()
     }

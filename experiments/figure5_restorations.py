@@ -3,12 +3,13 @@
   itae run figure5_restorations --set data.root=DIR
   itae run figure5_restorations --variants cifar10 --set data.root=DIR
 
-Variant mnist is trained on sixes (Figure 5), cifar10 on horses (Figure 7). The pictures lie in
+Variants mnist and ganomaly are trained on sixes (Figure 5), cifar10 on horses (Figure 7). The pictures lie in
 figures/. In the paper normal images come back upright, others do not.
 """
 
 from itae_jax.config import DataConfig, TrainConfig
 from itae_jax.experiment import Experiment
+from itae_jax.methods.ganomaly import GANomalyConfig
 from itae_jax.methods.itae import ITAEConfig
 
 
@@ -17,5 +18,6 @@ def get_configs() -> dict[str, Experiment]:
     mnist, cifar10 = DataConfig(name="mnist"), DataConfig(name="cifar10")
     return {
         "mnist": Experiment(**common, classes="6", data=mnist, method=ITAEConfig(transform="rotate")),
+        "ganomaly": Experiment(**common, classes="6", data=mnist, method=GANomalyConfig()),
         "cifar10": Experiment(**common, classes="horse", data=cifar10, train=TrainConfig(augment="flip+shift")),
     }

@@ -24,6 +24,14 @@ _MVTEC = "method.width=16 data.image_size=64 train.epochs=15"
 _IMAGENET = "method.width=16 data.image_size=32 train.epochs=200"
 _VIDEO = f"{_SMALL} data.image_size=64 data.limit_train=5000 train.epochs=2"
 _CIFAR10 = "table1_cifar10 table1_cifar10_ae"
+_OTHERS = {  # settings of the other systems, reduced
+    "geotrans": "data.limit_train=1000 data.limit_test=500 train.epochs=72",
+    "ganomaly": "data.limit_test=2000",
+    "vae": "data.limit_test=2000 train.epochs=20",
+    "pca": "data.limit_test=2000",
+    "knn": "data.limit_test=2000",
+}
+_ITAE = "AE,ITAE,ITAE-bfloat16"
 _CURVES = f"{_SMALL} data.limit_train=2000 train.epochs=20 evaluate.every_epochs=2"
 
 
@@ -59,17 +67,24 @@ for _run in (
 ):
     plain = dataclasses.replace(_run, settings="method.transform=identity")
     RUNS |= {_run.experiment: _run, f"{_run.experiment}_ae": plain}
+for _name in ("table1_mnist", "table1_fashion_mnist", "table1_cifar10"):
+    for _method, _reduced in _OTHERS.items():
+        settings = f"method.name={_method}"
+        RUNS[f"{_name}_{_method}"] = dataclasses.replace(RUNS[_name], reduced=_reduced, settings=settings)
 RUNS |= {
     "table3": Run("table3_shanghaitech", "shanghaitech", _VIDEO),
     "table4": Run("table4_transforms", "cifar10", _COLOUR, _TEN, "0,1", reuse=_CIFAR10),
     "table5": Run("table5_losses", "cifar10", _COLOUR, few="0,1", reuse="table1_cifar10"),
     "table6": Run("table6_stability", "mnist", f"{_SMALL} train.epochs=2", reuse="table1_mnist"),
-    "figure3": Run("figure3_efficiency", "cifar10", f"{_SMALL} train.epochs=5", _TEN, "7"),
-    "figure4": Run("figure4_curves", "mnist", _CURVES, _TEN, "7"),
+    "figure3": Run("figure3_efficiency", "cifar10", f"{_SMALL} train.epochs=5", _TEN, "7", variant=_ITAE),
+    "figure4": Run("figure4_curves", "mnist", _CURVES, _TEN, "7", variant="AE,ITAE"),
     "figure5": Run("figure5_restorations", "mnist", _GREY, variant="mnist", reuse="table1_mnist"),
     "figure7": Run("figure5_restorations", "cifar10", _COLOUR, variant="cifar10", reuse="table1_cifar10"),
     "figure6": Run("figure6_error_maps", "mvtec_ad", _MVTEC, reuse="table2_mvtec_ad table2_mvtec_ad_ae"),
 }
+for _method in ("GeoTrans", "GANomaly"):
+    of_method = {"reduced": _OTHERS[_method.lower()], "variant": _method}
+    RUNS[f"figure3_{_method.lower()}"] = dataclasses.replace(RUNS["figure3"], **of_method)
 
 
 def command(name: str, classes: str, place: Path, root: str, full: bool) -> list[str]:
