@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from itae_jax import __version__
 from itae_jax.config import FALSE_POSITIVE_RATE
 from itae_jax.errors import RequestError
 
@@ -82,6 +83,7 @@ def _add_rate(parser: argparse.ArgumentParser, default: float | None, what: str)
 def build() -> argparse.ArgumentParser:
     """Builds the parser of all commands; `call` names the one that was asked for."""
     parser = Parser(prog="itae", description="Image anomaly detection by restoring what was erased.")
+    parser.add_argument("--version", action="version", version=f"itae_jax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     kinds = (_add_run, _add_report, _add_fit, _add_score, _add_calibrate)
     for add in (*kinds, _add_export, _add_bench, _add_data, _add_transforms):

@@ -10,6 +10,7 @@ import pytest
 from conftest import SMALL_FIT, SMALL_RUN, contents, one_line, rows_of, save_images
 from PIL import Image
 
+import itae_jax
 from itae_jax import cli, experiment
 from itae_jax.detection import model as models
 from itae_jax.runs import directory
@@ -61,6 +62,12 @@ def test_report_may_go_elsewhere(finished_run, tmp_path, capsys):
     after = contents(finished_run)
     changed = {path for path in after if after[path] != before.get(path)}
     assert changed <= set((finished_run / "figures").iterdir())
+
+
+def test_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"itae_jax {itae_jax.__version__}\n"
 
 
 def test_help_needs_none_of_the_heavy_libraries():
