@@ -35,15 +35,18 @@ class Candidate:
 def candidates(
     looks: Sequence[Look], asked: dict[str, Any], num_train: int, method: MethodConfig, accelerator: bool
 ) -> list[Candidate]:
-    """The candidates that agree with what was `asked` for, the usual one first; at least one."""
+    """The different candidates that agree with what was `asked` for, the usual one first; at least one."""
     others = [] if "method.name" in asked else [methods.config_class(name)() for name in methods.names()]
-    side, found = shorter_side(looks), []
+    side, found, taken = shorter_side(looks), list[Candidate](), list[dict[str, Any]]()
     for one in [method, *(other for other in others if other.NAME != method.NAME)]:
         for title, settings in one.candidates(side):
             settings = settings | {"method.name": one.NAME}
             if all(_agrees(one, settings, *item) for item in asked.items()):
                 chosen = choose(looks, asked | settings, num_train, one, accelerator)
-                found.append(Candidate(title, chosen, settings))
+                whole = {choice.field: choice.value for choice in chosen} | settings | asked
+                if whole not in taken:
+                    taken.append(whole)
+                    found.append(Candidate(title, chosen, settings))
     usual = Candidate(method.title, choose(looks, asked, num_train, method, accelerator), {})
     return found or [usual]
 
