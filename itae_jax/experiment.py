@@ -108,8 +108,8 @@ def from_flat(flat: dict[str, Any]) -> Experiment:
 def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
     """The experiment with `section.field=value` assignments applied.
 
-    With another `method.name` the settings of the old method go, and settings of `train` that are at the
-    old method's default take the new one's; all of them, if that takes one pass.
+    With another `method.name` the settings of the old method and its augmentation go, and settings of `train`
+    that are at the old method's default take the new one's; all of them, if that takes one pass.
 
     Raises:
       RequestError: an assignment without `=`, a setting that the method lacks, or a wrong value.
@@ -124,6 +124,7 @@ def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
     method = methods.config_class(texts.pop("method.name", experiment.method.NAME))
     if method is not type(experiment.method):
         flat = {name: value for name, value in flat.items() if not name.startswith("method.")}
+        del flat["train.augment"]
         for key, value in experiment.method.TRAIN.items():
             if method.ONE_PASS or flat[f"train.{key}"] == value:
                 del flat[f"train.{key}"]

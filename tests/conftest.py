@@ -175,6 +175,7 @@ SMALL_FITS = {
     "itae": [*_SMALL, "method.width=2", "method.transform=rotate"],
     "defects": [*_SMALL, "method.width=2"],
     "vae": [*_SMALL, "method.name=vae", "method.channels=2", "method.latent=2"],
+    "ganomaly": [*_SMALL, "method.name=ganomaly", "method.channels=2", "method.latent=2"],
     "pca": [*_SMALL, "method.name=pca"],
 }
 SMALL_FIT = SMALL_FITS["itae"]

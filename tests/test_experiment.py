@@ -81,10 +81,11 @@ def test_changed_settings_are_those_off_the_methods_defaults(method):
 
 
 def test_another_method_takes_its_own_defaults_of_training():
-    old = Experiment(train=TrainConfig(epochs=50), method=ITAEConfig(width=8))
+    old = Experiment(train=TrainConfig(epochs=50, augment="flip"), method=ITAEConfig(width=8))
     new = experiment.override(old, ["method.name=vae"])
     assert new.method == VAEConfig()
     assert new.train.epochs == 50  # the user's own
+    assert new.train.augment == "none"  # GeoTrans would not know a mirrored image from another transform
     assert (old.train.learning_rate, new.train.learning_rate) == (0.1, VAEConfig.TRAIN["learning_rate"])
     assert new.train.halve_every_epochs == VAEConfig.TRAIN["halve_every_epochs"]
     given = experiment.override(old, ["train.learning_rate=0.1", "method.name=vae", "method.latent=3"])

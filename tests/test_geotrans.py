@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import make_learner, tiny, to_torch
+from conftest import make_learner, save_images, tiny, to_torch
 from scipy import stats
 from scipy.special import digamma
 
@@ -13,7 +13,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip insta
 from torch import nn
 from torch.nn import functional
 
-from itae_jax import methods, parallel
+from itae_jax import cli, files, methods, parallel
+from itae_jax.detection import model as models
 from itae_jax.errors import RequestError
 from itae_jax.methods.geotrans import COUNT, GeoTransConfig, transformed
 from itae_jax.models.wide_resnet import WideResNet
@@ -194,3 +195,13 @@ def test_score_is_the_likelihood_of_fitted_dirichlet_distributions(method, rng):
 def test_what_it_cannot_take_is_refused(shape, settings, message):
     with pytest.raises(RequestError, match=message):
         make_learner(tiny("geotrans", *settings), shape)
+
+
+def test_fit_and_score_a_folder(tmp_path, refused):
+    good, model, scores = save_images(tmp_path / "good", 12), tmp_path / "model", tmp_path / "scores.csv"
+    small = ["--size", "16", "--epochs", "1", "--set", "method.name=geotrans", "method.widen=1"]
+    assert cli.main(["fit", str(good), "--out", str(model), *small]) == 0
+    assert models.load(model).experiment.train.augment == "none"
+    assert cli.main(["score", str(model), str(good), "--out", str(scores)]) == 0
+    assert len(files.read_csv(scores)) == 12
+    assert "has no anomaly maps" in refused("score", model, good, "--out", scores, "--heatmaps", tmp_path / "m")

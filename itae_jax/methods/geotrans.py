@@ -44,6 +44,9 @@ class GeoTransConfig(MethodConfig):
     def title(self) -> str:
         return "GeoTrans"
 
+    def suggest(self, asked: dict[str, Any], accelerator: bool) -> list[tuple[str, Any, str]]:
+        return [("train.augment", "none", "the transforms mirror the images")]
+
     def paper_name(self, table: str, grey: bool, score: str = "") -> str:
         return "GeoTrans" if table in ("table1", "table2", "table6", "figure3") else ""
 
