@@ -86,7 +86,7 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"itae_jax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     kinds = (_add_run, _add_report, _add_fit, _add_score, _add_calibrate)
-    for add in (*kinds, _add_export, _add_bench, _add_data, _add_transforms):
+    for add in (*kinds, _add_export, _add_bench, _add_data, _add_transforms, _add_settings):
         add(commands)
     return parser
 
@@ -269,3 +269,13 @@ def _add_transforms(commands) -> None:
     )
     check.add_argument("name", metavar="NAME", help="gray, gray+rotate, or your module:attribute")
     check.set_defaults(call="transforms_check")
+
+
+def _add_settings(commands) -> None:
+    settings = commands.add_parser(
+        "settings",
+        help="list every setting with its value, meaning and limits",
+        epilog="example: itae settings --set method.name=vae",
+    )
+    _add_set(settings)
+    settings.set_defaults(call="settings")

@@ -370,6 +370,20 @@ def _transforms_check(arguments) -> int:
     return 0 if all(finding.passed for finding in findings) else 1
 
 
+def _settings(arguments) -> int:
+    from itae_jax import config, experiment, methods
+
+    chosen = experiment.override(experiment.Experiment(), arguments.set)
+    fields, values = experiment.fields_of(type(chosen.method)), experiment.flatten(chosen)
+    for name, value in values.items():
+        if name == "method.name":
+            about, limits = "the method", f"one of {', '.join(methods.names())}"
+        else:
+            about, limits = fields[name].metadata["about"], config.limits(fields[name])
+        print(f"{name}={value}\n    {about}{f' ({limits})' if limits else ''}")
+    return 0
+
+
 # The name of a command in the parser -> its function.
 _COMMANDS = {
     "run": _run,
@@ -384,4 +398,5 @@ _COMMANDS = {
     "transforms": _transforms,
     "transforms_show": _transforms_show,
     "transforms_check": _transforms_check,
+    "settings": _settings,
 }

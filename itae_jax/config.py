@@ -61,6 +61,14 @@ def check(section: Any, prefix: str) -> None:
             raise RequestError(f"{name}={value}: expected at most {limits['most']}")
 
 
+def limits(field: dataclasses.Field) -> str:
+    """What a field's value may be, in words; empty if anything of its type."""
+    if choices := field.metadata["choices"]:
+        return f"one of {', '.join(str(choice) or 'empty' for choice in choices)}"
+    ends = [("at least", field.metadata["least"]), ("at most", field.metadata["most"])]
+    return ", ".join(f"{word} {end:.10g}" for word, end in ends if end is not None)
+
+
 def parse(field: dataclasses.Field, name: str, text: str) -> Any:
     """The value that a text stands for, by the field's type; RequestError if it is of another type."""
     kind: Any = field.type

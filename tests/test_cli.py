@@ -70,6 +70,16 @@ def test_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"itae_jax {itae_jax.__version__}\n"
 
 
+def test_settings_lists_each_with_its_value_and_limits(capsys):
+    assert cli.main(["settings", "--set", "method.name=vae", "train.epochs=7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    chosen = experiment.override(experiment.Experiment(), ["method.name=vae", "train.epochs=7"])
+    assert lines[::2] == [f"{name}={value}" for name, value in experiment.flatten(chosen).items()]
+    about = dict(zip(lines[::2], lines[1::2], strict=True))
+    assert "at least 1, at most 65536" in about["method.latent=256"]
+    assert "one of skip, error" in about["data.on_corrupt=skip"] and "knn" in about["method.name=vae"]
+
+
 def test_help_needs_none_of_the_heavy_libraries():
     script = (
         "import sys, itae_jax.cli\n"
