@@ -128,6 +128,21 @@ def test_maps_are_the_models_and_masks_lie_where_they_exceed_the_usual_peak(
     assert 0 < np.mean(marked) < 1
 
 
+def test_several_folders_and_files_give_their_rows_in_turn(small_model, images, tmp_path, refused, monkeypatch):
+    monkeypatch.chdir(images.parent)
+    asked = [f"{images.name}/z.png", f"{images.name}/a"]
+    out, maps = tmp_path / "scores.csv", tmp_path / "maps"
+    command = ["score", str(small_model), *asked, "--out", str(out)]
+    assert cli.main(command) == run(small_model, images.name, tmp_path / "all.csv") == 0
+    rows = {row["path"]: row for row in files.read_csv(tmp_path / "all.csv")}
+    inside = sorted(path for path in rows if path.startswith(asked[1]))
+    assert files.read_csv(out) == [rows[path] for path in (asked[0], *inside)]
+    assert cli.main([*command, "--heatmaps", str(maps)]) == 0
+    assert all((maps / f"{path}.png").exists() for path in (asked[0], *inside))
+    for more, message in (("nowhere", "nowhere: no such folder"), ("-", "-: stands alone")):
+        assert message in refused("score", small_model, *asked, more, "--out", out)
+
+
 @pytest.mark.parametrize("method", SMALL_FITS)
 def test_score_of_an_image_is_its_own(small_model_of, images, tmp_path, method):
     model, maps = small_model_of(method), tmp_path / "maps"

@@ -69,7 +69,7 @@ class Summary:
 
 def score(
     model_directory: Path,
-    source: str,
+    sources: Sequence[str],
     out: Path,
     heatmap_directory: Path | None,
     false_positive_rate: float,
@@ -80,11 +80,12 @@ def score(
     """Scores images and writes a CSV file atomically.
 
     Args:
-      source: a folder, an image file, or `-` for paths on standard input, one a line.
+      sources: folders and image files, or `-` alone for paths on standard input, one a line.
       out: the file, with the columns path, score, is_anomaly (0 or 1), p_value, the method's components,
         reason. An unreadable image has a reason and nothing else. Rows are in the order of the paths, which
         in a folder is that of their names.
-      heatmap_directory: gets a PNG of each image's own size, named like the image below `source`.
+      heatmap_directory: gets a PNG of each image's own size, named like the image below the only source, else
+        below the working directory.
       false_positive_rate: the share of normal images that may be called anomalies.
       trust: see `model.load`.
       map_directory: gets each anomaly map as .npy, float32 of the model's size, and a mask of the image's own
@@ -97,10 +98,10 @@ def score(
     threshold(np.zeros(1), false_positive_rate)  # refuses a wrong rate before anything is read
     drawn = {"--heatmaps": heatmap_directory, "--maps": map_directory}
     directories = {option: directory for option, directory in drawn.items() if directory}
-    named = _sources(source, directories)
+    named = _named(sources, directories)
     first = next(named, None)
     if first is None:
-        raise RequestError(_no_images(source))
+        raise RequestError(_no_images(sources))
     model = models.load(model_directory, trust)
     model.check_takes_files(model_directory)
     if directories and not model.trained.learner.has_maps:
@@ -142,20 +143,34 @@ def _is_scores(path: Path) -> bool:
         return file.readline().startswith(b"path,score,is_anomaly,")
 
 
-def _no_images(source: str) -> str:
-    if source == "-":
+def _no_images(sources: Sequence[str]) -> str:
+    if "-" in sources:
         return "-: no path on standard input; give one a line"
-    return f"{source}: no images in it; the endings read are {folders.ENDINGS}"
+    return f"{', '.join(sources)}: no images in it; the endings read are {folders.ENDINGS}"
 
 
-def _sources(source: str, directories: dict[str, Path]) -> Iterator[tuple[Path, Path]]:
+def _named(sources: Sequence[str], directories: dict[str, Path]) -> Iterator[tuple[Path, Path]]:
     """Yields the path of each image and the relative path of its pictures in the directories of the options."""
-    if source == "-":
+    if "-" in sources:
+        if len(sources) > 1:
+            raise RequestError("-: stands alone; give paths there or on standard input")
         if sys.stdin is None:
             raise RequestError("-: standard input is closed; give paths, one a line")
         lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
         return ((Path(line), _relative(line)) for line in lines if line)
-    root = Path(source)
+    roots = [Path(source) for source in sources]
+    for root, source in zip(roots, sources, strict=True):
+        _check_source(root, source, directories)
+    each = itertools.chain.from_iterable(
+        [root] if root.is_file() else folders.each_image(root) for root in roots
+    )
+    if len(roots) > 1:
+        return ((path, _relative(str(path))) for path in each)
+    base = roots[0].parent if roots[0].is_file() else roots[0]
+    return ((path, path.relative_to(base)) for path in each)
+
+
+def _check_source(root: Path, source: str, directories: dict[str, Path]) -> None:
     if not source or not (root.is_file() or root.is_dir()):
         raise RequestError(f"{source or 'IMAGES'}: no such folder or file")
     folder = root.parent if root.is_file() else root
@@ -166,9 +181,6 @@ def _sources(source: str, directories: dict[str, Path]) -> Iterator[tuple[Path, 
                 f"{option} {directory}: lies in {folder}, so its pictures would be scored next time; "
                 "name a directory outside it"
             )
-    if root.is_file():
-        return iter([(root, Path(root.name))])
-    return ((path, path.relative_to(root)) for path in folders.each_image(root))
 
 
 def _relative(path: str) -> Path:
