@@ -212,6 +212,14 @@ def test_fit_takes_few_images_of_any_names_and_notices_a_changed_one(tmp_path, r
     assert "other images" in refused("fit", folder, "--out", out, *options)
 
 
+def test_calibration_images_are_found_from_any_directory(tmp_path, monkeypatch):
+    save_images(tmp_path / "good", 12)
+    monkeypatch.chdir(tmp_path)
+    assert fit("good", "model", *SMALL_FIT) == 0
+    named = models.load(tmp_path / "model").normal.ids
+    assert {os.path.dirname(name) for name in named} == {str(tmp_path / "good")}
+
+
 def test_fit_leaves_foreign_files_alone(photos, tmp_path, refused):
     (tmp_path / "model.partial").mkdir()
     (tmp_path / "model.partial" / "mine.txt").write_text("mine")

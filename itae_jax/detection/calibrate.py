@@ -33,7 +33,7 @@ def calibrate(
         raise RequestError(f"{source}: no images in it; the endings read are {folders.ENDINGS}")
     model = models.load(directory, trust)
     model.check_takes_files(directory)
-    names, unreadable = [str(path) for path in paths], dict[str, str]()
+    names, unreadable = [str(path.absolute()) for path in paths], dict[str, str]()
     seen, about = training_files.trained_on(model, names)
     if seen.any():
         raise RequestError(f"{source}: the model was trained on {seen.sum()} of its images; name new ones")

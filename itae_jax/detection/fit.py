@@ -334,7 +334,7 @@ def _train(
         weights = learner.method.weights(trained.calibration).items()
         shares = ", ".join(f"{name.removeprefix('score_')} {100 * weight:.0f} %" for name, weight in weights)
         progress.say(f"the score combines {shares}")
-    normal = NormalScores.measure(trained, held_out, [str(path) for path in held_out.keys])
+    normal = NormalScores.measure(trained, held_out, [str(path.absolute()) for path in held_out.keys])
     details = details | {"num_train": trained.num_train, "num_held_out": len(normal.ids)}
     add_unreadable(work / "unreadable.csv", folder.unreadable)
     TrainedModel(settings, learner.image_shape, trained, normal, details).write(work)
