@@ -191,10 +191,31 @@ GREY = np.zeros((20, 16, 16), np.uint8)
 
 
 @pytest.mark.parametrize(
+    "converted",
+    [
+        lambda x: x / 255,
+        lambda x: x.astype(np.float32),
+        lambda x: x / 127.5 - 1,
+        lambda x: x.astype(int),
+        lambda x: x.astype(np.uint16) * 257,
+    ],
+)
+def test_fit_says_how_to_convert_images_of_another_type(converted, rng):
+    pixels = rng.integers(0, 256, (20, 16, 16)).astype(np.uint8)
+    pixels[0, 0, :2] = 0, 255
+    x = converted(pixels)
+    with pytest.raises(RequestError, match="convert it by ") as refused:
+        ITAEDetector(**SMALL_DETECTOR).fit(x)
+    found = eval(str(refused.value).partition("convert it by ")[2], {"x": x})
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, pixels)
+
+
+@pytest.mark.parametrize(
     ("bad", "message"),
     [
         (GREY / 255, r"\(255 \* x\).round\(\).astype\('uint8'\)"),
-        (GREY.astype(np.int64), "expected uint8"),
+        (GREY.astype(np.int64) - 300, "expected uint8; scale it"),
         (GREY + np.nan, "NaN or infinity"),
         (GREY[0], "N x H x W"),
         (GREY[:0], "holds no images"),

@@ -109,6 +109,20 @@ def test_superclasses_that_cannot_be_used_are_refused(tree, tmp_path, text, mess
         load(tree, superclasses=str(mapping))
 
 
+def test_a_folder_that_cannot_be_read_is_refused(tree, monkeypatch):
+    (tree / "secret").mkdir()
+    scandir = os.scandir
+
+    def denied(path):
+        if os.path.basename(path) == "secret":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(RequestError, match=r"secret: cannot be read \(Permission denied\)"):
+        folders.find_images(tree)
+
+
 def test_find_images_ends_on_a_loop_of_links_and_leaves_out_hidden_files(tree):
     os.symlink(tree / "train", tree / "train" / "cat" / "loop")
     (tree / "train" / "cat" / ".hidden.png").write_text("x")

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from itae_jax.data.images import UnreadableImageError
-from itae_jax.data.reader import Look, Reader, is_grey, look
+from itae_jax.data.reader import Reader, is_grey, look
 
 GREY, RGB = Reader(channels=1), Reader(channels=3)
 
@@ -51,16 +51,42 @@ def test_read_puts_transparent_parts_on_black(save, colours):
     np.testing.assert_array_equal(RGB.read(save(image, transparency=0))[0], [[0, 0, 0], [10, 200, 10]])
 
 
-def test_read_turns_the_image_as_the_camera_was(save):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be seen upright after a clockwise quarter turn
-    pixels = np.repeat(np.uint8([[0, 255]]), 8, 0).repeat(4, 1)
-    path = save(pixels[:6], "turned.jpg", exif=exif, quality=95)
-    turned = GREY.read(path)[..., 0]
-    assert turned.shape == (8, 6)
-    assert turned[0].mean() < 20
-    assert turned[-1].mean() > 235
-    assert look(path) == Look(width=6, height=8, is_grey=True)
+TURNS = [  # how orientations 1 to 8 of EXIF are seen upright
+    lambda x: x,
+    np.fliplr,
+    lambda x: np.rot90(x, 2),
+    np.flipud,
+    lambda x: x.swapaxes(0, 1),
+    lambda x: np.rot90(x, -1),
+    lambda x: np.rot90(x, 2).swapaxes(0, 1),
+    np.rot90,
+]
+KINDS = [
+    ("tif", mode, {"compression": how}) for mode in ("1", "L", "RGB", "CMYK") for how in (None, "tiff_lzw")
+]
+KINDS += [("tif", "I;16", {"compression": None}), ("tif", "P", {"compression": None})]
+KINDS += [("png", mode, {}) for mode in ("1", "L", "RGB", "RGBA", "P", "I;16")]
+KINDS += [("jpg", mode, {}) for mode in ("L", "RGB", "CMYK")] + [("webp", "RGB", {"lossless": True})]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("ending", "mode", "options"), KINDS)
+def test_an_image_is_read_upright_from_a_file_and_from_bytes(save, rng, ending, mode, options, orientation):
+    deep = mode == "I;16"
+    image = rng.integers(
+        0, 2**16 if deep else 256, (8, 24) if deep else (8, 24, 3), "uint16" if deep else "uint8"
+    )
+    image = Image.fromarray(image)
+    image, exif = image if deep else image.convert(mode), Image.Exif()
+    plain = save(image, f"plain.{ending}", **options)
+    exif[0x0112] = orientation
+    path = save(image, f"turned.{ending}", exif=exif, **options)
+    for reader in (RGB, GREY):
+        found = reader.read(path)
+        np.testing.assert_array_equal(found, TURNS[orientation - 1](reader.read(plain)))
+        np.testing.assert_array_equal(found, reader.read((path.name, path.read_bytes())))
+    seen = look(path)
+    assert (seen.height, seen.width) == found.shape[:2]
 
 
 @pytest.mark.parametrize("mode", ["1", "CMYK", "LA", "P", "YCbCr"])
@@ -92,6 +118,20 @@ def test_read_pads_without_resizing(save, colours):
     pixels = Reader(10, 3, "pad").read(save(small))
     np.testing.assert_array_equal(pixels[2:8, 2:8], small)
     assert pixels.sum() == small.sum()
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox", "stretch"])
+@pytest.mark.parametrize("shape", [(1, 640), (10, 640), (640, 3)])
+def test_long_strips_are_not_lost(save, fit, shape):
+    white = save(np.full(shape, 255, np.uint8))
+    assert Reader(32, 1, fit).read(white).max() == 255
+    assert Reader(32, 1, fit).read_mask(white).any()
+
+
+def test_read_takes_32_bit_integers_of_8_or_16_bits(save):
+    for most in (255, 65535):
+        deep = np.array([[0, most // 5, most]], np.int32)
+        np.testing.assert_array_equal(GREY.read(save(deep, "deep.tif"))[0, :, 0], [0, 51, 255])
 
 
 def test_read_of_a_jpeg_decoded_at_a_fraction_looks_the_same(save, rng):

@@ -14,8 +14,11 @@ from itae_jax.data.reader import Reader, is_grey
 from itae_jax.errors import RequestError
 from itae_jax.files import read_csv
 
-SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-ENDINGS = ", ".join(sorted(SUFFIXES))
+ENDINGS = (
+    ".apng, .bmp, .dib, .gif, .j2k, .jfif, .jp2, .jpe, .jpeg, .jpg, .pbm, .pcx, .pgm, .png, .pnm, .ppm, .tga, "
+    ".tif, .tiff, .webp"
+)
+SUFFIXES = frozenset(ENDINGS.split(", "))
 _TEST_NAMES = ("test", "val", "validation")
 _NUM_HEADERS = 64  # of so many files `make_reader` asks whether they are grey
 
@@ -28,10 +31,18 @@ def find_images(directory: Path) -> list[Path]:
 def each_image(directory: Path) -> Iterator[Path]:
     """Yields all image files below a directory by their suffixes, sorted, without hidden ones.
 
-    Follows links to directories, each directory once, so that a loop of links ends.
+    Follows links to directories, each directory once, so that a loop of links ends. RequestError for a
+    directory that cannot be read.
     """
+
+    def refuse(error: OSError):
+        if not isinstance(error, FileNotFoundError):
+            raise RequestError(
+                f"{error.filename}: cannot be read ({error.strerror}); allow it, or move it away"
+            )
+
     seen = set()
-    for folder, subfolders, names in os.walk(directory, followlinks=True):
+    for folder, subfolders, names in os.walk(directory, followlinks=True, onerror=refuse):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
             subfolders.clear()

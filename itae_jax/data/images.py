@@ -146,10 +146,31 @@ def as_images(images: np.ndarray | Images) -> Images:
     if not isinstance(images, np.ndarray):
         return images
     if images.dtype != np.uint8 or images.ndim != 4:
-        remedy = "convert floats in [0, 1] by (255 * x).round().astype('uint8')"
         got = f"{images.dtype} of shape {images.shape}"
-        raise TypeError(f"expected N x H x W x C uint8 images, got {got}; {remedy}")
+        raise TypeError(f"expected N x H x W x C uint8 images, got {got}{to_uint8(images)}")
     return ArrayImages(images)
+
+
+def to_uint8(array: np.ndarray) -> str:
+    """How to convert an array x of another type, by its values, as `; convert it by ...`; empty if unknown."""
+    if array.dtype == np.uint8 or array.dtype.kind not in "biuf" or not array.size:
+        return ""
+    low, high, is_whole = float(array.min()), float(array.max()), array.dtype.kind in "iu"
+    if array.dtype.kind == "b":
+        how = "255 * x.astype('uint8')"
+    elif is_whole and low >= 0 and high <= 255:
+        how = "x.astype('uint8')"
+    elif is_whole and low >= 0 and high <= 65535:
+        how = "(x / 257).round().astype('uint8')"
+    elif low >= 0 and high <= 1:
+        how = "(255 * x).round().astype('uint8')"
+    elif low >= -1 and high <= 1:
+        how = "(127.5 * (x + 1)).round().astype('uint8')"
+    elif low >= 0 and high <= 255:
+        how = "x.round().astype('uint8')"
+    else:
+        return "; scale it to whole numbers from 0 to 255"
+    return f"; convert it by {how}"
 
 
 def check_shape(images: Images, image_shape: Shape) -> None:

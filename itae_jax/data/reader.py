@@ -43,7 +43,8 @@ class Reader:
         """Reads a file, or (name, bytes), as H x W x C uint8.
 
         Applies the camera's orientation, reduces 16 bits to 8, puts transparent parts on black, and takes the
-        first of several frames. UnreadableImageError if it is no image, damaged, or larger than `max_side`.
+        first of several frames; 32-bit integers may hold 8 or 16 bits. UnreadableImageError if it is no image,
+        damaged, or larger than `max_side`.
         """
         return self._read(source, _eight_bits)
 
@@ -80,13 +81,13 @@ class Reader:
             return image
         if self.fit == "stretch":
             return image.resize(target, _BILINEAR)
-        if self.fit == "letterbox":
-            return ImageOps.pad(image, target, _BILINEAR)
-        if self.fit == "pad" and max(image.size) <= self.size:
-            canvas = Image.new(image.mode, target)
-            canvas.paste(image, ((self.size - image.width) // 2, (self.size - image.height) // 2))
-            return canvas
-        return ImageOps.fit(image, target, _BILINEAR)
+        inside, _ = self._placement(*image.size)
+        if inside is None:
+            return ImageOps.fit(image, target, _BILINEAR)
+        left, top, right, bottom = inside
+        canvas = Image.new(image.mode, target)
+        canvas.paste(image.resize((right - left, bottom - top), _BILINEAR), (left, top))
+        return canvas
 
     def fitted(self, image_HxWxC: np.ndarray) -> np.ndarray:
         """Brings a uint8 image of any size to what `read` returns for a file of these pixels."""
@@ -123,7 +124,7 @@ class Reader:
         if self.fit == "letterbox":
             scale = size / max(width, height)
             shown = max(1, round(width * scale)), max(1, round(height * scale))
-            left, top = (round((size - side) / 2) for side in shown)  # as ImageOps.pad rounds
+            left, top = (round((size - side) / 2) for side in shown)
         elif self.fit == "pad" and max(width, height) <= size:
             shown = width, height
             left, top = ((size - side) // 2 for side in shown)
@@ -136,10 +137,11 @@ class Reader:
 
 @contextlib.contextmanager
 def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
-    with warnings.catch_warnings():
+    # Given a name, Pillow maps some TIFF files into memory, and scrambles turned ones.
+    with contextlib.ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of damaged metadata
-        with Image.open(source) as image:
-            yield image
+        stream = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        yield stack.enter_context(Image.open(stream))
 
 
 def _eight_bits(image: Image.Image, channels: int) -> Image.Image:
@@ -148,7 +150,9 @@ def _eight_bits(image: Image.Image, channels: int) -> Image.Image:
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() > 65535):
             raise ValueError("pixels beyond 16 bits")
-        image = Image.fromarray(np.uint8(np.rint(values / 257)))
+        # 32 bits can hold pixels of 8.
+        scale = 1 if image.mode == "I" and values.max(initial=0) <= 255 else 257
+        image = Image.fromarray(np.uint8(np.rint(values / scale)))
     elif image.mode == "F":
         raise ValueError("floating-point pixels; convert it to 8 or 16 bits")
     if image.has_transparency_data:
@@ -200,5 +204,7 @@ def look(path: Path) -> Look | None:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
+    if image.format == "TIFF":  # whose header gives the stored or the upright size, as it was compressed
+        return ImageOps.exif_transpose(image).size
     width, height = image.size
     return (height, width) if image.getexif().get(_ORIENTATION) in _TURNED else (width, height)

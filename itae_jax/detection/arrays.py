@@ -5,6 +5,7 @@ from numbers import Integral
 
 import numpy as np
 
+from itae_jax.data.images import to_uint8
 from itae_jax.errors import RequestError
 
 
@@ -19,10 +20,7 @@ def as_pictures(array) -> np.ndarray:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise RequestError("the images hold NaN or infinity; leave such images out")
     if array.dtype != np.uint8:
-        raise RequestError(
-            f"{array.dtype} images: expected uint8; convert floats in [0, 1] by "
-            "(255 * x).round().astype('uint8')"
-        )
+        raise RequestError(f"{array.dtype} images: expected uint8{to_uint8(array)}")
     if array.ndim == 3:
         array = array[..., None]
     if array.shape[3] not in (1, 3):
