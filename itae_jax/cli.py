@@ -51,6 +51,7 @@ def entry() -> NoReturn:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     parsed = argparse.Namespace(command="")
+    os.environ["MPLBACKEND"] = "agg"  # no command opens a window, and the backend of a notebook may be missing
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # characters that the terminal does not have

@@ -14,8 +14,8 @@ from itae_jax.errors import DISK_ERRORS, RequestError
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Reads the rows of a CSV file with a header."""
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    """Reads the rows of a CSV file with a header; a byte-order mark, as spreadsheets write it, is left out."""
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         return list(csv.DictReader(file))
 
 

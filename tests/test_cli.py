@@ -93,6 +93,14 @@ def test_help_needs_none_of_the_heavy_libraries():
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+def test_pictures_are_drawn_whatever_backend_a_notebook_asks_for(tmp_path):
+    image = save_images(tmp_path / "images", 1) / "000.png"
+    command = ["transforms", "show", str(image), "--out", str(tmp_path / "x.png")]
+    env = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    subprocess.run([sys.executable, "-m", "itae_jax", *command], check=True, env=env)
+    assert (tmp_path / "x.png").is_file()
+
+
 def test_profile_of_some_steps_is_recorded(tmp_path, capsys):
     profile, out = tmp_path / "profile", tmp_path / "out"
     assert cli.main([*command(out), "train.epochs=8", "--profile", str(profile)]) == 0

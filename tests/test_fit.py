@@ -201,6 +201,8 @@ def test_fit_takes_few_images_of_any_names_and_notices_a_changed_one(tmp_path, r
     folder, out = save_images(tmp_path / "few", 12), tmp_path / "link"
     (folder / "000.png").rename(folder / os.fsdecode(b"odd\xff.png"))
     (folder / "005.png").write_bytes((folder / "005.png").read_bytes()[:80])
+    (folder / "006.png").unlink()
+    (folder / "006.png").symlink_to(tmp_path / "gone.png")
     (tmp_path / "real").mkdir()
     out.symlink_to(tmp_path / "real")
     options = ["--epochs", "1", "--size", "16", "--set", "method.width=2"]

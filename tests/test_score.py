@@ -1,5 +1,6 @@
 """`itae score`: rows, heat maps, bad files, order, and what it refuses."""
 
+import codecs
 import dataclasses
 import io
 import json
@@ -183,7 +184,7 @@ def test_score_takes_paths_from_standard_input(small_model, images, tmp_path, mo
     monkeypatch.chdir(images)
     lines = [os.fsencode(images / "z.png"), b"a/1.png", b"", b"../" + images.name.encode() + b"/black.png"]
     lines += [b"nowhere.png", b"a", b"odd\xff.png"]
-    monkeypatch.setattr("sys.stdin", Stdin(b"\n".join(lines)))
+    monkeypatch.setattr("sys.stdin", Stdin(codecs.BOM_UTF8 + b"\n".join(lines)))
     maps = tmp_path / "maps"
     assert run(small_model, "-", tmp_path / "scores.csv", "--heatmaps", str(maps)) == 0
     rows = files.read_csv(tmp_path / "scores.csv")

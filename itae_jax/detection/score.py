@@ -1,5 +1,6 @@
 """`itae score`: scores of any number of images, one row each, heat maps, anomaly maps and masks."""
 
+import codecs
 import collections
 import contextlib
 import csv
@@ -156,7 +157,8 @@ def _named(sources: Sequence[str], directories: dict[str, Path]) -> Iterator[tup
             raise RequestError("-: stands alone; give paths there or on standard input")
         if sys.stdin is None:
             raise RequestError("-: standard input is closed; give paths, one a line")
-        lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
+        stripped = (line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n") for line in sys.stdin.buffer)
+        lines = (os.fsdecode(line) for line in stripped)
         return ((Path(line), _relative(line)) for line in lines if line)
     roots = [Path(source) for source in sources]
     for root, source in zip(roots, sources, strict=True):

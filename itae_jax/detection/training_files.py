@@ -21,10 +21,11 @@ def divided(count: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarr
 
 
 def digest(source: Path, paths: Sequence[Path]) -> str:
-    """Returns a hash of the files' paths below the folder and of their sizes."""
+    """Returns a hash of the files' paths below the folder and of their sizes; a broken link has none."""
     files = hashlib.sha256()
     for path in paths:
-        name = f"{path.relative_to(source)}\0{path.stat().st_size}\0"
+        size = path.stat().st_size if path.exists() else ""
+        name = f"{path.relative_to(source)}\0{size}\0"
         files.update(name.encode(errors="surrogateescape"))
     return files.hexdigest()
 

@@ -43,7 +43,7 @@ class ScoredImages(NamedTuple):
 def read_scores(path: Path) -> ScoredImages:
     """Reads what `itae score` wrote; RequestError if it is not such a file, or holds no score."""
     try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             header, *rows = list(csv.reader(file)) or [[]]
         if header[:4] != ["path", "score", "is_anomaly", "p_value"] or header[-1] != "reason":
             raise ValueError("its columns are not path,score,is_anomaly,p_value,...,reason")

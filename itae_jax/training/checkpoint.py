@@ -206,7 +206,10 @@ def _alone():
 
 
 def check(directory: Path) -> dict:
-    """Returns the content of about.json; raises DamagedError unless every file is as `save` wrote it."""
+    """Returns the content of about.json; raises DamagedError unless every file is as `save` wrote it.
+
+    Other files do not matter: file managers leave theirs.
+    """
     try:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
         if not all(isinstance(about[key], dict) for key in ("facts", "arrays", "files")):
@@ -218,11 +221,9 @@ def check(directory: Path) -> dict:
         raise DamagedError(f"{directory}: is damaged: {_ABOUT} cannot be read ({reason})") from None
     if not is_as_written:
         raise DamagedError(f"{directory}: is damaged: {_ABOUT} is not as written")
-    for name in sorted(found.keys() | about["files"].keys()):
-        there, listed = found.get(name), about["files"].get(name)
-        if there != listed:
-            what = f"is not listed in {_ABOUT}" if listed is None else "is not as written"
-            what = "is missing" if there is None else what
+    for name, listed in sorted(about["files"].items()):
+        if (there := found.get(name)) != listed:
+            what = "is missing" if there is None else "is not as written"
             raise DamagedError(f"{directory}: is damaged: {_ARRAYS}/{name} {what}")
     return about
 
