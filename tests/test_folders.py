@@ -206,6 +206,19 @@ def test_mvtec_ad_has_a_test_set_for_each_category(inspection):
     assert len(limited.test_images) == len(limited.test_labels) == len(limited.test_masks) == 2
 
 
+@pytest.mark.parametrize("mask", ["000.png", "000_mask.bmp", "000_mask.PNG", "000.TIFF"])
+def test_mvtec_ad_finds_masks_of_any_ending_and_leaves_out_images_of_no_kind(inspection, mask):
+    category = inspection / "wood"
+    (category / "ground_truth" / "crack" / "000_mask.png").unlink()
+    picture(category / "ground_truth" / "crack" / mask, 255, (40, 30), "L")
+    picture(category / "test" / "overview.png", 50)
+    dataset = load(category, "mvtec_ad", image_size=16)
+    split = dataset.split(0)
+    assert split.test_labels == ("crack", "crack", "good")
+    assert [found and found.name for found in split.test_masks] == [mask, None, None]
+    assert list(dataset.unreadable) == [str(category / "test" / "overview.png")]
+
+
 def test_mvtec_ad_is_published_if_all_its_categories_are(inspection, tree):
     with pytest.raises(RequestError, match=r"<category>/train/good .* found test, train"):
         load(tree, "mvtec_ad")

@@ -2,9 +2,12 @@
 
 <category>/train/good/*.png
 <category>/test/{good,<defect>}/*.png
-<category>/ground_truth/<defect>/<name>_mask.png
+<category>/ground_truth/<defect>/<name>_mask.png, or <name> or <name>_mask with any ending
+
+Images in test itself, beside the folders, are listed as unreadable: they have no kind.
 """
 
+import glob
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +65,13 @@ def load(config: DataConfig) -> Dataset:
 
     def make_split(index: int, limit_train: int, limit_test: int) -> OneClassSplit:
         name, folder = names[index], found[names[index]]
-        test = folders.find_images(folder / "test")
+        everywhere = folders.find_images(folder / "test")
+        test = [path for path in everywhere if path.parent != folder / "test"]
+        unreadable.update(
+            {str(path): "is in no folder that names its kind" for path in {*everywhere} - {*test}}
+        )
         if not test:
-            raise RequestError(f"{folder / 'test'}: no images in it")
+            raise RequestError(f"{folder / 'test'}: no images in folders in it")
         return OneClassSplit(
             train_images=images.lazy(config, reader.read, normal[name], reader.shape, unreadable),
             test_images=images.lazy(config, reader.read, test, reader.shape, unreadable),
@@ -92,8 +99,13 @@ def load(config: DataConfig) -> Dataset:
 def mask_of(category: Path, image: Path) -> Path | None:
     """Returns the file that marks the defect of a test image, if there is one."""
     relative = image.relative_to(category / "test")
-    mask = category / "ground_truth" / relative.parent / f"{image.stem}_mask.png"
-    return mask if mask.is_file() else None
+    place, names = category / "ground_truth" / relative.parent, (f"{image.stem}_mask", image.stem)
+    usual = place / f"{names[0]}.png"
+    if usual.is_file():
+        return usual
+    alike = sorted(place.glob(f"{glob.escape(image.stem)}*"))
+    masks = (path for path in alike if path.stem in names and path.suffix.lower() in folders.SUFFIXES)
+    return next(masks, None)
 
 
 SPEC = Spec(
