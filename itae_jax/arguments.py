@@ -165,7 +165,7 @@ def _add_score(commands) -> None:
         "find photos -name '*.png' | itae score model - --out scores.csv",
     )
     score.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
-    about = "folders and files, or - for paths on standard input"
+    about = "folders and files, all together, or - for paths on standard input"
     score.add_argument("images", nargs="+", metavar="IMAGES", help=about)
     score.add_argument("--out", type=_path, required=True, metavar="scores.csv", help="CSV file to write")
     score.add_argument("--heatmaps", type=_path, metavar="DIR", help="directory for a heat map of each image")

@@ -72,7 +72,7 @@ def test_knn_scores_by_the_distance_of_scikit_learns_neighbours(images, k):
         assert trained.score(training).scores_N.mean() == 0
 
 
-@pytest.mark.parametrize("shape", [(32, 44, 3), (41, 23, 1)])
+@pytest.mark.parametrize("shape", [(32, 48, 3), (40, 24, 1)])
 def test_knn_of_gradients_scores_by_the_distance_of_scikit_images_histograms(shape):
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (NUM_TRAIN + 20, 9, 7, shape[2]))

@@ -61,9 +61,10 @@ every class and seed, with further measures, device, data and commit.
 
 _FOLDERS_NOTE = """\
 AUROC by `experiments/scripts/folders.py`, the median over seeds with the range: `fit` is `itae fit`, 10 minutes
-of two cores, with no flag but the seed; the others set `method.name`. The maps are of `fit`. In tiles_published,
-the split that others publish, new images show tiles of the training images in another light, which nearest
-neighbours find; in tiles_grouped they do not. scratches is drawn by `experiments/scripts/scratches.py`."""
+of two cores, with no flag but the seed; the others set `method.name`. The maps are of `fit`. In
+tiles_published, the split that others publish, new images show tiles of the training images in another light,
+which nearest neighbours find; in tiles_grouped they do not. scratches is drawn by
+`experiments/scripts/scratches.py`."""
 _CPU_NOTE = """\
 Two virtual CPU devices slow each other more than PyTorch's two threads do: XLA passes more memory between
 operations and exchanges batch statistics 36 times a step. Tried without gain: patches or shifted products on

@@ -69,8 +69,8 @@ for _run in (
     RUNS |= {_run.experiment: _run, f"{_run.experiment}_ae": plain}
 for _name in ("table1_mnist", "table1_fashion_mnist", "table1_cifar10"):
     for _method, _reduced in _OTHERS.items():
-        settings = f"method.name={_method}"
-        RUNS[f"{_name}_{_method}"] = dataclasses.replace(RUNS[_name], reduced=_reduced, settings=settings)
+        _changes = {"reduced": _reduced, "settings": f"method.name={_method}"}
+        RUNS[f"{_name}_{_method}"] = dataclasses.replace(RUNS[_name], **_changes)
 RUNS |= {
     "table3": Run("table3_shanghaitech", "shanghaitech", _VIDEO),
     "table4": Run("table4_transforms", "cifar10", _COLOUR, _TEN, "0,1", reuse=_CIFAR10),
@@ -82,9 +82,14 @@ RUNS |= {
     "figure7": Run("figure5_restorations", "cifar10", _COLOUR, variant="cifar10", reuse="table1_cifar10"),
     "figure6": Run("figure6_error_maps", "mvtec_ad", _MVTEC, reuse="table2_mvtec_ad table2_mvtec_ad_ae"),
 }
-for _method in ("GeoTrans", "GANomaly"):
-    of_method = {"reduced": _OTHERS[_method.lower()], "variant": _method}
-    RUNS[f"figure3_{_method.lower()}"] = dataclasses.replace(RUNS["figure3"], **of_method)
+for _figure, _method, _variant in (
+    ("figure3", "geotrans", "GeoTrans"),
+    ("figure3", "ganomaly", "GANomaly"),
+    ("figure4", "ganomaly", "GANomaly"),
+    ("figure5", "ganomaly", "ganomaly"),
+):
+    _changes = {"reduced": _OTHERS[_method], "variant": _variant, "reuse": ""}
+    RUNS[f"{_figure}_{_method}"] = dataclasses.replace(RUNS[_figure], **_changes)
 
 
 def command(name: str, classes: str, place: Path, root: str, full: bool) -> list[str]:

@@ -150,8 +150,9 @@ def _eight_bits(image: Image.Image, channels: int) -> Image.Image:
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() > 65535):
             raise ValueError("pixels beyond 16 bits")
-        # 32 bits can hold pixels of 8.
-        scale = 1 if image.mode == "I" and values.max(initial=0) <= 255 else 257
+        # A TIFF's 32 bits can hold pixels of 8; Pillow opens PGM files of 16 bits in the same mode.
+        is_small = image.format == "TIFF" and image.mode == "I" and values.max(initial=0) <= 255
+        scale = 1 if is_small else 257
         image = Image.fromarray(np.uint8(np.rint(values / scale)))
     elif image.mode == "F":
         raise ValueError("floating-point pixels; convert it to 8 or 16 bits")
@@ -204,7 +205,8 @@ def look(path: Path) -> Look | None:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
+    if image.getexif().get(_ORIENTATION) not in _TURNED:
+        return image.size
     if image.format == "TIFF":  # whose header gives the stored or the upright size, as it was compressed
         return ImageOps.exif_transpose(image).size
-    width, height = image.size
-    return (height, width) if image.getexif().get(_ORIENTATION) in _TURNED else (width, height)
+    return image.size[::-1]

@@ -141,7 +141,7 @@ def score(
 
 def _is_scores(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.readline().startswith(b"path,score,is_anomaly,")
+        return file.readline().removeprefix(codecs.BOM_UTF8).startswith(b"path,score,is_anomaly,")
 
 
 def _no_images(sources: Sequence[str]) -> str:
@@ -167,7 +167,8 @@ def _named(sources: Sequence[str], directories: dict[str, Path]) -> Iterator[tup
         [root] if root.is_file() else folders.each_image(root) for root in roots
     )
     if len(roots) > 1:
-        return ((path, _relative(str(path))) for path in each)
+        once = {os.path.abspath(path): path for path in each}
+        return ((path, _relative(str(path))) for path in once.values())
     base = roots[0].parent if roots[0].is_file() else roots[0]
     return ((path, path.relative_to(base)) for path in each)
 

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-_ORIENTATIONS, _CELL, _BLOCK = 9, 8, 2  # of the gradient, pixels, cells
-LEAST_SIDE = _CELL * _BLOCK
+CELL = 8  # pixels; what is left over at the right and the bottom does not count
+_ORIENTATIONS, _BLOCK = 9, 2  # of the gradient, cells
+LEAST_SIDE = CELL * _BLOCK
 _CLIP, _EPSILON = 0.2, 1e-5
 
 
@@ -26,9 +27,9 @@ def hog(images_BxHxWxC: jax.Array) -> jax.Array:
     turn = jnp.arctan2(down, right) / jnp.pi % 1
     orientation = (turn * _ORIENTATIONS).astype("int32") % _ORIENTATIONS
     shares = jax.nn.one_hot(orientation, _ORIENTATIONS, dtype=magnitude.dtype) * magnitude[..., None]
-    rows, columns = height // _CELL, width // _CELL
-    shares = shares[:, : rows * _CELL, : columns * _CELL]
-    cells = shares.reshape(batch, rows, _CELL, columns, _CELL, _ORIENTATIONS).mean((2, 4))
+    rows, columns = height // CELL, width // CELL
+    shares = shares[:, : rows * CELL, : columns * CELL]
+    cells = shares.reshape(batch, rows, CELL, columns, CELL, _ORIENTATIONS).mean((2, 4))
     corners = [(row, column) for row in range(_BLOCK) for column in range(_BLOCK)]
     blocks = jnp.concatenate(
         [cells[:, y : rows - _BLOCK + 1 + y, x : columns - _BLOCK + 1 + x] for y, x in corners], -1

@@ -42,7 +42,8 @@ class GANomalyConfig(MethodConfig):
         return "GANomaly"
 
     def paper_name(self, table: str, grey: bool, score: str = "") -> str:
-        return "GANomaly" if table in ("table1", "table2") and not score else ""
+        is_theirs = dataclasses.replace(self, channels=type(self).channels) == type(self)()
+        return "GANomaly" if is_theirs and table in ("table1", "table2") and not score else ""
 
 
 class _Network(nn.Module):
@@ -121,7 +122,7 @@ class GANomaly:
     of the image. The calibration is the mean of each over the training images, which both are divided by.
 
     Raises:
-      RequestError: images whose sides cannot be halved down to 4 pixels.
+      RequestError: images whose sides cannot be halved until the shorter is at most 4 pixels.
     """
 
     components: tuple[str, ...] = ("score_restoration",)
@@ -134,8 +135,8 @@ class GANomaly:
         if min(image_shape[:2]) < least or image_shape[0] % step or image_shape[1] % step:
             height, width, _ = image_shape
             raise RequestError(
-                f"images of {height}x{width}: method.name=ganomaly takes sides of {max(step, least)}, or a "
-                "multiple; set data.image_size"
+                f"images of {height}x{width}: method.name=ganomaly takes sides such as 32, 48, 64, 96 and 128; "
+                "set data.image_size"
             )
         self._config, self._image_shape, self._dtype = config, image_shape, parameter_dtype(dtype)
 
@@ -209,7 +210,7 @@ class GANomaly:
             for name, of_one in all_grads.items():
                 updates, new_opt_state[name] = self._optimiser(rate).update(of_one, state.opt_state[name])
                 new_params[name] = optax.apply_updates(params[name], updates)
-        count = new_opt_state[_DISCRIMINATOR][0].count  # every device draws the same
+        count = new_opt_state[_DISCRIMINATOR][0].count  # every device draws the same, and so does every seed
         new_params[_DISCRIMINATOR] = jax.lax.cond(
             losses["discriminator_loss"] < _LEAST_DISCRIMINATOR_LOSS,
             lambda: self._made(self._discriminator, jax.random.fold_in(jax.random.key(0), count))["params"],

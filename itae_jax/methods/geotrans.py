@@ -29,7 +29,8 @@ _MOST_ITERATIONS, _TOLERANCE = 1000, 1e-9  # of the Dirichlet fit
 class GeoTransConfig(MethodConfig):
     """Settings of GeoTrans; it is trained by Adam.
 
-    Each image is seen by one random transform an epoch: 216 epochs are 3 over all 72.
+    Each image is seen by one random transform an epoch: 216 epochs are 3 over all 72. For images of 64 pixels
+    its authors take depth=16 and widen=8. Training needs 20 kB of memory for each image.
     """
 
     NAME: ClassVar[str] = "geotrans"
@@ -48,7 +49,8 @@ class GeoTransConfig(MethodConfig):
         return [("train.augment", "none", "the transforms mirror the images")]
 
     def paper_name(self, table: str, grey: bool, score: str = "") -> str:
-        return "GeoTrans" if table in ("table1", "table2", "table6", "figure3") else ""
+        is_theirs = (self.depth == 10 and self.widen <= 4) or (self.depth, self.widen) == (16, 8)
+        return "GeoTrans" if is_theirs and table in ("table1", "table2", "table6", "figure3") else ""
 
 
 def transformed(image_HxWxC: jax.Array, index: jax.Array) -> jax.Array:
@@ -152,7 +154,7 @@ def dirichlet(mean_log_p_TxK: np.ndarray) -> np.ndarray:
     for _ in range(_MOST_ITERATIONS):
         before = alpha_TxK
         alpha_TxK = _inverse_digamma(digamma(before.sum(1, keepdims=True)) + mean_log_p_TxK)
-        if np.abs(alpha_TxK - before).max() < _TOLERANCE:
+        if np.abs(alpha_TxK / before - 1).max() < _TOLERANCE:
             break
     return alpha_TxK
 

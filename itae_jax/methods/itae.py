@@ -46,7 +46,7 @@ class ITAEConfig(MethodConfig):
     combine: str = setting("mean", "a score from those of the T members", choices=("mean", "max"))
     views: str = setting(
         "one",
-        "error maps are means over the image, and over it mirrored or shifted by a pixel",
+        "error maps are means over the image and copies mirrored, shifted by a pixel, or both",
         choices=restoration.VIEWS,
     )
     transforms_per_image: str = setting(
@@ -131,7 +131,9 @@ class ITAEConfig(MethodConfig):
         if not for_defects:
             return chosen
         error = "head" if asked.get("method.head") != 0 else "msgms"
-        views = "shift" if asked.get("train.augment") == "none" else "flip+shift"
+        augment = asked.get("train.augment", "flip")
+        views = "flip+shift" if "flip" in augment.split("+") else "shift"
+        views = "one" if "crop" in augment else views  # to score whole images by several takes long
         return [
             ("method.transform", "paste", "defects: erases by parts of other normal images"),
             ("method.head", 32 if accelerator else 8, "locates what was erased"),

@@ -13,7 +13,7 @@ import numpy as np
 from itae_jax.config import setting
 from itae_jax.errors import RequestError
 from itae_jax.evaluate.restoration import LEAST_NORMAL_ERROR
-from itae_jax.methods._hog import LEAST_SIDE, hog
+from itae_jax.methods._hog import CELL, LEAST_SIDE, hog
 from itae_jax.methods._pixels import Pixels, PixelsConfig, resized
 from itae_jax.methods.method import Spec
 
@@ -40,7 +40,7 @@ class KNN(Pixels):
     def __init__(self, config: KNNConfig, image_shape: tuple[int, int, int], dtype: str):
         super().__init__(config, image_shape, dtype)
         if config.features == "hog":
-            self._small = tuple(max(side, LEAST_SIDE) for side in self._small)
+            self._small = tuple(max(LEAST_SIDE, CELL * round(side / CELL)) for side in self._small)
 
     def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
         if self._config.features == "pixels":

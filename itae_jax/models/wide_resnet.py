@@ -16,7 +16,8 @@ class WideResNet(nn.Module):
     """A classifier with three groups of blocks, at full, half and quarter resolution.
 
     Call with images, B x H x W x C, and `train`; returns logits, B x classes. Each block normalises before it
-    convolves. Kernels are drawn from a normal distribution of variance 2 / fan-in (He et al., ICCV 2015).
+    convolves. Kernels are drawn from a truncated normal distribution of variance 2 / fan-in (He et al., ICCV
+    2015).
 
     Attributes:
       depth: 6 n + 4 layers, with n blocks in each group.
@@ -54,7 +55,7 @@ class WideResNet(nn.Module):
                 inner = normalised(conv(inner, features, 3, stride))
                 x = passed + conv(inner, features, 3, 1)
         x = normalised(x).astype(wide).mean((1, 2))
-        return nn.Dense(self.classes, dtype=wide, param_dtype=wide)(x)
+        return nn.Dense(self.classes, kernel_init=options["kernel_init"], dtype=wide, param_dtype=wide)(x)
 
 
 def _stride_one(x, kernel, *_, **__) -> jax.Array:
