@@ -185,7 +185,7 @@ def test_run_of_a_method_takes_one_epoch_unless_asked(name, tmp_path):
         (["method.name=pca", "method.variance=1"], "method.variance=1.0: expected at most"),
         (["method.name=pca", "method.reduce=melt"], "choose from mean, max, top"),
         (["method.name=iforest", "method.samples=1"], "method.samples=1: expected at least 2"),
-        (["method.name=_pixels"], "choose from ensemble, iforest, itae, knn, pca, vae"),
+        (["method.name=_pixels"], "choose from ensemble, ganomaly, geotrans, iforest, itae, knn, pca, vae"),
     ],
 )
 def test_bad_setting_gets_one_line(settings, message, refused, tmp_path):

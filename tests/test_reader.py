@@ -132,6 +132,8 @@ def test_read_takes_32_bit_integers_of_8_or_16_bits(save):
     for most in (255, 65535):
         deep = np.array([[0, most // 5, most]], np.int32)
         np.testing.assert_array_equal(GREY.read(save(deep, "deep.tif"))[0, :, 0], [0, 51, 255])
+    dark = b"P5 3 1 65535\n" + np.array([0, 51, 255], ">u2").tobytes()  # 16 bits whatever their values
+    np.testing.assert_array_equal(GREY.read(("dark.pgm", dark))[0, :, 0], [0, 0, 1])
 
 
 def test_read_of_a_jpeg_decoded_at_a_fraction_looks_the_same(save, rng):

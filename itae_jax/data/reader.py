@@ -64,8 +64,10 @@ class Reader:
                 if self.size and self.fit != "pad":
                     # Decodes a JPEG at 1/2, 1/4 or 1/8 where that leaves twice the size.
                     image.draft(None, (2 * self.size, 2 * self.size))
-                image = self._fitted(to_bytes(ImageOps.exif_transpose(image), self.channels))
-                return np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
+                upright = ImageOps.exif_transpose(image)
+                upright.format = image.format  # which a copy lacks
+                fitted = self._fitted(to_bytes(upright, self.channels))
+                return np.asarray(fitted, np.uint8).reshape(fitted.height, fitted.width, -1)
         except UnreadableImageError:
             raise
         except FileNotFoundError:
