@@ -62,7 +62,7 @@ def check(section: Any, prefix: str) -> None:
 
 
 def limits(field: dataclasses.Field) -> str:
-    """What a field's value may be, in words; empty if anything of its type."""
+    """Describes what a field's value may be; empty if anything of its type."""
     if choices := field.metadata["choices"]:
         return f"one of {', '.join(str(choice) or 'empty' for choice in choices)}"
     ends = [("at least", field.metadata["least"]), ("at most", field.metadata["most"])]
