@@ -29,7 +29,9 @@ class GANomalyConfig(MethodConfig):
     """Settings of GANomaly; both sides are trained by Adam with a first momentum of 0.5."""
 
     NAME: ClassVar[str] = "ganomaly"
-    TRAIN: ClassVar[dict[str, Any]] = dict(epochs=15, batch_size=64, learning_rate=2e-4, halve_every_epochs=15)
+    TRAIN: ClassVar[dict[str, Any]] = dict(
+        epochs=15, batch_size=64, learning_rate=2e-4, halve_every_epochs=10**6
+    )
 
     channels: int = setting(64, "channels of the first convolution", least=1, most=4096, reduces=True)
     latent: int = setting(100, "numbers that the encoder keeps of an image", least=1, most=65_536)

@@ -35,7 +35,7 @@ class GeoTransConfig(MethodConfig):
 
     NAME: ClassVar[str] = "geotrans"
     TRAIN: ClassVar[dict[str, Any]] = dict(
-        epochs=216, batch_size=128, learning_rate=1e-3, halve_every_epochs=216
+        epochs=216, batch_size=128, learning_rate=1e-3, halve_every_epochs=10**6
     )
 
     depth: int = setting(10, "layers of the wide residual network: 10, 16, 22, ...", least=10, most=1000)
