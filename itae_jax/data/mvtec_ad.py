@@ -67,9 +67,8 @@ def load(config: DataConfig) -> Dataset:
         name, folder = names[index], found[names[index]]
         everywhere = folders.find_images(folder / "test")
         test = [path for path in everywhere if path.parent != folder / "test"]
-        unreadable.update(
-            {str(path): "is in no folder that names its kind" for path in {*everywhere} - {*test}}
-        )
+        stray = [path for path in everywhere if path.parent == folder / "test"]
+        unreadable.update(dict.fromkeys(map(str, stray), "is in no folder that names its kind"))
         if not test:
             raise RequestError(f"{folder / 'test'}: no images in folders in it")
         return OneClassSplit(
