@@ -185,7 +185,7 @@ class TrainConfig(Section):
         "halve the rate every few epochs, or lower it to 0 by a cosine",
         choices=("halve", "cosine"),
     )
-    augment: str = setting("none", "none, or flip, shift, crop64 (a side in pixels), joined by +")
+    augment: str = setting("none", "none, or flip, shift, light, crop64 (a side in pixels), joined by +")
     checkpoint_minutes: float = setting(10.0, "minutes between checkpoints", least=0, decides=False)
     keep_checkpoints: int = setting(2, "checkpoints kept while training", least=1, decides=False)
 

@@ -57,7 +57,7 @@ def test_candidates_agree_with_what_is_asked():
         assert not only.settings
     (whole,) = found(700, data__image_size=64)
     assert whole.settings["method.name"] == "ensemble"
-    parts = {"data__image_size": 512, "train__augment": "flip+crop64", "method__views": "one"}
+    parts = {"data__image_size": 512, "train__augment": "flip+crop64+light", "method__views": "one"}
     assert len(found(700, **parts)) == 1
 
 

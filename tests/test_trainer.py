@@ -115,6 +115,17 @@ def test_crop_makes_every_square_of_the_image_and_no_other(image):
     assert {x.shape for x in many("crop7", image)} == {(6, 7, 3)}  # no larger than the image
 
 
+def test_light_adds_a_smooth_field_to_all_channels_alike():
+    grey = np.zeros((32, 48, 3), np.float32)
+    lit = many("light", grey)
+    assert np.ptp(lit, axis=3).max() == 0
+    assert 0.1 < abs(lit).max() <= 0.2
+    steepest = max(abs(np.diff(lit, axis=axis)).max() for axis in (1, 2))
+    assert steepest < 0.04  # where a step at an edge could be 0.4
+    assert len(np.unique(lit[:, 0, 0, 0])) == len(lit)
+    assert abs(many("light", grey + 0.95)).max() == 1
+
+
 @pytest.mark.parametrize("name", ["turn", "flip+turn", "crop", "crop0", ""])
 def test_get_refuses_an_unknown_name_with_the_choices(name):
     with pytest.raises(RequestError, match=r"train\.augment=.* none, or from flip, shift"):

@@ -42,7 +42,7 @@ class EnsembleConfig(ITAEConfig):
     def candidates(self, side: int) -> list[tuple[str, dict[str, Any]]]:
         found: list[tuple[str, dict[str, Any]]] = [("whole images", {"method.transform": "paste"})]
         if side >= _FINE:
-            parts = {"data.image_size": _FINE, "train.augment": f"flip+crop{_PART}"}
+            parts = {"data.image_size": _FINE, "train.augment": f"flip+crop{_PART}+light"}
             found.append((f"parts of {_FINE}x{_FINE} images", {"method.transform": "paste", **parts}))
         return found
 

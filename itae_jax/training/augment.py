@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from itae_jax.errors import RequestError
 
 SHIFT_PIXELS = 4
+LIGHT, _LIGHT_CELLS = 0.2, 3  # the greatest change of brightness, and the cells along each side of its field
 
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]  # (key, image H x W x C) -> image H x W x C
 
@@ -29,6 +30,15 @@ def shift(key: jax.Array, image_HxWxC: jax.Array) -> jax.Array:
     return jax.lax.dynamic_slice(padded, (dy, dx, jnp.zeros_like(dy)), image_HxWxC.shape)
 
 
+def light(key: jax.Array, image_HxWxC: jax.Array) -> jax.Array:
+    """Adds a smooth random field to all channels alike, at most 0.2 of [-1, 1]: uneven light is normal."""
+    field_key, amount_key = jax.random.split(key)
+    cells = jax.random.uniform(field_key, (_LIGHT_CELLS, _LIGHT_CELLS), "float32", -1, 1)
+    field_HxW = jax.image.resize(cells, image_HxWxC.shape[:2], "linear")
+    added_HxW = LIGHT * jax.random.uniform(amount_key, (), "float32") * field_HxW
+    return (image_HxWxC + added_HxW[..., None].astype(image_HxWxC.dtype)).clip(-1, 1)
+
+
 def crop(side: int) -> Augmentation:
     """Returns the augmentation that cuts out a random square of this side; smaller images stay as they are."""
 
@@ -41,7 +51,7 @@ def crop(side: int) -> Augmentation:
     return cut
 
 
-_REGISTRY = {"flip": flip, "shift": shift}
+_REGISTRY = {"flip": flip, "shift": shift, "light": light}
 
 
 def _find(part: str) -> Augmentation | None:
