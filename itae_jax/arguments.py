@@ -131,6 +131,8 @@ def _add_report(commands) -> None:
     report.add_argument("paths", nargs="+", type=_path, metavar="PATH", help=about)
     report.add_argument("--out", type=_path, metavar="DIR", help="where the page of runs goes")
     report.add_argument("--model", type=_path, help="with scores: the model, for heat maps and restorations")
+    about = "with scores: the folder of normal images; default good or normal"
+    report.add_argument("--normal", default="", metavar="NAME", help=about)
     _add_rate(report, None, "as scored")
     _add_trust(report)
     report.set_defaults(call="report")

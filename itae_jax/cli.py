@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from PIL import Image
+
 from itae_jax.arguments import MINUTES
 from itae_jax.arguments import build as build_parser
 from itae_jax.config import FALSE_POSITIVE_RATE
@@ -51,6 +53,7 @@ def entry() -> NoReturn:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     parsed = argparse.Namespace(command="")
+    Image.MAX_IMAGE_PIXELS = None  # data.max_side is the limit
     os.environ["MPLBACKEND"] = "agg"  # no command opens a window, and the backend of a notebook may be missing
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -244,8 +247,10 @@ def _report(arguments) -> int:
         if arguments.out:
             raise RequestError("--out is for the page of runs; that of a model or of scores goes beside it")
         return _score_report(arguments, first)
-    if arguments.model or arguments.trust or arguments.false_positive_rate is not None:
-        raise RequestError("--model, --trust and --false-positive-rate are for one file of scores or one model")
+    of_scores = arguments.model, arguments.trust, arguments.normal
+    if any(of_scores) or arguments.false_positive_rate is not None:
+        options = "--model, --trust, --normal and --false-positive-rate"
+        raise RequestError(f"{options} are for one file of scores or one model")
     from itae_jax.report import run_page
     from itae_jax.runs import directory
     from itae_jax.runs.read import read_all
@@ -270,8 +275,10 @@ def _score_report(arguments, path: Path) -> int:
 
     options = arguments.false_positive_rate, arguments.trust
     if path.is_file():
-        page = score_page.write_for_scores(path, arguments.model, *options)
+        page = score_page.write_for_scores(path, arguments.model, *options, arguments.normal)
     else:
+        if arguments.normal:
+            raise RequestError("--normal is for a file of scores")
         page = score_page.write_for_model(path, *options)
     print(f"report: {page}")
     return 0

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from itae_jax.errors import DISK_ERRORS, RequestError
 
+_MARK = ".itae_jax"  # a file in directories whose content is ours
+
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Reads the rows of a CSV file with a header; a byte-order mark, as spreadsheets write it, is left out."""
@@ -97,6 +99,16 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
             raise
         where = f"{option} {error.filename or path}".strip()
         raise RequestError(f"{where}: {error.strerror or error}; name a place that can be written") from None
+
+
+def claim(directory: Path, option: str) -> None:
+    """Makes a directory whose files this program may replace; RequestError if one of other files is there."""
+    mark = directory / _MARK
+    with writing(directory, option):
+        directory.mkdir(parents=True, exist_ok=True)
+        if not mark.is_file() and any(directory.iterdir()):
+            raise RequestError(f"{option} {directory}: holds other files; name a new or empty directory")
+        mark.touch()
 
 
 def check_output_file(path: Path, is_ours: Callable[[Path], bool], option: str = "--out") -> None:

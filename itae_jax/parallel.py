@@ -117,6 +117,7 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
         whole: int = 1,
         donate: bool = False,
     ):
+        _check_not_forked()
         self._devices, self._is_replicated = tuple(devices), replicated_result
         own = [i for i, device in enumerate(devices) if device in _local(devices)]
         self._own = slice(own[0], own[-1] + 1)
@@ -135,6 +136,7 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
         )
 
     def __call__(self, *arguments: Any, axis: int = 0) -> Any:
+        _check_not_forked()
         result = self._mapped(*self._on_devices(arguments, axis))
         if self._is_gathered and self._devices[0].platform == "cpu":
             jax.block_until_ready(result)  # queued exchanges can wait for each other's threads
@@ -158,6 +160,22 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
         # Copied here and not by the call, so that `jax.transfer_guard` can forbid all other copies.
         shared[1:] = replicate(shared[1:], self._devices)
         return *shared, jax.device_put(slices, _sharding(self._devices, PartitionSpec(AXIS)))
+
+
+def is_forked() -> bool:
+    """Returns whether this process is a fork of one that used JAX, whose threads are missing here."""
+    return _first_process() != os.getpid()
+
+
+def _check_not_forked() -> None:
+    if is_forked():
+        remedy = 'start processes by multiprocessing.get_context("spawn")'
+        raise RequestError(f"this process was forked from one that used JAX, and would hang; {remedy}")
+
+
+@functools.cache
+def _first_process() -> int:
+    return os.getpid()
 
 
 def mean(tree: Any) -> Any:

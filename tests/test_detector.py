@@ -1,6 +1,8 @@
 """ITAEDetector: scikit-learn's conventions, its own promises, and what it refuses."""
 
+import dataclasses
 import json
+import multiprocessing
 import pickle
 import shutil
 
@@ -108,6 +110,19 @@ def test_detector_gives_the_same_bits_saved_and_pickled(detector, images, tmp_pa
         np.testing.assert_array_equal(copy.decision_function(images), detector.decision_function(images))
         np.testing.assert_array_equal(copy.anomaly_maps(images), detector.anomaly_maps(images))
         assert copy.get_params() == detector.get_params()
+
+
+def test_a_pickled_detector_loads_on_a_machine_of_other_devices(detector, images):
+    make, (config, train, evaluate, compute, shape) = detector.model_.trained.learner.__reduce__()
+    assert make(config, train, evaluate, dataclasses.replace(compute, devices=64), shape).trainer.devices
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
+def test_a_fork_of_a_process_that_used_jax_is_refused_and_does_not_hang(detector, images):
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        asked = pool.map_async(detector.predict, [images])
+        with pytest.raises(RequestError, match="spawn"):
+            asked.get(timeout=60)
 
 
 def test_detector_saved_and_loaded_takes_rows(tmp_path):
@@ -224,6 +239,7 @@ def test_fit_says_how_to_convert_images_of_another_type(converted, rng):
         (np.zeros((20, 3, 16, 16), np.uint8), "channels come last"),
         (np.zeros((20, 16, 20), np.uint8), "needs square ones"),
         ([["a", "b"]], "N x H x W"),
+        ([GREY[0], GREY[0, :8]], "different shapes"),
     ],
 )
 def test_fit_refuses_images_of_the_wrong_kind(bad, message):
@@ -235,6 +251,10 @@ def test_fit_refuses_images_of_the_wrong_kind(bad, message):
     ("parameters", "message"),
     [
         ({"contamination": 0}, "contamination=0"),
+        ({"contamination": "auto"}, "contamination='auto'"),
+        ({"holdout": None}, "holdout=None"),
+        ({"settings": "a=b"}, "settings='a=b'"),
+        ({"image_shape": 16}, "image_shape=16"),
         ({"contamination": 0.6}, "contamination=0.6"),
         ({"holdout": 1}, "holdout=1"),
         ({"holdout": 0.99}, "at least 2 images"),

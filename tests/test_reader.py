@@ -1,5 +1,8 @@
 """Image files of every kind become uint8 of one shape, or are refused by name."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -87,6 +90,47 @@ def test_an_image_is_read_upright_from_a_file_and_from_bytes(save, rng, ending, 
         np.testing.assert_array_equal(found, reader.read((path.name, path.read_bytes())))
     seen = look(path)
     assert (seen.height, seen.width) == found.shape[:2]
+
+
+def chunk(kind, content, checksum=None):
+    checksum = zlib.crc32(kind + content) if checksum is None else checksum
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+DAMAGED = {
+    "malformed eXIf": chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\x09garbage"),
+    "eXIf that fails its checksum": chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\0", checksum=1),
+    "text that fails its checksum": chunk(b"tEXt", b"Comment\0made by hand", checksum=1),
+    "two megabytes of XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"<x>" * 700_000)),
+    "a large ICC profile": chunk(b"iCCP", b"screen\0\0" + zlib.compress(bytes(3_000_000))),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+@pytest.mark.parametrize("at_end", [False, True])
+def test_damaged_metadata_of_a_png_do_not_hide_its_pixels(save, colours, kind, at_end):
+    plain = save(colours).read_bytes()
+    cut = plain.rindex(b"IEND") - 4 if at_end else 33  # behind IHDR
+    damaged = plain[:cut] + DAMAGED[kind] + plain[cut:]
+    np.testing.assert_array_equal(RGB.read(("damaged.png", damaged)), colours)
+
+
+def test_damaged_pixels_of_a_png_are_refused(save, colours):
+    plain = save(colours).read_bytes()
+    start = plain.index(b"IDAT") + 8
+    for damaged in (plain[:-20], plain[:start] + b"\0" * 4 + plain[start + 4 :]):
+        with pytest.raises(UnreadableImageError):
+            RGB.read(("damaged.png", damaged))
+
+
+def test_a_jpeg_is_turned_though_the_rest_of_its_exif_is_wrong(save, colours):
+    entries = [(0x0112, 3, 1, 6 << 16), (0x0128, 2, 2, 0x32000000)]  # ResolutionUnit as text
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", len(entries))
+    exif += b"".join(struct.pack(">HHII", *entry) for entry in entries) + bytes(4)
+    upright = RGB.read(save(colours, "upright.jpg", quality=95))
+    np.testing.assert_array_equal(
+        RGB.read(save(colours, "a.jpg", quality=95, exif=exif)), np.rot90(upright, -1)
+    )
 
 
 @pytest.mark.parametrize("mode", ["1", "CMYK", "LA", "P", "YCbCr"])

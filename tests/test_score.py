@@ -113,7 +113,7 @@ def test_maps_are_the_models_and_masks_lie_where_they_exceed_the_usual_peak(
     dataclasses.replace(normal, peaks_N=np.ones_like(normal.peaks_N)).write(model / "normal_scores.csv")
     assert run(model, images, tmp_path / "scores.csv", "--maps", str(maps)) == 0
     loaded, readable = models.load(model), [name for name in NAMES if name != "b/broken.png"]
-    names = {path.relative_to(maps).as_posix() for path in maps.rglob("*.*")}
+    names = {path.relative_to(maps).as_posix() for path in maps.rglob("*.*[!x]")}
     assert names == {f"{name}.{ending}" for name in readable for ending in ("npy", "mask.png")}
     marked = []
     for name in readable:
@@ -127,6 +127,41 @@ def test_maps_are_the_models_and_masks_lie_where_they_exceed_the_usual_peak(
             np.testing.assert_array_equal(mask, np.where(over > loaded.normal.usual_peak, 255, 0))
             marked.append(np.asarray(mask).mean() / 255)
     assert 0 < np.mean(marked) < 1
+
+
+def test_heat_maps_replace_nothing_of_the_user(small_model, images, tmp_path, refused):
+    own, precious, maps = tmp_path / "own", tmp_path / "precious.png", tmp_path / "maps"
+    own.mkdir()
+    for path in (own / "z.png.png", precious):
+        shutil.copy(images / "z.png", path)
+    before, out = contents(own), tmp_path / "scores.csv"
+    for source in (images, images / "z.png"):
+        message = refused("score", small_model, source, "--out", out, "--heatmaps", own)
+        assert str(own) in message and "other files" in message
+    assert contents(own) == before
+    for _ in range(2):  # its own directory may be used again
+        assert run(small_model, images / "z.png", out, "--heatmaps", str(maps)) == 0
+        (maps / "z.png.png").unlink()
+        (maps / "z.png.png").symlink_to(precious)
+    assert precious.read_bytes() == (images / "z.png").read_bytes()
+
+
+def test_a_heat_map_that_cannot_be_written_costs_no_scores(small_model, images, tmp_path, capsys):
+    long = tmp_path / ("n" * 250 + ".png")
+    shutil.copy(images / "z.png", long)
+    out, maps = tmp_path / "scores.csv", tmp_path / "maps"
+    command = ["score", small_model, long, images / "z.png", "--out", out, "--heatmaps", maps]
+    assert cli.main([*map(str, command)]) == 0
+    assert all(row["score"] for row in files.read_csv(out)) and len(list(maps.rglob("z.png.png"))) == 1
+    told = capsys.readouterr().out
+    assert "maps cannot be written: 1 (" in told and "name too long" in told
+
+
+def test_the_folder_of_a_data_set_with_masks_is_refused(small_model, images, tmp_path, refused):
+    for name in ("test/good", "ground_truth/crack"):
+        shutil.copytree(images, tmp_path / "set" / name)
+    message = refused("score", small_model, tmp_path / "set", "--out", tmp_path / "scores.csv")
+    assert str(tmp_path / "set" / "test") in message
 
 
 def test_several_folders_and_files_give_their_rows_in_turn(small_model, images, tmp_path, refused, monkeypatch):

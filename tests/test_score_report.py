@@ -320,6 +320,18 @@ def test_labels_are_folders_of_which_some_are_normal(paths, labels, why):
     assert reason.startswith(why) and bool(reason) == (labels is None)
 
 
+def test_normal_names_the_folder_of_normal_images(images, small_model, tmp_path, capsys):
+    for old, new in (("good", "1.OK"), ("dark", "2.NG")):
+        shutil.copytree(images / old, tmp_path / "set" / new)
+    scores = score(small_model, tmp_path / "set", tmp_path / "scores.csv")
+    assert "No AUROC: no folder is called good or normal: 1.OK, 2.NG; --normal" in report(scores)
+    assert cli.main(["report", str(scores), "--normal", "1.OK"]) == 0
+    rows = rows_of(scores)
+    expected = roc_auc_score(["NG" in row["path"] for row in rows], [float(row["score"]) for row in rows])
+    assert numbers_of(scores.with_suffix(".html").read_text())["AUROC, %"] == f"{100 * expected:.1f}"
+    assert cli.main(["report", str(small_model), "--normal", "1.OK"]) == 2
+
+
 def test_masks_measure_the_pixels_of_the_models_anomaly_maps(masked_page, inspected, small_model):
     model, masks, maps = trained.load(small_model), [], []
     for path in sorted((inspected / "test").glob("*/*.png")):

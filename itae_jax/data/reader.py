@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import io
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +18,14 @@ FITS = ("crop", "letterbox", "stretch", "pad")
 _BILINEAR = Image.Resampling.BILINEAR
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 _GREY_TOLERANCE = 8  # of 255: colour compression makes equal channels differ by so much
-_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that exchange width and height
+_ORIENTATION = 0x0112  # EXIF's tag
+_UPRIGHT = {
+    **{2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM},
+    **{5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE},
+    8: Image.Transpose.ROTATE_90,
+}
+_TURNED = (5, 6, 7, 8)  # the orientations that exchange width and height
+_PNG, _KEPT = b"\x89PNG\r\n\x1a\n", (b"tRNS", b"eXIf")  # chunks besides the critical ones
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -64,8 +73,7 @@ class Reader:
                 if self.size and self.fit != "pad":
                     # Decodes a JPEG at 1/2, 1/4 or 1/8 where that leaves twice the size.
                     image.draft(None, (2 * self.size, 2 * self.size))
-                upright = ImageOps.exif_transpose(image)
-                upright.format = image.format  # which a copy lacks
+                upright = _upright(image)
                 fitted = self._fitted(to_bytes(upright, self.channels))
                 return np.asarray(fitted, np.uint8).reshape(fitted.height, fitted.width, -1)
         except UnreadableImageError:
@@ -143,7 +151,38 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
     with contextlib.ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of damaged metadata
         stream = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-        yield stack.enter_context(Image.open(stream))
+        is_png = stream.read(len(_PNG)) == _PNG
+        stream.seek(0)
+        yield stack.enter_context(Image.open(io.BytesIO(_pixels_only(stream.read())) if is_png else stream))
+
+
+def _pixels_only(png: bytes) -> bytes:
+    """Leaves out metadata, for which Pillow refuses a PNG file if they are damaged or long."""
+    kept, start = [_PNG], len(_PNG)
+    while start + 8 <= len(png):
+        length, kind = struct.unpack_from(">I4s", png, start)
+        end = start + length + 12  # with length, kind and checksum
+        is_intact = kind != b"eXIf" or zlib.crc32(png[start + 4 : end - 4]).to_bytes(4) == png[end - 4 : end]
+        if is_intact and (kind in _KEPT or not kind[0] & 0x20):  # a capital letter: critical
+            kept.append(png[start:end])
+        start = end
+    return b"".join(kept)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # which turns a TIFF
+    turn = _UPRIGHT.get(_orientation(image))
+    if turn is None:
+        return image
+    upright = image.transpose(turn)
+    upright.format = image.format  # which a copy lacks
+    return upright
+
+
+def _orientation(image: Image.Image) -> int | None:
+    with contextlib.suppress(Exception):  # on damaged metadata Pillow raises anything
+        return image.getexif().get(_ORIENTATION)
+    return None
 
 
 def _eight_bits(image: Image.Image, channels: int) -> Image.Image:
@@ -189,12 +228,14 @@ class Look:
     is_grey: bool
 
 
-def look(path: Path) -> Look | None:
-    """Looks at a file, decoding as little as possible; None if it cannot be read."""
+def look(path: Path, max_side: int = Reader.max_side) -> Look | None:
+    """Looks at a file, decoding as little as possible; None if it is too large or cannot be read."""
     if not path.is_file():
         return None
     try:
         with _opened(path) as image:
+            if max(image.size) > max_side:
+                return None
             width, height = _upright_size(image)
             grey = image.mode in _GREY_MODES
             if not grey:
@@ -207,8 +248,8 @@ def look(path: Path) -> Look | None:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    if image.getexif().get(_ORIENTATION) not in _TURNED:
+    if _orientation(image) not in _TURNED:
         return image.size
     if image.format == "TIFF":  # whose header gives the stored or the upright size, as it was compressed
-        return ImageOps.exif_transpose(image).size
+        return _upright(image).size
     return image.size[::-1]

@@ -1,6 +1,7 @@
 """Turns what a detector gets, arrays of images or rows of numbers, into uint8 images."""
 
 import math
+from collections.abc import Iterable
 from numbers import Integral
 
 import numpy as np
@@ -11,7 +12,10 @@ from itae_jax.errors import RequestError
 
 def as_pictures(array) -> np.ndarray:
     """Returns N x H x W (x C) uint8 images as N x H x W x C with 1 or 3 channels; refuses all else."""
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError:
+        raise RequestError("the images have different shapes; bring them to one") from None
     if array.ndim not in (3, 4):
         raise RequestError(
             f"an array of shape {array.shape}: expected N x H x W or N x H x W x C images; "
@@ -38,7 +42,8 @@ def row_shape(image_shape, num_features: int) -> tuple[int, int, int]:
             raise RequestError(f"image_shape={image_shape!r}: expected (H, W), (H, W, C) or 'square'")
         side = math.isqrt(num_features - 1) + 1
         return side, side, 1
-    height, width, channels = (*image_shape, 1)[:3] if len(image_shape) in (2, 3) else (0, 0, 0)
+    given = tuple(image_shape) if isinstance(image_shape, Iterable) else ()
+    height, width, channels = (*given, 1)[:3] if len(given) in (2, 3) else (0, 0, 0)
     shape = height, width, channels
     if not all(isinstance(n, Integral) and int(n) > 0 for n in shape) or channels not in (1, 3):
         raise RequestError(f"image_shape={image_shape}: expected (H, W) or (H, W, C), C being 1 or 3")

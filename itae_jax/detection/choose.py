@@ -26,10 +26,10 @@ class Choice:
     reason: str
 
 
-def look_at(paths: Sequence[Path]) -> list[Look]:
+def look_at(paths: Sequence[Path], max_side: int) -> list[Look]:
     """Looks at up to 200 of the files, evenly spread; leaves out those that cannot be read."""
     spread = np.linspace(0, len(paths) - 1, min(len(paths), _LOOKED_AT)).astype(int)
-    return [seen for seen in (look(paths[i]) for i in spread) if seen is not None]
+    return [seen for seen in (look(paths[i], max_side) for i in spread) if seen is not None]
 
 
 def choose(

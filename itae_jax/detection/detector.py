@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from numbers import Integral
+from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -149,10 +150,12 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         return self
 
     def _check_parameters(self) -> None:
-        if not 0 < self.contamination <= 0.5:
-            raise RequestError(f"contamination={self.contamination}: expected a number in (0, 0.5]")
-        if not 0 <= self.holdout < 1:
-            raise RequestError(f"holdout={self.holdout}: expected a number in [0, 1)")
+        if not isinstance(self.contamination, Real) or not 0 < self.contamination <= 0.5:
+            raise RequestError(f"contamination={self.contamination!r}: expected a number in (0, 0.5]")
+        if not isinstance(self.holdout, Real) or not 0 <= self.holdout < 1:
+            raise RequestError(f"holdout={self.holdout!r}: expected a number in [0, 1)")
+        if self.settings is not None and not isinstance(self.settings, Mapping):
+            raise RequestError(f"settings={self.settings!r}: expected a dict such as {{'method.loss': 'l1'}}")
         if isinstance(self.random_state, Integral) and not 0 <= int(self.random_state) < 2**32:
             raise RequestError(f"random_state={self.random_state}: expected 0 to 4294967295")
 

@@ -4,6 +4,7 @@ While it works, the model is in MODEL.partial, with checkpoints and `started.jso
 the candidates and the number of epochs. The same command resumes there; another one is refused.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -20,7 +21,7 @@ import numpy as np
 
 from itae_jax import experiment, files
 from itae_jax.data import LazyImages, folders
-from itae_jax.data.images import lazy
+from itae_jax.data.images import UnreadableImageError, lazy
 from itae_jax.data.reader import Look, Reader
 from itae_jax.detection import model as models
 from itae_jax.detection import training_files
@@ -37,6 +38,7 @@ from itae_jax.training.learner import Learner
 from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
 
 _LEAST_IMAGES = 8
+_ASKED = 20  # unreadable images, for their reasons
 _STARTED, _CHECKPOINTS = "started.json", "checkpoints"
 _SHARE_TRIED = 0.06  # of the time
 _MOST_TRIED, _MOST_RATED = 500, 32  # images on which it trains in that time, and on which it is rated
@@ -68,8 +70,8 @@ def fit(
     if not 0 < minutes < math.inf:
         raise RequestError(f"--minutes {minutes}: expected a finite number above 0")
     out = Path(os.path.realpath(out))
-    paths, looks = _images_in(source, holdout)
     base = experiment.override(Experiment(), assignments)
+    paths, looks = _images_in(source, holdout, base.data.max_side)
     asked = _asked(base, assignments)
     held_out, training = training_files.divided(len(paths), holdout, base.seed)
     decisive = experiment.decisive(base)
@@ -113,7 +115,7 @@ def fit(
     return True
 
 
-def _images_in(source: Path, holdout: float) -> tuple[list[Path], list[Look]]:
+def _images_in(source: Path, holdout: float, max_side: int) -> tuple[list[Path], list[Look]]:
     """Finds the images and looks at some of them."""
     if not 0 < holdout < 1:
         raise RequestError(f"--holdout {holdout}: expected a share between 0 and 1")
@@ -123,10 +125,20 @@ def _images_in(source: Path, holdout: float) -> tuple[list[Path], list[Look]]:
     if len(paths) < _LEAST_IMAGES:
         needed = f"at least {_LEAST_IMAGES} are needed; endings read: {folders.ENDINGS}"
         raise RequestError(f"{source}: {len(paths)} images in it, {needed}")
-    looks = look_at(paths)
+    looks = look_at(paths, max_side)
     if not looks:
-        raise RequestError(f"{source}: none of the {len(paths)} images there can be read")
+        reasons = collections.Counter(_why_unreadable(path, max_side) for path in paths[:_ASKED])
+        (reason, _), *_ = reasons.most_common(1)
+        raise RequestError(f"{source}: none of the {len(paths)} images there can be read; mostly: {reason}")
     return paths, looks
+
+
+def _why_unreadable(path: Path, max_side: int) -> str:
+    try:
+        Reader(max_side=max_side).read(path)
+    except UnreadableImageError as error:
+        return error.reason
+    return "unknown"
 
 
 def _asked(base: Experiment, assignments: Sequence[str]) -> dict[str, Any]:

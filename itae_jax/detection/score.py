@@ -2,7 +2,6 @@
 
 import codecs
 import collections
-import contextlib
 import csv
 import dataclasses
 import functools
@@ -25,7 +24,7 @@ from itae_jax.detection.model import TrainedModel
 from itae_jax.detection.threshold import threshold
 from itae_jax.environment import cpu_cores
 from itae_jax.errors import RequestError
-from itae_jax.files import atomic_path, check_output_file, writing
+from itae_jax.files import atomic_path, check_output_file, claim, writing
 from itae_jax.progress import Progress
 
 _AT_A_TIME = 1024  # paths in memory; the images of one batch at a time are
@@ -40,6 +39,7 @@ class Summary:
       rate: the share of normal images that are expected above it.
       asked_rate: the share that was asked for; below `rate` if the calibration images are too few.
       num_calibration, num_scored, num_anomalies, num_unreadable: counts of images.
+      num_undrawn, undrawn_reason: images whose maps cannot be written, and why, of the first.
     """
 
     out: Path
@@ -50,6 +50,8 @@ class Summary:
     num_scored: int
     num_anomalies: int
     num_unreadable: int
+    num_undrawn: int
+    undrawn_reason: str
 
     def __str__(self):
         lines = [
@@ -65,6 +67,8 @@ class Summary:
         lines.append(f"{self.num_anomalies} of {self.num_scored} images are above it, listed in {self.out}")
         if self.num_unreadable:
             lines.append(f"images that cannot be read: {self.num_unreadable}; the column reason says why")
+        if self.num_undrawn:
+            lines.append(f"images whose maps cannot be written: {self.num_undrawn} ({self.undrawn_reason})")
         return "\n".join(lines)
 
 
@@ -111,7 +115,9 @@ def score(
             f"{option}: the method of {model_directory}, {name}, has no anomaly maps; leave it out"
         )
     limit, components = model.normal.threshold(false_positive_rate), model.trained.learner.method.components
-    counts = collections.Counter[str]()
+    for option, directory in directories.items():
+        claim(directory, option)
+    counts, undrawn = collections.Counter[str](), list[str]()
     named = itertools.chain([first], named)
     with (
         writing(out),
@@ -122,7 +128,7 @@ def score(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "score", "is_anomaly", "p_value", *components, "reason"])
         while chunk := list(itertools.islice(named, _AT_A_TIME)):
-            for path, numbers, reason in _scored(model, chunk, directories, pool, progress):
+            for path, numbers, reason in _scored(model, chunk, directories, undrawn, pool, progress):
                 is_anomaly = numbers[0] > limit
                 texts = [repr(numbers[0]), int(is_anomaly), *map(repr, numbers[1:])]
                 writer.writerow([path, *([""] * len(texts) if reason else texts), reason])
@@ -136,6 +142,8 @@ def score(
         counts["scored"],
         counts["anomalies"],
         counts["unreadable"],
+        len(undrawn),
+        next(iter(undrawn), ""),
     )
 
 
@@ -176,6 +184,8 @@ def _named(sources: Sequence[str], directories: dict[str, Path]) -> Iterator[tup
 def _check_source(root: Path, source: str, directories: dict[str, Path]) -> None:
     if not source or not (root.is_file() or root.is_dir()):
         raise RequestError(f"{source or 'IMAGES'}: no such folder or file")
+    if all((root / name).is_dir() for name in ("test", "ground_truth")):
+        raise RequestError(f"{root}: holds masks in ground_truth; score {root / 'test'}")
     folder = root.parent if root.is_file() else root
     for option, directory in directories.items():
         within = [directory.resolve(), *directory.resolve().parents] if root.is_dir() else [directory.resolve()]
@@ -199,10 +209,14 @@ def _scored(
     model: TrainedModel,
     named: Sequence[tuple[Path, Path]],
     directories: dict[str, Path],
+    undrawn: list[str],
     pool: Executor,
     progress: Progress,
 ) -> Iterator[tuple[Path, list[float], str]]:
-    """Yields each image's path, its score, p-value and components, and why it has none; draws its pictures."""
+    """Yields each image's path, its score, p-value and components, and why it has none; draws its pictures.
+
+    Adds to `undrawn` why pictures cannot be written.
+    """
     unreadable: dict[str, str] = {}
     components = model.trained.learner.method.components
     images = LazyImages(model.read, [path for path, _ in named], model.image_shape, unreadable)
@@ -215,7 +229,8 @@ def _scored(
         )
         if maps_BxHxW is not None:
             paths, names = zip(*(named[position] for position in positions), strict=True)
-            list(pool.map(functools.partial(_draw, model, directories), paths, names, maps_BxHxW))
+            reasons = pool.map(functools.partial(_draw, model, directories), paths, names, maps_BxHxW)
+            undrawn += filter(None, reasons)
         progress.scored(len(positions))
     for (path, _), numbers in zip(named, numbers_NxC.tolist(), strict=True):
         reason = unreadable.get(str(path), "its score is not a number") if math.isnan(numbers[0]) else ""
@@ -224,18 +239,29 @@ def _scored(
 
 def _draw(
     model: TrainedModel, directories: dict[str, Path], path: Path, name: Path, map_HxW: np.ndarray
-) -> None:
+) -> str:
+    """Writes the pictures of an image; returns why they cannot be written, or nothing."""
     from PIL import Image
 
-    with contextlib.suppress(UnreadableImageError):  # removed since it was scored
+    try:
         heatmap, mask = draw(model, path, map_HxW)
-        for directory in directories.values():
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        if "--heatmaps" in directories:
-            Image.fromarray(heatmap).save(directories["--heatmaps"] / f"{name}.png")
-        if "--maps" in directories:
-            np.save(directories["--maps"] / f"{name}.npy", map_HxW)
-            Image.fromarray(mask).save(directories["--maps"] / f"{name}.mask.png")
+        if directory := directories.get("--heatmaps"):
+            Image.fromarray(heatmap).save(_new(directory / f"{name}.png"))
+        if directory := directories.get("--maps"):
+            np.save(_new(directory / f"{name}.npy"), map_HxW)
+            Image.fromarray(mask).save(_new(directory / f"{name}.mask.png"))
+    except UnreadableImageError as error:  # removed since it was scored
+        return str(error)
+    except OSError as error:
+        return f"{error.filename or name}: {error.strerror or error}"
+    return ""
+
+
+def _new(path: Path) -> Path:
+    """Makes room for a file; a link there would be followed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    return path
 
 
 def draw(model: TrainedModel, path: Path, map_HxW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

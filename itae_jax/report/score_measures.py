@@ -19,37 +19,44 @@ _NORMAL_NAMES = ("good", "normal")
 _MOST_PIXELS = 2**24
 
 
-def labels_of(paths: Sequence[str]) -> tuple[list[str] | None, str]:
-    """Returns the folder of each image below their common one, or None and why those are no labels."""
+def labels_of(paths: Sequence[str], normal: str = "") -> tuple[list[str] | None, str]:
+    """Returns the folder of each image below their common one, or None and why those are no labels.
+
+    `normal` is the name of the folder of normal images; empty for good or normal.
+    """
     parents = [os.path.dirname(os.path.abspath(path)) for path in paths]
     root = os.path.commonpath(parents)
     labels = [os.path.relpath(parent, root).split(os.sep)[0] for parent in parents]
-    kinds, names = set(map(is_normal, labels)), sorted(set(labels))
+    kinds, names = {is_normal(label, normal) for label in labels}, sorted(set(labels))
+    expected = normal or " or ".join(_NORMAL_NAMES)
     if "." in labels:
-        return None, "the images do not lie in folders by kind, one of them called good or normal"
+        return None, f"the images do not lie in folders by kind, one of them called {expected}"
     if True not in kinds:
-        return None, f"no folder is called good or normal: {', '.join(names[:5])}{', ...' * (len(names) > 5)}"
+        found = f"{', '.join(names[:5])}{', ...' * (len(names) > 5)}"
+        remedy = "" if normal else "; --normal NAME names the one of normal images"
+        return None, f"no folder is called {expected}: {found}{remedy}"
     if False not in kinds:
         return None, f"all folders are of normal images: {', '.join(names)}"
     return labels, ""
 
 
-def is_normal(label: str) -> bool:
-    """Returns whether a folder of this name holds normal images."""
-    return label.lower() in _NORMAL_NAMES
+def is_normal(label: str, normal: str = "") -> bool:
+    """Returns whether a folder of this name holds normal images; `normal` as of `labels_of`."""
+    return label == normal if normal else label.lower() in _NORMAL_NAMES
 
 
-def of_images(labels_N: np.ndarray, scores_N: np.ndarray, is_above_N: np.ndarray) -> dict[str, Any]:
+def of_images(
+    labels_N: np.ndarray, is_defect_N: np.ndarray, scores_N: np.ndarray, is_above_N: np.ndarray
+) -> dict[str, Any]:
     """Measures the scores by the labels, as a whole and folder by folder; nothing is chosen by it.
 
     `chance` has what a guess reaches: of the best F1, by flagging all images.
     """
-    is_defect_N = np.array([not is_normal(label) for label in labels_N])
-    kinds = []
-    for label in sorted(set(labels_N), key=lambda label: (not is_normal(label), label)):
+    normal_labels, kinds = set(labels_N[~is_defect_N]), []
+    for label in sorted(set(labels_N), key=lambda label: (label not in normal_labels, label)):
         inside = labels_N == label
         kinds.append({"label": label, "count": inside.sum(), "above": is_above_N[inside].mean()})
-        if not is_normal(label):
+        if label not in normal_labels:
             compared = inside | ~is_defect_N
             kinds[-1]["auroc"] = metrics.auroc(is_defect_N[compared], scores_N[compared])
     share = is_defect_N.mean()

@@ -64,12 +64,13 @@ def read_scores(path: Path) -> ScoredImages:
 
 
 def write_for_scores(
-    scores: Path, model: Path | None, false_positive_rate: float | None, trust: str = ""
+    scores: Path, model: Path | None, false_positive_rate: float | None, trust: str = "", normal: str = ""
 ) -> Path:
     """Writes the page of a file of scores beside it, with the ending .html.
 
     With the model that scored it shows restorations and heat maps. Without a false-positive rate it has the
-    threshold that the file was written with. RequestError if the file or the model cannot be read or do not
+    threshold that the file was written with. `normal` is the name of the folder of normal images, empty for
+    good or normal. RequestError if the file or the model cannot be read or do not
     match, or for a rate without a model.
     """
     if scores.suffix == ".html":
@@ -87,7 +88,7 @@ def write_for_scores(
     else:
         threshold = _threshold_of(images, loaded)
     page: dict[str, Any] = {"title": scores.name, "what": "images", "settings": {}, "loss": None}
-    return _write(scores.with_suffix(".html"), images, threshold, loaded, page)
+    return _write(scores.with_suffix(".html"), images, threshold, loaded, page, normal=normal)
 
 
 def write_for_model(directory: Path, false_positive_rate: float | None, trust: str = "") -> Path:
@@ -140,17 +141,20 @@ def _write(
     model: TrainedModel | None,
     page: dict[str, Any],
     is_labelled: bool = True,
+    normal: str = "",
 ) -> Path:
     check_output_file(path, lambda old: b'content="itae_jax"' in old.read_bytes()[:500], "page")
     order, names = np.argsort(-images.scores_N, kind="stable"), _short(images.paths)
-    labels, why = score_measures.labels_of(images.paths) if is_labelled else (None, "")
+    labels, why = score_measures.labels_of(images.paths, normal) if is_labelled else (None, "")
     seen_N, about = np.zeros(len(names), bool), ""
     if is_labelled and model:
         seen_N, about = training_files.trained_on(model, images.paths)
     elif labels:
         about = "Without --model it is unknown whether the model was trained on some of these."
     is_new_N = ~seen_N
-    is_defect_N = None if labels is None else np.array([not score_measures.is_normal(one) for one in labels])
+    is_defect_N = None
+    if labels is not None:
+        is_defect_N = np.array([not score_measures.is_normal(label, normal) for label in labels])
     if is_defect_N is not None and len(set(is_defect_N[is_new_N])) < 2:
         kind = "normal" if is_defect_N[is_new_N].all() else "other"
         is_defect_N, why = None, f"the model was trained on all of the {kind} images"
@@ -189,7 +193,7 @@ def _measure(images: ScoredImages, labels, is_new_N, is_defect_N, model) -> dict
         return None
     new = np.flatnonzero(is_new_N)
     scores, is_defect, paths = images.scores_N[new], is_defect_N[new], [images.paths[i] for i in new]
-    return score_measures.of_images(np.array(labels)[new], scores, images.is_anomaly_N[new]) | {
+    return score_measures.of_images(np.array(labels)[new], is_defect, scores, images.is_anomaly_N[new]) | {
         "roc": html.png(figures.roc_curves([("AUROC in %", is_defect, scores)])),
         "has_masks": any(map(score_measures.mask_file, paths)),
         "pixels": score_measures.of_pixels(model, paths, is_defect) if model else None,

@@ -68,7 +68,7 @@ class Learner:
         self.has_maps = hasattr(self.method, "anomaly_map")
 
     def __reduce__(self):
-        return learner_for, self._arguments
+        return _on_this_machine, self._arguments
 
     def _try_crops(self, augmentation: str) -> None:
         """Raises RequestError if the method cannot train on the crops that an augmentation makes."""
@@ -212,6 +212,18 @@ def learner_for(
     return Learner(config, train, evaluate, compute, image_shape)
 
 
+def _on_this_machine(
+    config: MethodConfig,
+    train: TrainConfig,
+    evaluate: EvaluateConfig,
+    compute: ComputeConfig,
+    image_shape: tuple[int, int, int],
+) -> Learner:
+    """Makes the Learner of a pickle on the devices that there are here."""
+    train, compute = fit_batch(train, dataclasses.replace(compute, devices=0), train.batch_size)
+    return learner_for(config, train, evaluate, compute, image_shape)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
     """A trained method."""
@@ -221,6 +233,14 @@ class Trained:
     calibration: Calibration  # what scoring needs to know of the training images
     num_train: int  # readable training images
     train_seconds: float = 0.0  # calibration included
+
+    def __getstate__(self):
+        return {**vars(self), "variables": jax.tree.map(np.asarray, self.variables)}
+
+    def __setstate__(self, state):
+        if not parallel.is_forked():  # there JAX would hang; a call says so
+            state["variables"] = parallel.replicate(state["variables"], state["learner"].trainer.devices)
+        vars(self).update(state)
 
     def measure(self, images: np.ndarray | Images, maps: bool = False) -> Iterator[Measurement]:
         """Measures images a batch at a time, with anomaly maps if asked for and the method has them."""
