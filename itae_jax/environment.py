@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import os
 import platform
 import subprocess
@@ -35,6 +36,17 @@ def describe_devices(devices) -> str:
             lines = Path("/proc/cpuinfo").read_text().splitlines()
             kind = next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
     return f"{len(devices)} x {kind}"
+
+
+def cpu_kind() -> str:
+    """A name for all CPUs of the same model and instructions."""
+    about = platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        about = "\n".join(
+            sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+        )
+    return f"cpu-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
 
 
 @functools.cache

@@ -16,9 +16,20 @@ _MARK = ".itae_jax"  # a file in directories whose content is ours
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Reads the rows of a CSV file with a header; a byte-order mark, as spreadsheets write it, is left out."""
+    """Reads the rows of a CSV file with a header.
+
+    Leaves out a byte-order mark, as spreadsheets write it. RequestError if semicolons divide the columns.
+    """
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
+        rows = csv.DictReader(file)
+        check_commas(path, rows.fieldnames or ())
+        return list(rows)
+
+
+def check_commas(path: Path, header: Sequence[str]) -> None:
+    """Raises RequestError if a file's header is divided by semicolons."""
+    if len(header) == 1 and ";" in header[0]:
+        raise RequestError(f"{path}: semicolons divide its columns; save it with commas")
 
 
 def write_csv(path: Path, rows: Sequence[dict], columns: Sequence[str] | None = None) -> None:

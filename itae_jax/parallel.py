@@ -25,6 +25,7 @@ AXIS = "devices"
 SECONDS_TO_JOIN = 120  # until all processes must have joined
 SECONDS_TO_PART = 600  # that the first process to finish waits for the last
 SECONDS_OF_SILENCE = 20  # until a process that sends nothing counts as lost
+_CACHE_BYTES = 2**30
 
 
 def prepare_backends() -> None:
@@ -44,15 +45,19 @@ def use_cpu_cores() -> None:
 
 
 def keep_programs() -> None:
-    """Caches compiled accelerator programs on disk for later processes.
+    """Caches compiled programs on disk, at most 1 GiB, for later processes on the same kind of machine.
 
-    JAX_COMPILATION_CACHE_DIR takes precedence. CPU programs are not cached: they may not run on another machine
-    that shares the directory. Nor are those of several processes: only one writes, and the others would wait.
+    JAX_COMPILATION_CACHE_DIR names another directory, JAX_ENABLE_COMPILATION_CACHE=0 turns it off. Programs of
+    several processes are not cached: only one writes, and the others would wait.
     """
     cache = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if jax.process_count() == 1 and not cache and jax.default_backend() != "cpu":
+    if jax.process_count() == 1 and not cache:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "itae_jax"))
+        # A program for a CPU need not run on others that share the directory.
+        kind = environment.cpu_kind() if jax.default_backend() == "cpu" else jax.default_backend()
+        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "itae_jax", kind))
+        jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def use_deterministic_operations() -> None:

@@ -85,7 +85,7 @@ class ConsoleProgress(Progress):
         self.say("  ".join(filter(None, parts)))
 
     def epoch(self, name: str, epoch: int, loss: float, rate: float) -> None:
-        self._about = f"loss {loss:.4f}  rate {rate:.4g}"
+        self._about = f"loss {loss:.4f}  learning rate {rate:.4g}"
         self.step(name, epoch)
 
     def finished(self, line: str) -> None:

@@ -124,18 +124,26 @@ def test_json_is_the_only_thing_on_standard_output_and_says_what_was_written(sma
     found = summary("score", small_model, new, "--out", out, "--maps", tmp_path / "maps")
     rows = [row for row in rows_of(out) if row["score"]]
     paths = {"model": str(small_model), "out": str(out), "heatmaps": None, "maps": str(tmp_path / "maps")}
-    rates = {"threshold": normal.threshold(0.05), "rate": 0.2, "asked_rate": 0.05, "num_calibration": 4}
+    rates = {
+        "threshold": normal.threshold(0.05),
+        "false_positive_rate": 0.2,
+        "asked_false_positive_rate": 0.05,
+        "num_calibration": 4,
+    }
     anomalies = sum(int(row["is_anomaly"]) for row in rows)
-    assert found == paths | rates | {"num_scored": 6, "num_anomalies": anomalies, "num_unreadable": 1}
+    counts = {"num_scored": 6, "num_anomalies": anomalies, "num_unreadable": 1, "num_undrawn": 0}
+    assert found == paths | rates | counts | {"undrawn_reason": ""}
 
     found = summary("fit", small_model.parent / "good", "--out", small_model, *SMALL_FIT)
     expected = {"model": str(small_model), "new": False, "method": "itae", "image_shape": [16, 16, 1]}
-    expected |= {"epochs": 1, "num_train": 16, "num_calibration": 4, "num_unreadable": 0, "rate": 0.2}
+    expected |= {"epochs": 1, "num_train": 16, "num_calibration": 4, "num_unreadable": 0}
+    expected |= {"false_positive_rate": 0.2}
     assert found.pop("train_seconds") > 0
     assert found == expected | {"threshold": normal.threshold(0.05)}
 
     found = summary("calibrate", small_model, new, "--out", tmp_path / "copy")
-    expected |= {"model": str(tmp_path / "copy"), "num_calibration": 6, "num_unreadable": 1, "rate": 1 / 7}
+    expected |= {"model": str(tmp_path / "copy"), "num_calibration": 6, "num_unreadable": 1}
+    expected |= {"false_positive_rate": 1 / 7}
     copy = models.load(tmp_path / "copy").normal
     del expected["new"], found["train_seconds"]
     assert found == expected | {"threshold": copy.threshold(0.05)}

@@ -96,6 +96,7 @@ def test_superclasses_join_folders_to_classes(tree, tmp_path):
     ("text", "message"),
     [
         ("a,b\n1,2\n", "header folder,class"),
+        ("\ufefffolder;class\r\ncat;feline\r\n", "mapping.csv: semicolons divide its columns"),
         ("folder,class\ncat,\n", "header folder,class"),
         ("folder,class\n../../secret,x\ncat,y\n", "leaves the directory"),
         ("folder,class\n/etc,x\ncat,y\n", "leaves the directory"),

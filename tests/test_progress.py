@@ -30,11 +30,11 @@ def test_progress_prints_each_tenth_with_the_time_left_of_all_trainings(clock, c
         bar.finished("cat  AUROC 0.5")
         train(bar, clock, "dog", range(1, 21))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "1/2  cat  epoch 2/20  loss 0.5000  rate 0.1  38 min left"
-    assert lines[10] == "1/2  cat  epoch 20/20  loss 0.5000  rate 0.1  20 min left"
+    assert lines[1] == "1/2  cat  epoch 2/20  loss 0.5000  learning rate 0.1  38 min left"
+    assert lines[10] == "1/2  cat  epoch 20/20  loss 0.5000  learning rate 0.1  20 min left"
     assert lines[11] == "cat  AUROC 0.5"
-    assert lines[20] == "2/2  dog  epoch 18/20  loss 0.5000  rate 0.1  2 min left"
-    assert lines[21] == "2/2  dog  epoch 20/20  loss 0.5000  rate 0.1"
+    assert lines[20] == "2/2  dog  epoch 18/20  loss 0.5000  learning rate 0.1  2 min left"
+    assert lines[21] == "2/2  dog  epoch 20/20  loss 0.5000  learning rate 0.1"
     assert len(lines) == 22
 
 

@@ -294,7 +294,7 @@ def test_page_of_a_vae_shows_what_it_has(images, small_model_of, small_model, tm
 
 @pytest.mark.parametrize("losses", [[0.031, 0.024, 0.022], [0.9, 0.2, 0.004], [0.02]])
 def test_loss_curve_has_ticks_at_whole_epochs_and_several_losses(losses):
-    figure = figures.loss_curve([{"epoch": epoch, "loss": loss} for epoch, loss in enumerate(losses, 1)])
+    figure = figures.loss_curve(dict(enumerate(losses, 1)))
     figure.draw_without_rendering()
     (ax,) = figure.axes
     low, high = ax.get_ylim()

@@ -50,6 +50,13 @@ BROKEN = [
 ]
 
 
+def test_check_says_once_that_a_transform_cannot_be_compiled():
+    members = np.zeros((2, 1, 1, 1), np.float32)
+    for erase in (lambda x, i: x[:, ::-1] if i else x, lambda x, i: x * [0.5, 0.7][i], lambda x, i: members[i]):
+        (finding,) = checks.check_all(Transform("branch", 2, erase))
+        assert not finding.passed and "jnp." in finding.found
+
+
 @pytest.mark.parametrize(("name", "found", "transform"), BROKEN, ids=[case[2].name for case in BROKEN])
 def test_check_names_what_a_broken_transform_does(name, found, transform):
     finding = checks.check(name, transform)

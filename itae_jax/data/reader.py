@@ -109,6 +109,8 @@ class Reader:
         """Resizes a map of what `read` returned to its file's height and width; NaN where it was cut off."""
         inside, (left, top, right, bottom) = self._placement(width, height)
         part = Image.fromarray(np.float32(map_HxW)).resize((right - left, bottom - top), _BILINEAR, box=inside)
+        if part.size == (width, height):
+            return np.asarray(part)
         over = np.full((height, width), np.nan, np.float32)
         over[top:bottom, left:right] = np.asarray(part)
         return over
@@ -171,7 +173,7 @@ def _pixels_only(png: bytes) -> bytes:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()  # which turns a TIFF
-    turn = _UPRIGHT.get(_orientation(image))
+    turn = _UPRIGHT.get(_orientation(image) or 0)
     if turn is None:
         return image
     upright = image.transpose(turn)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from itae_jax import experiment, models, transforms
+from itae_jax.config import FALSE_POSITIVE_RATE
 from itae_jax.data import ArrayImages
 from itae_jax.detection import arrays
 from itae_jax.detection import model as model_directory
@@ -62,8 +63,8 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
 
     Args:
       transform: what is erased, see `itae transforms`; rotation needs square images.
-      width: channels of the network's first block; the paper's is 64.
-      epochs: passes over the training images; the paper's are 500.
+      width: channels of the network's first block; the paper's is 64; 8 to 16 are what a CPU can do.
+      epochs: passes over the training images; the paper's 500 take hours on a CPU, 20 to 50 are usual there.
       contamination: the share of normal images that may be called anomalous, in (0, 0.5]. It can be
         changed after fitting.
       random_state: decides initialisation, order, all random draws, and which images are held out.
@@ -92,7 +93,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         transform="gray+rotate",
         width=64,
         epochs=500,
-        contamination=0.1,
+        contamination=FALSE_POSITIVE_RATE,
         random_state=0,
         image_shape=None,
         holdout=0.2,
@@ -150,9 +151,9 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         return self
 
     def _check_parameters(self) -> None:
-        if not isinstance(self.contamination, Real) or not 0 < self.contamination <= 0.5:
+        if not isinstance(self.contamination, (int, float, np.number)) or not 0 < self.contamination <= 0.5:
             raise RequestError(f"contamination={self.contamination!r}: expected a number in (0, 0.5]")
-        if not isinstance(self.holdout, Real) or not 0 <= self.holdout < 1:
+        if not isinstance(self.holdout, (int, float, np.number)) or not 0 <= self.holdout < 1:
             raise RequestError(f"holdout={self.holdout!r}: expected a number in [0, 1)")
         if self.settings is not None and not isinstance(self.settings, Mapping):
             raise RequestError(f"settings={self.settings!r}: expected a dict such as {{'method.loss': 'l1'}}")
@@ -236,7 +237,10 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         return arrays.rows_as_pictures(rows_NxF, self.pixel_range_, self._row_shape)
 
     def save(self, directory: str | Path) -> None:
-        """Writes a new or empty directory atomically, which `load` and the command line read."""
+        """Writes a new or empty directory atomically, which `load` reads.
+
+        The command line reads it too, unless it was fitted on rows or on images with a side below 16.
+        """
         check_is_fitted(self)
         details = self.model_.details | {"detector": self._details()}
         dataclasses.replace(self.model_, details=details).save(Path(directory))
@@ -264,7 +268,9 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         for place in ("name", "data.name", "data.root", "compute.devices"):
             flat.pop(place)
         others = {field: value for field, value in flat.items() if value != defaults[field]}
-        saved = {"contamination": 0.1, "holdout": 0.2, "factor": 1} | model.details.get("detector", {})
+        saved = {"contamination": FALSE_POSITIVE_RATE, "holdout": 0.2, "factor": 1} | model.details.get(
+            "detector", {}
+        )
         try:
             detector = cls(**parameters, settings=others or None)
             detector.contamination, detector.holdout = saved["contamination"], saved["holdout"]

@@ -40,6 +40,7 @@ from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
 _LEAST_IMAGES = 8
 _ASKED = 20  # unreadable images, for their reasons
 _STARTED, _CHECKPOINTS = "started.json", "checkpoints"
+_POOR = 0.6  # AUROC
 _SHARE_TRIED = 0.06  # of the time
 _MOST_TRIED, _MOST_RATED = 500, 32  # images on which it trains in that time, and on which it is rated
 # Settings that fit chooses itself, or that only `itae run` uses.
@@ -316,6 +317,10 @@ def _epochs(learner: Learner, seconds: float, num_images: int) -> int:
     return max(1, round(seconds / (steps * learner.trainer.seconds_per_step(learner.image_shape))))
 
 
+def _poor(auroc: float) -> str:
+    return "" if auroc > _POOR else "; hardly above chance, 50: it may find little"
+
+
 def _train(
     work: Path,
     settings: Experiment,
@@ -341,7 +346,11 @@ def _train(
     trained = learner.fit(training.in_memory(), (settings.seed,), on_report, checkpoints, on_step)
     if len(folder.rating) and isinstance(learner.method, Combines):
         rating = images.select(folder.rating)
-        trained, _ = rated(trained, rating, folder.reader(settings), settings.seed)
+        trained, auroc = rated(trained, rating, folder.reader(settings), settings.seed)
+        details = details | {"surrogate_auroc": auroc}
+        progress.say(
+            f"AUROC on surrogate anomalies {100 * auroc:.1f}; no promise about real ones{_poor(auroc)}"
+        )
     if isinstance(learner.method, Combines):
         weights = learner.method.weights(trained.calibration).items()
         shares = ", ".join(f"{name.removeprefix('score_')} {100 * weight:.0f} %" for name, weight in weights)

@@ -68,7 +68,7 @@ class TrainedModel:
             "num_train": self.trained.num_train,
             "num_calibration": len(self.normal.ids),
             "threshold": self.normal.threshold(false_positive_rate),
-            "rate": max(false_positive_rate, self.normal.least_rate),
+            "false_positive_rate": max(false_positive_rate, self.normal.least_rate),
         }
 
     def check_takes_files(self, directory: Path) -> None:

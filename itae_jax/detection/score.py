@@ -27,6 +27,7 @@ from itae_jax.errors import RequestError
 from itae_jax.files import atomic_path, check_output_file, claim, writing
 from itae_jax.progress import Progress
 
+_ROWS = 256  # of a heat map that are drawn at a time, to save memory
 _AT_A_TIME = 1024  # paths in memory; the images of one batch at a time are
 
 
@@ -36,16 +37,16 @@ class Summary:
 
     Attributes:
       threshold: the score above which an image is called an anomaly.
-      rate: the share of normal images that are expected above it.
-      asked_rate: the share that was asked for; below `rate` if the calibration images are too few.
+      false_positive_rate: the share of normal images that are expected above it.
+      asked_false_positive_rate: the share that was asked for; below `false_positive_rate` if the calibration images are too few.
       num_calibration, num_scored, num_anomalies, num_unreadable: counts of images.
       num_undrawn, undrawn_reason: images whose maps cannot be written, and why, of the first.
     """
 
     out: Path
     threshold: float
-    rate: float
-    asked_rate: float
+    false_positive_rate: float
+    asked_false_positive_rate: float
     num_calibration: int
     num_scored: int
     num_anomalies: int
@@ -55,13 +56,13 @@ class Summary:
 
     def __str__(self):
         lines = [
-            f"threshold {self.threshold:.4f}: at most {100 * self.rate:.1f} % of normal images are expected "
+            f"threshold {self.threshold:.4f}: at most {100 * self.false_positive_rate:.1f} % of normal images are expected "
             f"above it, by {self.num_calibration} calibration images"
         ]
-        if self.rate > self.asked_rate:
-            needed = math.ceil(1 / self.asked_rate - 1 - 1e-9)
+        if self.false_positive_rate > self.asked_false_positive_rate:
+            needed = math.ceil(1 / self.asked_false_positive_rate - 1 - 1e-9)
             lines.append(
-                f"a false-positive rate of {100 * self.asked_rate:g} % needs {needed} calibration images; "
+                f"a false-positive rate of {100 * self.asked_false_positive_rate:g} % needs {needed} calibration images; "
                 "itae calibrate takes more"
             )
         lines.append(f"{self.num_anomalies} of {self.num_scored} images are above it, listed in {self.out}")
@@ -268,4 +269,8 @@ def draw(model: TrainedModel, path: Path, map_HxW: np.ndarray) -> tuple[np.ndarr
     """Draws at an image file's size: the heat map, H x W x 3, and the mask, H x W of 0 or 255; both uint8."""
     image, full = Reader(channels=3, max_side=model.reader.max_side).read(path), model.normal.usual_peak
     over = model.reader.lay_over(anomaly_map.smooth(map_HxW), image.shape[1], image.shape[0])
-    return anomaly_map.overlay(image, over, full), np.where(over > full, 255, 0).astype(np.uint8)
+    heatmap = np.empty_like(image)
+    for start in range(0, len(image), _ROWS):
+        rows = slice(start, start + _ROWS)
+        heatmap[rows] = anomaly_map.overlay(image[rows], over[rows], full)
+    return heatmap, (over > full) * np.uint8(255)

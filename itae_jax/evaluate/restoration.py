@@ -59,7 +59,7 @@ def over_views(
     and both. Each view's maps are put back in place first.
     """
     names = [] if views == "one" else views.split("+")
-    parts = []
+    maps_of, parts = jax.jit(maps_of), []  # traced once for all views
     for chosen in itertools.chain(*(itertools.combinations(names, n) for n in range(len(names) + 1))):
         seen = images_BxHxWxC
         for name in chosen:

@@ -51,37 +51,31 @@ class KNN(Pixels):
         rows, k = measured[self._config.features], self._config.k
         if len(rows) <= k:
             raise RequestError(f"method.k={k}: the {len(rows)} training images have fewer neighbours; lower it")
-        distances_N = _distances(rows, rows, _neighbours(rows, None, k))
+        from sklearn.neighbors import NearestNeighbors
+
+        others_Nxk = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(rows).kneighbors()[1]
+        distances_N = _distances(rows, rows, others_Nxk)
         normal = distances_N.mean(dtype=np.float64)
         return {"rows": rows, "distance": np.maximum(normal, LEAST_NORMAL_ERROR)}
 
     def score(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> Any:
         rows: Any = measured[self._config.features]
         training: Any = calibration["rows"]
-        nearest: Any
         if isinstance(rows, jax.Array):
             training = jnp.asarray(training, rows.dtype)
-            nearest = _nearest(training, rows, self._config.k)
-        else:
-            nearest = _neighbours(training, rows, self._config.k)
+        nearest = _nearest(training, rows, self._config.k)
         distances = _distances(rows, training, nearest)
         return distances / np.asarray(calibration["distance"], distances.dtype)
 
 
-def _neighbours(training_NxD: np.ndarray, rows_BxD: np.ndarray | None, k: int) -> np.ndarray:
-    """The positions of the k nearest, B x k; without rows those of the training images, N x k."""
-    from sklearn.neighbors import NearestNeighbors
-
-    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(training_NxD)
-    return search.kneighbors(rows_BxD, return_distance=False)
-
-
-def _nearest(training_NxD: jax.Array, rows_BxD: jax.Array, k: int) -> jax.Array:
-    """The same for JAX's arrays."""
+def _nearest(training_NxD: Any, rows_BxD: Any, k: int) -> Any:
+    """The positions of the k nearest training images, B x k; scikit-learn takes seconds to import."""
     middle = training_NxD.mean(0)[None]  # around it squares are small, and so is their rounding
     places, queries = training_NxD - middle, rows_BxD - middle
-    products = jnp.matmul(queries, places.T, precision="highest")
-    return jax.lax.top_k(2 * products - jnp.square(places).sum(1)[None], k)[1]
+    if isinstance(rows_BxD, jax.Array):
+        products = jnp.matmul(queries, places.T, precision="highest")
+        return jax.lax.top_k(2 * products - jnp.square(places).sum(1)[None], k)[1]
+    return np.argpartition(np.square(places).sum(1) - 2 * queries @ places.T, k - 1)[:, :k]
 
 
 def _distances(rows_BxD: Any, training_NxD: Any, nearest_Bxk: Any) -> Any:

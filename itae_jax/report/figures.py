@@ -111,16 +111,22 @@ def roc_curves(panels: Sequence[Panel]) -> Figure:
     return figure
 
 
-def loss_curve(entries: Sequence[dict[str, Any]]) -> Figure:
-    """Draws the loss of each report of a training; on a logarithmic axis if it falls to a tenth or below."""
+def loss_curve(*trainings: dict[int, float]) -> Figure:
+    """Draws the loss of each training by epoch; on a logarithmic axis if one falls to a tenth or below."""
     figure, (ax,) = make_panels(1, "epoch", "loss")
-    epochs, losses = np.array([(entry["epoch"], entry["loss"]) for entry in entries], float).T
-    ax.plot(epochs, losses, color=NORMAL, marker="." if len(entries) == 1 else None)
-    if 0 < 10 * np.nanmin(losses) <= np.nanmax(losses):
+    for by_epoch in trainings:
+        epochs, losses = np.array(list(by_epoch.items()), float).T
+        faint, marker = min(1.0, 3 / len(trainings)), "." if len(by_epoch) == 1 else None
+        ax.plot(epochs, losses, color=NORMAL, marker=marker, alpha=faint)
+    if any(0 < 10 * np.nanmin(losses) <= np.nanmax(losses) for losses in map(_values, trainings)):
         ax.set_yscale("log")
         label_log_axis(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
+
+
+def _values(by_epoch: dict[int, float]) -> np.ndarray:
+    return np.array(list(by_epoch.values()), float)
 
 
 def label_log_axis(axis: Axis) -> None:

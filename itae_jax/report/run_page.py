@@ -1,5 +1,6 @@
 """Finished runs as tables beside the paper's numbers: Markdown, CSV, and one self-contained HTML page."""
 
+import datetime
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,10 +8,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from itae_jax import __version__
 from itae_jax.errors import RequestError
 from itae_jax.files import write_bytes, write_text, writing
 from itae_jax.report import columns, efficiency, html, tables
-from itae_jax.runs.read import RunResults, read_illustrations, read_scores
+from itae_jax.runs.read import RunResults, read_illustrations, read_scores, training_curves
 
 _FOR_TEMPLATES = {"tables": tables, "columns": columns, "efficiency": efficiency}
 
@@ -66,7 +68,8 @@ def write(runs: Sequence[RunResults], out: Path) -> Path:
             own[id(run)] = _draw_run(run, files[id(run)], out, prefix)
     write_text(out / "report.md", markdown(runs))
     write_text(out / "report.csv", columns.as_frame(runs).to_csv(index=False))
-    shown = {"groups": groups, "compared": compared, "own": own}
+    now = datetime.datetime.now().isoformat(" ", "minutes")
+    shown = {"groups": groups, "compared": compared, "own": own, "written": now, "version": __version__}
     write_text(out / "report.html", html.render("report.html", **shown, **_FOR_TEMPLATES, id=id))
     return out / "report.html"
 
@@ -87,7 +90,9 @@ def _draw_run(run: RunResults, files: Sequence[tuple], out: Path, prefix: str) -
     if not panels:
         return {}
     scale = "from 0 to 1 within each video (Eq. 4)" if run.results[0].num_videos else "higher = more anomalous"
+    losses = training_curves(run, "loss").values()
     return {
+        "loss": _save(figures.loss_curve(*losses), out, f"{prefix}loss") if losses else None,
         "restorations": list(restored.values()),
         "histograms": _save(figures.score_histograms(panels, scale), out, f"{prefix}histograms"),
         "roc": _save(figures.roc_curves(panels), out, f"{prefix}roc"),

@@ -19,7 +19,7 @@ from itae_jax.detection import model as trained
 from itae_jax.detection.model import TrainedModel
 from itae_jax.environment import cpu_cores
 from itae_jax.errors import RequestError
-from itae_jax.files import check_output_file, write_text, writing
+from itae_jax.files import check_commas, check_output_file, write_text, writing
 from itae_jax.methods.method import Combines
 from itae_jax.report import figures, html, score_measures
 from itae_jax.training.log import read_metrics
@@ -45,6 +45,7 @@ def read_scores(path: Path) -> ScoredImages:
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             header, *rows = list(csv.reader(file)) or [[]]
+        check_commas(path, header)
         if header[:4] != ["path", "score", "is_anomaly", "p_value"] or header[-1] != "reason":
             raise ValueError("its columns are not path,score,is_anomaly,p_value,...,reason")
         if any(len(row) != len(header) for row in rows):
@@ -53,6 +54,8 @@ def read_scores(path: Path) -> ScoredImages:
         numbers = np.array([[float(cell) for cell in row[1:-1]] for row in scored])
         if not np.isfinite(numbers).all():
             raise ValueError("a number is not finite")
+    except RequestError:
+        raise
     except (OSError, ValueError, csv.Error) as error:
         raise RequestError(f"{path}: {error}; name a file that itae score wrote") from None
     if not scored:
@@ -102,7 +105,9 @@ def write_for_model(directory: Path, false_positive_rate: float | None, trust: s
         "title": directory.absolute().name,
         "what": "calibration images",
         "settings": experiment.changed(model.experiment),
-        "loss": html.png(figures.loss_curve(entries)) if entries else None,
+        "loss": html.png(figures.loss_curve({entry["epoch"]: entry["loss"] for entry in entries}))
+        if entries
+        else None,
     }
     return _write(directory / "report.html", images, threshold, model, page, is_labelled=False)
 

@@ -169,14 +169,15 @@ def _check_agree(known: Result, other: Result, first: Path, second: Path) -> Non
             )
 
 
-def training_curves(run: RunResults) -> dict[tuple[int, int], dict[int, float]]:
-    """(class, seed) -> epoch -> test AUROC while training, where `evaluate.every_epochs` was set."""
+def training_curves(run: RunResults, name: str = "auroc") -> dict[tuple[int, int], dict[int, float]]:
+    """(class, seed) -> epoch -> a metric while training; the test AUROC if `evaluate.every_epochs` was set."""
     curves: dict[tuple[int, int], dict[int, float]] = {}
     for root in run.roots:
         for entry in read_metrics(root / "metrics.jsonl"):
-            job, auroc = (entry.get("normal_class"), entry.get("seed")), entry.get("auroc")
-            if run.directories.get(job) == root and isinstance(auroc, float) and 0 <= auroc <= 1:  # type: ignore[arg-type]
-                curves.setdefault(job, {})[entry["epoch"]] = auroc  # type: ignore[arg-type]
+            job, value = (entry.get("normal_class"), entry.get("seed")), entry.get(name)
+            is_valid = isinstance(value, float) and (name != "auroc" or 0 <= value <= 1)
+            if run.directories.get(job) == root and is_valid:  # type: ignore[arg-type]
+                curves.setdefault(job, {})[entry["epoch"]] = value  # type: ignore
     return curves
 
 

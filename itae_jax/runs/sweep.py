@@ -163,7 +163,8 @@ class _Job:
         results.add(self.out / "results.csv", result)
         outcome = result.note if result.auroc is None else f"AUROC {result.auroc:.4f}"
         if result.train_seconds is not None:
-            outcome += f"  trained in {result.train_seconds:.2f} s, scored in {result.score_seconds:.3f} s"
+            seconds = f"{result.train_seconds:.2f} s with compiling and calibration"
+            outcome += f"  trained in {seconds}, scored in {result.score_seconds:.3f} s"
         self.progress.finished(f"{self.name}  {outcome}")
 
     def _unmeasured(self, num_train: int, num_test: int) -> Result:

@@ -24,7 +24,7 @@ from itae_jax.transforms.transform import Transform
 # 16 is the least side that a network takes; 17, 19 and 26 have no factor in common with it or each other.
 _SQUARE, _OBLONG = ((16, 16), (19, 19)), ((17, 26),)
 _CLOSE = 1e-5
-_ELSEWHERE = "same elsewhere"
+_COMPILES, _ELSEWHERE = "compiles", "same elsewhere"
 # A change from black to white that shrinks below half a grey level of 8 bits is lost.
 _LOST = 1 / 255
 
@@ -43,8 +43,10 @@ class _Failed(Exception):
 
 
 def check_all(transform: Transform) -> list[Finding]:
-    """Runs every check that one process can make."""
-    return [check(name, transform) for name in _CHECKS if name != _ELSEWHERE]
+    """Runs every check that one process can make; if it cannot be compiled, that one alone."""
+    compiles = check(_COMPILES, transform)
+    others = [name for name in _CHECKS if name not in (_COMPILES, _ELSEWHERE)]
+    return [compiles, *(check(name, transform) for name in others)] if compiles.passed else [compiles]
 
 
 def check_elsewhere(transform: Transform) -> Finding:
@@ -60,6 +62,20 @@ def check(name: str, transform: Transform) -> Finding:
         return Finding(name, False, str(failed))
     except Exception as error:  # the user's own code may raise anything
         return Finding(name, False, _first_line(error))
+
+
+def _compiles(transform: Transform) -> str:
+    """The index is known only when the compiled program runs: Python's `if` and `[]` cannot use it."""
+    image = _images((16, 16, _channels(transform)[-1]))[0]
+    try:
+        jax.eval_shape(transform.erase, image, jnp.int32(0))
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise _Failed(
+            "uses a value that is known only when it runs; use jnp.where or jax.lax.switch"
+        ) from error
+    except jax.errors.TracerIntegerConversionError as error:
+        raise _Failed("uses a value that is known only when it runs; use jnp.take or jax.lax.switch") from error
+    return "for an index known only when it runs"
 
 
 def _elsewhere(transform: Transform) -> str:
@@ -283,6 +299,6 @@ def _what_is_lost(transform: Transform, channels: int) -> str:
 
 
 _CHECKS: dict[str, Callable[[Transform], str]] = {
-    **{"shape": _shape, "dtype": _dtype, "range": _range, "jit": _jit, "vmap": _vmap},
+    **{_COMPILES: _compiles, "shape": _shape, "dtype": _dtype, "range": _range, "jit": _jit, "vmap": _vmap},
     **{"repeat": _repeat, "members": _members, "draws": _draws, "erases": _erases, _ELSEWHERE: _elsewhere},
 }
