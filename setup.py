@@ -9,6 +9,7 @@ setup(
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    keywords="anomaly detection, one-class classification, images, autoencoder, ITAE, ARNet, JAX, Flax",
     packages=[*find_packages(include=["itae_jax", "itae_jax.*"]), "itae_jax.experiments"],
     package_dir={"itae_jax.experiments": "experiments"},  # so that `itae run digits` works from a wheel
     package_data={
@@ -20,12 +21,18 @@ setup(
     python_requires=">=3.11,<3.14",
     classifiers=[
         "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Manufacturing",
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
         "Typing :: Typed",
     ],
     install_requires=[
