@@ -2,12 +2,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-faults lint format docs results clean
+.PHONY: install demo test test-faults lint format docs results clean
 
-demo: $(INSTALLED)   ## train and score the ten digits, write runs/digits/report.html
+install: $(INSTALLED)   ## the packages, into .venv
+
+demo: install   ## train and score the ten digits, write runs/digits/report.html
 	$(BIN)/itae run digits --out runs/digits
 
-test: $(INSTALLED)   ## the whole test suite
+test: install   ## the whole test suite
 	$(BIN)/python -m pytest
 
 test-faults: $(INSTALLED)   ## kill, stop and damage a sweep at random moments, and compare the results
@@ -34,7 +36,8 @@ clean:
 	rm -rf .venv
 
 $(INSTALLED): requirements.txt requirements-dev.txt setup.py
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}; use make PYTHON=python3.11")'
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 14) else f"Python 3.11 to 3.14 is needed, {sys.executable} is {v[0]}.{v[1]}; use make PYTHON=python3.11")'
+	@echo "installing the packages into .venv, a minute or two"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .

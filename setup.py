@@ -9,23 +9,31 @@ setup(
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    keywords="anomaly detection, one-class classification, images, autoencoder, ITAE, ARNet, JAX, Flax",
     packages=[*find_packages(include=["itae_jax", "itae_jax.*"]), "itae_jax.experiments"],
     package_dir={"itae_jax.experiments": "experiments"},  # so that `itae run digits` works from a wheel
     package_data={
         "itae_jax": ["py.typed", "report/templates/*", "data/*.csv"],
         "itae_jax.experiments": ["paper/*.csv"],
     },
-    # Tested on Linux with Python 3.11 and 3.13; macOS and Windows are untested. The dependencies have wheels
-    # for 3.14 too (promise is pure Python), but the tests have not been run there.
-    python_requires=">=3.11,<3.14",
+    # On Linux all tests run with Python 3.11, and .ci/smoke with the newest of these that is there; macOS and
+    # Windows are untested.
+    python_requires=">=3.11,<3.15",
     classifiers=[
         "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Manufacturing",
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
         "Typing :: Typed",
     ],
     install_requires=[
