@@ -38,7 +38,7 @@ class Summary:
     Attributes:
       threshold: the score above which an image is called an anomaly.
       false_positive_rate: the share of normal images that are expected above it.
-      asked_false_positive_rate: the share that was asked for; below `false_positive_rate` if the calibration images are too few.
+      asked_false_positive_rate: the share that was asked for, which is less if the calibration images are few.
       num_calibration, num_scored, num_anomalies, num_unreadable: counts of images.
       num_undrawn, undrawn_reason: images whose maps cannot be written, and why, of the first.
     """
@@ -55,14 +55,15 @@ class Summary:
     undrawn_reason: str
 
     def __str__(self):
+        share, asked = 100 * self.false_positive_rate, 100 * self.asked_false_positive_rate
         lines = [
-            f"threshold {self.threshold:.4f}: at most {100 * self.false_positive_rate:.1f} % of normal images are expected "
+            f"threshold {self.threshold:.4f}: at most {share:.1f} % of normal images are expected "
             f"above it, by {self.num_calibration} calibration images"
         ]
         if self.false_positive_rate > self.asked_false_positive_rate:
             needed = math.ceil(1 / self.asked_false_positive_rate - 1 - 1e-9)
             lines.append(
-                f"a false-positive rate of {100 * self.asked_false_positive_rate:g} % needs {needed} calibration images; "
+                f"a false-positive rate of {asked:g} % needs {needed} calibration images; "
                 "itae calibrate takes more"
             )
         lines.append(f"{self.num_anomalies} of {self.num_scored} images are above it, listed in {self.out}")
