@@ -75,6 +75,11 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help=about)
 
 
+def _add_tensorboard(parser: argparse.ArgumentParser) -> None:
+    about = "write the metrics of each epoch as TensorBoard scalars; needs tensorboardX"
+    parser.add_argument("--tensorboard", type=_path, metavar="DIR", help=about)
+
+
 def _add_rate(parser: argparse.ArgumentParser, default: float | None, what: str) -> None:
     about = f"share of normal images called anomalies; default {what}"
     parser.add_argument("--false-positive-rate", type=float, default=default, metavar="RATE", help=about)
@@ -108,6 +113,7 @@ def _add_run(commands) -> None:
     run.add_argument("--reuse", nargs="+", action="extend", default=[], type=_path, metavar="DIR", help=about)
     about = "record some steps for TensorBoard and Perfetto"
     run.add_argument("--profile", type=_path, metavar="DIR", help=about)
+    _add_tensorboard(run)
     together = run.add_argument_group(
         "several processes", "train as one; give each the same command, process 0 writes"
     )
@@ -154,6 +160,7 @@ def _add_fit(commands) -> None:
     fit.add_argument("--seed", help="decides the calibration set and all random draws; default 0")
     fit.add_argument("--holdout", type=float, default=0.2, help="share of calibration images; default 0.2")
     _add_set(fit)
+    _add_tensorboard(fit)
     _add_json(fit)
     fit.set_defaults(call="fit")
 

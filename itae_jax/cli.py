@@ -144,7 +144,9 @@ def _run_variant(one, path: Path, out: Path, arguments, profile) -> int:
         seeds = arguments.seeds or range(one.seed, one.seed + one.runs)
         printed = functools.partial(paper.rows_for, one, file=_paper_file(path, one.paper_table))
         after_call = profile and profile.after_call
-        results, new = sweep.run(one, out, classes, seeds, progress, printed, after_call, arguments.reuse)
+        scalars = arguments.tensorboard and arguments.tensorboard / one.variant
+        more = printed, after_call, arguments.reuse, scalars
+        results, new = sweep.run(one, out, classes, seeds, progress, *more)
     if not new and processes.is_leader():
         print(f"nothing to do: {out / 'results.csv'} has all {len(results)} results")
     return processes.from_leader(sum(result.status == "failed" for result in results))
@@ -203,7 +205,8 @@ def _fit(arguments) -> Callable[[], dict]:
     from itae_jax.progress import ConsoleProgress
 
     with ConsoleProgress() as progress:
-        options = arguments.holdout, MINUTES if arguments.minutes is None else arguments.minutes
+        minutes = MINUTES if arguments.minutes is None else arguments.minutes
+        options = arguments.holdout, minutes, arguments.tensorboard
         new = fit.fit(arguments.images, arguments.out, assignments, progress, *options)
     if not new:
         print(f"nothing to do: {arguments.out} is this model already")
