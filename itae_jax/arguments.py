@@ -80,6 +80,13 @@ def _add_tensorboard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensorboard", type=_path, metavar="DIR", help=about)
 
 
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--quiet", action="store_true", help="print nothing but errors, and the JSON of --json")
+    about = "print versions, devices, files and compile times, too, on standard error"
+    either.add_argument("--verbose", action="store_true", help=about)
+
+
 def _add_rate(parser: argparse.ArgumentParser, default: float | None, what: str) -> None:
     about = f"share of normal images called anomalies; default {what}"
     parser.add_argument("--false-positive-rate", type=float, default=default, metavar="RATE", help=about)
@@ -122,6 +129,7 @@ def _add_run(commands) -> None:
     together.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
     about = "instead of the three: ask Slurm, the TPU pod or the cluster"
     together.add_argument("--distributed", action="store_true", help=about)
+    _add_quiet(run)
     run.set_defaults(call="run")
 
 
@@ -141,6 +149,7 @@ def _add_report(commands) -> None:
     report.add_argument("--normal", default="", metavar="NAME", help=about)
     _add_rate(report, None, "as scored")
     _add_trust(report)
+    _add_quiet(report)
     report.set_defaults(call="report")
 
 
@@ -162,6 +171,7 @@ def _add_fit(commands) -> None:
     _add_set(fit)
     _add_tensorboard(fit)
     _add_json(fit)
+    _add_quiet(fit)
     fit.set_defaults(call="fit")
 
 
@@ -183,6 +193,7 @@ def _add_score(commands) -> None:
     _add_rate(score, FALSE_POSITIVE_RATE, str(FALSE_POSITIVE_RATE))
     _add_json(score)
     _add_trust(score)
+    _add_quiet(score)
     score.set_defaults(call="score")
 
 
@@ -200,6 +211,7 @@ def _add_calibrate(commands) -> None:
     calibrate.add_argument("--out", type=_path, required=True, metavar="NEWMODEL", help=about)
     _add_json(calibrate)
     _add_trust(calibrate)
+    _add_quiet(calibrate)
     calibrate.set_defaults(call="calibrate")
 
 
@@ -216,6 +228,7 @@ def _add_export(commands) -> None:
     about = "default: by the ending .onnx or .safetensors, else jax"
     export.add_argument("--format", choices=("jax", "onnx", "safetensors"), default="", help=about)
     _add_trust(export)
+    _add_quiet(export)
     export.set_defaults(call="export")
 
 
@@ -233,6 +246,7 @@ def _add_bench(commands) -> None:
     _add_set(bench)
     bench.add_argument("--json", type=_path, help="file to write the figures to")
     bench.add_argument("--plot", type=_path, metavar="FILE.png", help="picture to draw")
+    _add_quiet(bench)
     bench.set_defaults(call="bench")
 
 
@@ -252,6 +266,7 @@ def _add_data(commands) -> None:
     prepare.add_argument("name", metavar="NAME", help="a data set that itae data list says how to prepare")
     prepare.add_argument("--root", default="", help="directory to put it into; default TFDS's own")
     prepare.add_argument("--manual-dir", default="", help="directory with the original files, if downloaded")
+    _add_quiet(prepare)
     prepare.set_defaults(call="data_prepare")
 
 

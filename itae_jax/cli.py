@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with signals.as_exception():
             parsed = build_parser().parse_args(arguments)
-            return _COMMANDS[parsed.call](parsed)
+            return _call(parsed)
     except RequestError as error:
         print(f"itae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -83,6 +83,21 @@ def main(arguments: list[str] | None = None) -> int:
         remedy = "make room, then give the same command again" if is_full else "name another place"
         print(f"itae: {where}{error.strerror}; {remedy}", file=sys.stderr)
         return 2
+
+
+def _call(arguments) -> int:
+    """Calls the command; prints the summary that it returns, if any, as one JSON object, if asked to."""
+    from itae_jax.progress import printing
+
+    options = vars(arguments)
+    wants_json = options.get("json") is True
+    with printing(options.get("quiet", False), options.get("verbose", False), on_stderr=wants_json):
+        result = _COMMANDS[arguments.call](arguments)
+    if isinstance(result, int):
+        return result
+    if wants_json:
+        print(json.dumps(result(), default=str))
+    return 0
 
 
 def _run(arguments) -> int:
@@ -126,7 +141,9 @@ def _run_variants(experiments: dict, path: Path, out: Path, arguments) -> int:
         if profile:
             print(f"profile: {arguments.profile if profile.is_written else 'too few steps, none written'}")
         if failed:
-            print(f"itae: {failed} training{'s' * (failed != 1)} failed; see above", file=sys.stderr)
+            print(
+                f"itae: {failed} training{'s' * (failed != 1)} failed; see above or the report", file=sys.stderr
+            )
     return 1 if failed else 0
 
 
@@ -165,19 +182,6 @@ def _prepare_devices() -> None:
 
     parallel.prepare_backends()
     parallel.keep_programs()
-
-
-def _with_json(command: Callable[[Any], Callable[[], dict]]) -> Callable[[Any], int]:
-    """A command that, with --json, prints its summary as one JSON object, and its lines to standard error."""
-
-    def run(arguments) -> int:
-        with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
-            summary = command(arguments)
-        if arguments.json:
-            print(json.dumps(summary(), default=str))
-        return 0
-
-    return run
 
 
 def _summary_of_model(directory: Path, trust: str, **more: Any) -> dict[str, Any]:
@@ -395,13 +399,13 @@ def _settings(arguments) -> int:
     return 0
 
 
-# The name of a command in the parser -> its function.
-_COMMANDS = {
+# The name of a command in the parser -> its function, which returns an exit code or a summary.
+_COMMANDS: dict[str, Callable[[Any], int | Callable[[], dict]]] = {
     "run": _run,
     "report": _report,
-    "fit": _with_json(_fit),
-    "score": _with_json(_score),
-    "calibrate": _with_json(_calibrate),
+    "fit": _fit,
+    "score": _score,
+    "calibrate": _calibrate,
     "export": _export,
     "bench": _bench,
     "data_list": _data_list,

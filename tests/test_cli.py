@@ -144,6 +144,48 @@ def test_json_is_the_only_thing_on_standard_output_and_says_what_was_written(sma
     assert printed.out == "" and printed.err.count("\n") == 1
 
 
+def test_quiet_commands_print_errors_and_json_alone(small_model, tmp_path, capsys):
+    images, new = save_images(tmp_path / "good", 20), save_images(tmp_path / "new", 3, seed=5)
+    score = ["score", small_model, new, "--out", tmp_path / "scores.csv"]
+    commands = [
+        command(tmp_path / "run"),
+        ["fit", images, "--out", tmp_path / "model", *SMALL_FIT],
+        score,
+        ["calibrate", small_model, new, "--out", tmp_path / "copy"],
+        ["report", tmp_path / "run"],
+    ]
+    for words in commands:
+        assert cli.main([*map(str, words), "--quiet"]) == 0
+        assert capsys.readouterr() == ("", "")
+    assert cli.main([*map(str, score), "--quiet", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["num_scored"] == 3 and printed.err == ""
+    assert cli.main(["score", "nowhere", str(new), "--out", str(tmp_path / "scores.csv"), "--quiet"]) == 2
+    assert "nowhere" in one_line(capsys)
+
+
+def test_quiet_run_with_failed_trainings_says_so(tmp_path, capsys):
+    settings = ["train.learning_rate=1e6", "method.weight_decay=1e6"]
+    assert cli.main([*command(tmp_path), *settings, "--quiet"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err == "itae: 1 training failed; see above or the report\n"
+
+
+def test_verbose_commands_log_devices_files_and_checkpoints_on_standard_error(tmp_path, capsys):
+    images, model = save_images(tmp_path / "good", 20), tmp_path / "model"
+    fit = ["fit", images, "--out", model, *SMALL_FIT, "train.checkpoint_minutes=0"]
+    assert cli.main([*map(str, fit), "--verbose"]) == 0
+    errors = capsys.readouterr().err
+    assert all(part in errors for part in ("backend cpu", "'jax': ", f"20 images in {images}"))
+    assert all(errors.count(f"saved {model}.partial/{name}") == 1 for name in ("checkpoints/1, ", "state, "))
+    score = ["score", model, images, "--out", tmp_path / "scores.csv", "--verbose", "--json"]
+    assert cli.main([*map(str, score)]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["num_scored"] == 20 and f"read {model}/state" in printed.err
+    assert cli.main([*map(str, score[:-2])]) == 0
+    assert capsys.readouterr().err == ""  # it ends with the command
+
+
 def test_transforms_show_draws_what_is_erased_from_an_image_of_any_shape(tmp_path, refused):
     image, out = save_images(tmp_path, 1, size=(150, 40)) / "000.png", tmp_path / "erased.png"
     assert cli.main(["transforms", "show", str(image), "--out", str(out)]) == 0
