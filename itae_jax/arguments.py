@@ -98,7 +98,7 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"itae_jax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     kinds = (_add_run, _add_report, _add_fit, _add_score, _add_calibrate)
-    for add in (*kinds, _add_export, _add_bench, _add_data, _add_transforms, _add_settings):
+    for add in (*kinds, _add_export, _add_bench, _add_data, _add_transforms, _add_settings, _add_devices):
         add(commands)
     return parser
 
@@ -304,3 +304,9 @@ def _add_settings(commands) -> None:
     )
     _add_set(settings)
     settings.set_defaults(call="settings")
+
+
+def _add_devices(commands) -> None:
+    about = "say which devices JAX finds, and why no others"
+    devices = commands.add_parser("devices", help=about, epilog="example: itae devices")
+    devices.set_defaults(call="devices")

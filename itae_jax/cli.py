@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from PIL import Image
 
+from itae_jax import environment
 from itae_jax.arguments import MINUTES
 from itae_jax.arguments import build as build_parser
 from itae_jax.config import FALSE_POSITIVE_RATE
@@ -82,6 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
         is_full = error.errno in DISK_ERRORS
         remedy = "make room, then give the same command again" if is_full else "name another place"
         print(f"itae: {where}{error.strerror}; {remedy}", file=sys.stderr)
+        return 2
+    except (RuntimeError, AssertionError):  # JAX raises both where it has no device
+        if not (why := environment.why_no_backend()):
+            raise
+        print(f"itae: {why}", file=sys.stderr)
         return 2
 
 
@@ -378,11 +384,21 @@ def _transforms_check(arguments) -> int:
     from itae_jax import transforms
     from itae_jax.transforms import checks
 
+    _prepare_devices()  # else each check would fail by itself where there is none
     transform = transforms.get(arguments.name)
     findings = [*checks.check_all(transform), checks.check_elsewhere(transform)]
     for finding in findings:
         print(f"{finding.check:<15}{'ok    ' if finding.passed else 'FAILED'}  {finding.found}")
     return 0 if all(finding.passed for finding in findings) else 1
+
+
+def _devices(arguments) -> int:
+    from itae_jax import parallel
+
+    parallel.prepare_backends()
+    for line in environment.what_jax_finds():
+        print(line)
+    return 0
 
 
 def _settings(arguments) -> int:
@@ -414,4 +430,5 @@ _COMMANDS: dict[str, Callable[[Any], int | Callable[[], dict]]] = {
     "transforms_show": _transforms_show,
     "transforms_check": _transforms_check,
     "settings": _settings,
+    "devices": _devices,
 }

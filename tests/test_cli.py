@@ -15,6 +15,7 @@ from itae_jax import cli, experiment
 from itae_jax.detection import model as models
 from itae_jax.runs import directory
 
+FOUR_DEVICES = "--xla_force_host_platform_device_count=4"
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
 
@@ -184,6 +185,52 @@ def test_verbose_commands_log_devices_files_and_checkpoints_on_standard_error(tm
     assert json.loads(printed.out)["num_scored"] == 20 and f"read {model}/state" in printed.err
     assert cli.main([*map(str, score[:-2])]) == 0
     assert capsys.readouterr().err == ""  # it ends with the command
+
+
+def itae(*words, **environment):
+    """(exit code, output, errors) of a process of its own, with JAX's defaults but for the environment."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    command = [sys.executable, "-m", "itae_jax", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env | environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("platform", "command"),
+    [
+        ("nonsense", ["devices"]),
+        ("cuda", ["devices"]),
+        ("nonsense", ["run", "digits", "--out", "{out}"]),
+        ("cuda", ["fit", "{model}/../good", "--out", "{out}", *SMALL_FIT]),
+        ("cuda", ["report", "{model}"]),
+        ("nonsense", ["export", "{model}", "--out", "{out}"]),
+        ("cuda", ["transforms", "check", "rotate"]),
+    ],
+)
+def test_a_backend_that_is_not_there_is_named_in_one_line(platform, command, small_model, tmp_path):
+    words = [word.format(model=small_model, out=tmp_path / "out") for word in command]
+    code, printed, errors = itae(*words, JAX_PLATFORMS=platform)
+    assert (code, printed) == (2, "") and errors.count("\n") == 1, errors
+    assert errors.startswith(f"itae: JAX_PLATFORMS={platform}: ")
+    assert ("CUDA plugin" if platform == "cuda" else "'nonsense' is not in the list of known") in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_devices_are_listed_with_why_there_are_no_others(tmp_path):
+    code, printed, errors = itae("devices", JAX_PLATFORMS="cpu", XLA_FLAGS=FOUR_DEVICES)
+    lines = printed.splitlines()
+    assert (code, errors, lines[0]) == (0, "", "backend: cpu")
+    assert [line.split()[0] for line in lines[1:5]] == [f"cpu:{index}" for index in range(4)]
+    assert lines[5:] == ["JAX_PLATFORMS=cpu: JAX looks for no other backend"]
+
+
+def test_devices_say_why_a_plugin_of_jax_fails(tmp_path):
+    plugin = tmp_path / "jax_plugins" / "xla_cuda_of_test" / "__init__.py"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text("def initialize(): raise RuntimeError('the driver\\nis too old')")
+    code, printed, errors = itae("devices", PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    assert (code, errors) == (0, "")
+    assert "xla_cuda_of_test" in printed and "the driver is too old" in printed
 
 
 def test_transforms_show_draws_what_is_erased_from_an_image_of_any_shape(tmp_path, refused):
