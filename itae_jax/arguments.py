@@ -100,7 +100,25 @@ def build() -> argparse.ArgumentParser:
     kinds = (_add_run, _add_report, _add_fit, _add_score, _add_calibrate)
     for add in (*kinds, _add_export, _add_bench, _add_data, _add_transforms, _add_settings, _add_devices):
         add(commands)
+    _add_completion(parser)
     return parser
+
+
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    """Adds --print-completion if shtab is installed; paths complete to files."""
+    try:
+        import shtab
+    except ImportError:
+        return
+    about = "print a script that completes commands and options in this shell"
+    shtab.add_argument_to(parser, help=about)
+    parsers = [parser]
+    for one in parsers:
+        for action in one._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+            elif action.type is _path or action.dest == "images":
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
 
 
 def _add_run(commands) -> None:

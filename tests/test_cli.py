@@ -3,8 +3,10 @@
 import gzip
 import json
 import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import SMALL_FIT, SMALL_RUN, contents, one_line, rows_of, save_images
@@ -231,6 +233,38 @@ def test_devices_say_why_a_plugin_of_jax_fails(tmp_path):
     code, printed, errors = itae("devices", PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
     assert (code, errors) == (0, "")
     assert "xla_cuda_of_test" in printed and "the driver is too old" in printed
+
+
+def completed(script, *words):
+    """What bash offers for the last of the words, by a completion script."""
+    show = f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}"
+    line = f"{script}\n{show}; _shtab_itae 2>/dev/null; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    tests = Path(__file__).parent
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, cwd=tests)
+    return done.stdout.split()
+
+
+def test_bash_completes_commands_and_options(capsys):
+    pytest.importorskip("shtab")
+    for shell in ("bash", "zsh", "tcsh"):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["--print-completion", shell])
+        script = capsys.readouterr().out
+        assert "calibrate" in script and "false-positive-rate" in script
+        if shell == "bash":
+            assert {"run", "fit", "devices"} <= set(completed(script, "itae", ""))
+            assert completed(script, "itae", "cal") == ["calibrate"]
+            assert completed(script, "itae", "score", "--heat") == ["--heatmaps"]
+            assert "conftest.py" in completed(script, "itae", "score", "model", "conf")
+
+
+def test_commands_parse_without_the_package_of_completion(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert cli.main(["settings"]) == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    assert "--print-completion" not in capsys.readouterr().out
 
 
 def test_transforms_show_draws_what_is_erased_from_an_image_of_any_shape(tmp_path, refused):
