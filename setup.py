@@ -62,6 +62,8 @@ setup(
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "prepare": ["tensorflow-cpu>=2.20", "av>=14"],
+        "completion": ["shtab>=1.7"],
+        "tensorboard": ["tensorboardX>=2.6"],
         "onnx": ["jax2onnx>=0.17,<0.18", "onnxruntime>=1.24.1"],  # brings orbax-checkpoint below 0.11.37
         "dev": [
             "pytest>=8",

@@ -75,6 +75,18 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help=about)
 
 
+def _add_tensorboard(parser: argparse.ArgumentParser) -> None:
+    about = "write the metrics of each epoch as TensorBoard scalars; needs tensorboardX"
+    parser.add_argument("--tensorboard", type=_path, metavar="DIR", help=about)
+
+
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--quiet", action="store_true", help="print nothing but errors, and the JSON of --json")
+    about = "print versions, devices, files and compile times, too, on standard error"
+    either.add_argument("--verbose", action="store_true", help=about)
+
+
 def _add_rate(parser: argparse.ArgumentParser, default: float | None, what: str) -> None:
     about = f"share of normal images called anomalies; default {what}"
     parser.add_argument("--false-positive-rate", type=float, default=default, metavar="RATE", help=about)
@@ -86,9 +98,27 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"itae_jax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     kinds = (_add_run, _add_report, _add_fit, _add_score, _add_calibrate)
-    for add in (*kinds, _add_export, _add_bench, _add_data, _add_transforms, _add_settings):
+    for add in (*kinds, _add_export, _add_bench, _add_data, _add_transforms, _add_settings, _add_devices):
         add(commands)
+    _add_completion(parser)
     return parser
+
+
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    """Adds --print-completion if shtab is installed; paths complete to files."""
+    try:
+        import shtab
+    except ImportError:
+        return
+    about = "print a script that completes commands and options in this shell"
+    shtab.add_argument_to(parser, help=about)
+    parsers = [parser]
+    for one in parsers:
+        for action in one._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+            elif action.type is _path or action.dest == "images":
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
 
 
 def _add_run(commands) -> None:
@@ -108,6 +138,7 @@ def _add_run(commands) -> None:
     run.add_argument("--reuse", nargs="+", action="extend", default=[], type=_path, metavar="DIR", help=about)
     about = "record some steps for TensorBoard and Perfetto"
     run.add_argument("--profile", type=_path, metavar="DIR", help=about)
+    _add_tensorboard(run)
     together = run.add_argument_group(
         "several processes", "train as one; give each the same command, process 0 writes"
     )
@@ -116,6 +147,7 @@ def _add_run(commands) -> None:
     together.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
     about = "instead of the three: ask Slurm, the TPU pod or the cluster"
     together.add_argument("--distributed", action="store_true", help=about)
+    _add_quiet(run)
     run.set_defaults(call="run")
 
 
@@ -135,6 +167,7 @@ def _add_report(commands) -> None:
     report.add_argument("--normal", default="", metavar="NAME", help=about)
     _add_rate(report, None, "as scored")
     _add_trust(report)
+    _add_quiet(report)
     report.set_defaults(call="report")
 
 
@@ -154,7 +187,9 @@ def _add_fit(commands) -> None:
     fit.add_argument("--seed", help="decides the calibration set and all random draws; default 0")
     fit.add_argument("--holdout", type=float, default=0.2, help="share of calibration images; default 0.2")
     _add_set(fit)
+    _add_tensorboard(fit)
     _add_json(fit)
+    _add_quiet(fit)
     fit.set_defaults(call="fit")
 
 
@@ -176,6 +211,7 @@ def _add_score(commands) -> None:
     _add_rate(score, FALSE_POSITIVE_RATE, str(FALSE_POSITIVE_RATE))
     _add_json(score)
     _add_trust(score)
+    _add_quiet(score)
     score.set_defaults(call="score")
 
 
@@ -193,6 +229,7 @@ def _add_calibrate(commands) -> None:
     calibrate.add_argument("--out", type=_path, required=True, metavar="NEWMODEL", help=about)
     _add_json(calibrate)
     _add_trust(calibrate)
+    _add_quiet(calibrate)
     calibrate.set_defaults(call="calibrate")
 
 
@@ -209,6 +246,7 @@ def _add_export(commands) -> None:
     about = "default: by the ending .onnx or .safetensors, else jax"
     export.add_argument("--format", choices=("jax", "onnx", "safetensors"), default="", help=about)
     _add_trust(export)
+    _add_quiet(export)
     export.set_defaults(call="export")
 
 
@@ -226,6 +264,7 @@ def _add_bench(commands) -> None:
     _add_set(bench)
     bench.add_argument("--json", type=_path, help="file to write the figures to")
     bench.add_argument("--plot", type=_path, metavar="FILE.png", help="picture to draw")
+    _add_quiet(bench)
     bench.set_defaults(call="bench")
 
 
@@ -245,6 +284,7 @@ def _add_data(commands) -> None:
     prepare.add_argument("name", metavar="NAME", help="a data set that itae data list says how to prepare")
     prepare.add_argument("--root", default="", help="directory to put it into; default TFDS's own")
     prepare.add_argument("--manual-dir", default="", help="directory with the original files, if downloaded")
+    _add_quiet(prepare)
     prepare.set_defaults(call="data_prepare")
 
 
@@ -282,3 +322,9 @@ def _add_settings(commands) -> None:
     )
     _add_set(settings)
     settings.set_defaults(call="settings")
+
+
+def _add_devices(commands) -> None:
+    about = "say which devices JAX finds, and why no others"
+    devices = commands.add_parser("devices", help=about, epilog="example: itae devices")
+    devices.set_defaults(call="devices")

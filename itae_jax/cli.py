@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from PIL import Image
 
+from itae_jax import environment
 from itae_jax.arguments import MINUTES
 from itae_jax.arguments import build as build_parser
 from itae_jax.config import FALSE_POSITIVE_RATE
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with signals.as_exception():
             parsed = build_parser().parse_args(arguments)
-            return _COMMANDS[parsed.call](parsed)
+            return _call(parsed)
     except RequestError as error:
         print(f"itae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -83,6 +84,26 @@ def main(arguments: list[str] | None = None) -> int:
         remedy = "make room, then give the same command again" if is_full else "name another place"
         print(f"itae: {where}{error.strerror}; {remedy}", file=sys.stderr)
         return 2
+    except (RuntimeError, AssertionError):  # JAX raises both where it has no device
+        if not (why := environment.why_no_backend()):
+            raise
+        print(f"itae: {why}", file=sys.stderr)
+        return 2
+
+
+def _call(arguments) -> int:
+    """Calls the command; prints the summary that it returns, if any, as one JSON object, if asked to."""
+    from itae_jax.progress import printing
+
+    options = vars(arguments)
+    wants_json = options.get("json") is True
+    with printing(options.get("quiet", False), options.get("verbose", False), on_stderr=wants_json):
+        result = _COMMANDS[arguments.call](arguments)
+    if isinstance(result, int):
+        return result
+    if wants_json:
+        print(json.dumps(result(), default=str))
+    return 0
 
 
 def _run(arguments) -> int:
@@ -126,7 +147,9 @@ def _run_variants(experiments: dict, path: Path, out: Path, arguments) -> int:
         if profile:
             print(f"profile: {arguments.profile if profile.is_written else 'too few steps, none written'}")
         if failed:
-            print(f"itae: {failed} training{'s' * (failed != 1)} failed; see above", file=sys.stderr)
+            print(
+                f"itae: {failed} training{'s' * (failed != 1)} failed; see above or the report", file=sys.stderr
+            )
     return 1 if failed else 0
 
 
@@ -144,7 +167,9 @@ def _run_variant(one, path: Path, out: Path, arguments, profile) -> int:
         seeds = arguments.seeds or range(one.seed, one.seed + one.runs)
         printed = functools.partial(paper.rows_for, one, file=_paper_file(path, one.paper_table))
         after_call = profile and profile.after_call
-        results, new = sweep.run(one, out, classes, seeds, progress, printed, after_call, arguments.reuse)
+        scalars = arguments.tensorboard and arguments.tensorboard / one.variant
+        more = printed, after_call, arguments.reuse, scalars
+        results, new = sweep.run(one, out, classes, seeds, progress, *more)
     if not new and processes.is_leader():
         print(f"nothing to do: {out / 'results.csv'} has all {len(results)} results")
     return processes.from_leader(sum(result.status == "failed" for result in results))
@@ -163,19 +188,6 @@ def _prepare_devices() -> None:
 
     parallel.prepare_backends()
     parallel.keep_programs()
-
-
-def _with_json(command: Callable[[Any], Callable[[], dict]]) -> Callable[[Any], int]:
-    """A command that, with --json, prints its summary as one JSON object, and its lines to standard error."""
-
-    def run(arguments) -> int:
-        with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
-            summary = command(arguments)
-        if arguments.json:
-            print(json.dumps(summary(), default=str))
-        return 0
-
-    return run
 
 
 def _summary_of_model(directory: Path, trust: str, **more: Any) -> dict[str, Any]:
@@ -203,7 +215,8 @@ def _fit(arguments) -> Callable[[], dict]:
     from itae_jax.progress import ConsoleProgress
 
     with ConsoleProgress() as progress:
-        options = arguments.holdout, MINUTES if arguments.minutes is None else arguments.minutes
+        minutes = MINUTES if arguments.minutes is None else arguments.minutes
+        options = arguments.holdout, minutes, arguments.tensorboard
         new = fit.fit(arguments.images, arguments.out, assignments, progress, *options)
     if not new:
         print(f"nothing to do: {arguments.out} is this model already")
@@ -371,6 +384,7 @@ def _transforms_check(arguments) -> int:
     from itae_jax import transforms
     from itae_jax.transforms import checks
 
+    _prepare_devices()  # else each check would fail by itself where there is none
     transform = transforms.get(arguments.name)
     findings = checks.check_all(transform)
     if findings[0].passed:
@@ -378,6 +392,15 @@ def _transforms_check(arguments) -> int:
     for finding in findings:
         print(f"{finding.check:<15}{'ok    ' if finding.passed else 'FAILED'}  {finding.found}")
     return 0 if all(finding.passed for finding in findings) else 1
+
+
+def _devices(arguments) -> int:
+    from itae_jax import parallel
+
+    parallel.prepare_backends()
+    for line in environment.what_jax_finds():
+        print(line)
+    return 0
 
 
 def _settings(arguments) -> int:
@@ -394,13 +417,13 @@ def _settings(arguments) -> int:
     return 0
 
 
-# The name of a command in the parser -> its function.
-_COMMANDS = {
+# The name of a command in the parser -> its function, which returns an exit code or a summary.
+_COMMANDS: dict[str, Callable[[Any], int | Callable[[], dict]]] = {
     "run": _run,
     "report": _report,
-    "fit": _with_json(_fit),
-    "score": _with_json(_score),
-    "calibrate": _with_json(_calibrate),
+    "fit": _fit,
+    "score": _score,
+    "calibrate": _calibrate,
     "export": _export,
     "bench": _bench,
     "data_list": _data_list,
@@ -409,4 +432,5 @@ _COMMANDS = {
     "transforms_show": _transforms_show,
     "transforms_check": _transforms_check,
     "settings": _settings,
+    "devices": _devices,
 }

@@ -3,9 +3,13 @@
 import contextlib
 import functools
 import hashlib
+import importlib.util
+import logging
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,12 +34,80 @@ def describe() -> dict:
 
 def describe_devices(devices) -> str:
     """Number and kind of the devices: `2 x AMD EPYC 7763`."""
-    kind = devices[0].device_kind
-    if devices[0].platform == "cpu":
+    return f"{len(devices)} x {_kind(devices[0])}"
+
+
+def _kind(device) -> str:
+    if device.platform == "cpu":
         with contextlib.suppress(OSError, StopIteration):
             lines = Path("/proc/cpuinfo").read_text().splitlines()
-            kind = next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
-    return f"{len(devices)} x {kind}"
+            return next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
+    return device.device_kind
+
+
+def what_jax_finds() -> Iterator[str]:
+    """Yields lines: the backend, each device with its memory where that is known, and why no other backend."""
+    import jax
+
+    notes: list[str] = []
+    logger, handler = logging.getLogger("jax._src.xla_bridge"), logging.Handler(logging.INFO)
+    handler.emit = lambda record: notes.append(_one_line(record))  # type: ignore[method-assign]
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.level, logger.propagate = logging.INFO, False
+    try:
+        devices = jax.devices()
+    finally:
+        logger.level, logger.propagate = before
+        logger.removeHandler(handler)
+    yield f"backend: {jax.default_backend()}"
+    for device in devices:
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+        yield f"  {device.platform}:{device.id}  {_kind(device)}" + (
+            f"  {limit / 2**30:.1f} GiB" if limit else ""
+        )
+    if asked := jax.config.jax_platforms:  # type: ignore[attr-defined]
+        yield f"JAX_PLATFORMS={asked}: JAX looks for no other backend"
+    is_noted = any("cuda" in note.lower() for note in notes)
+    if jax.default_backend() == "cpu" and not is_noted and (not asked or _is_cuda(asked)):
+        yield _why_no_cuda()
+    yield from dict.fromkeys(notes)
+
+
+def why_no_backend() -> str:
+    """Returns in one line why JAX, if it is in use, has no devices; empty if it has some."""
+    if "jax" not in sys.modules:
+        return ""
+    import jax
+
+    try:
+        jax.devices()
+    except Exception as error:
+        asked = jax.config.jax_platforms or ""  # type: ignore[attr-defined]
+        why = str(error).partition(" (set JAX_PLATFORMS")[0].rstrip(".")
+        if _is_cuda(asked) and (not why or not _has_cuda_plugin()):
+            why = _why_no_cuda()
+        return f"JAX_PLATFORMS={asked}: {why}; or unset JAX_PLATFORMS" if asked else f"JAX: {why}"
+    return ""
+
+
+def _is_cuda(asked: str) -> bool:
+    return bool({"cuda", "gpu"} & set(asked.split(",")))
+
+
+def _has_cuda_plugin() -> bool:
+    return any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+
+
+def _why_no_cuda() -> str:
+    if _has_cuda_plugin():
+        return "JAX's CUDA plugin is installed, but no NVIDIA GPU can be seen"
+    return "JAX's CUDA plugin is not installed; in a clone, pip install '.[cuda]'"
+
+
+def _one_line(record: logging.LogRecord) -> str:
+    reason = record.exc_info[1] if record.exc_info else None
+    return " ".join(f"{record.getMessage()}{f': {reason}' if reason else ''}".split())
 
 
 def cpu_kind() -> str:

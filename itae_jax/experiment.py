@@ -7,6 +7,7 @@ An experiment file is Python with a function `get_config()` that returns an `Exp
 import dataclasses
 import difflib
 import json
+import logging
 import re
 import runpy
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from itae_jax import config, methods
 from itae_jax.config import ComputeConfig, DataConfig, EvaluateConfig, MethodConfig, TrainConfig, setting
 from itae_jax.errors import RequestError
 
+_LOG = logging.getLogger(__name__)
 # Where the shipped experiment files are: in an installed package, else in a clone.
 _PLACES = (Path(__file__).parent / "experiments", Path(__file__).parent.parent / "experiments")
 _SHIPPED = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
@@ -248,6 +250,7 @@ def load(
       RequestError: the file fails or returns something else; there is no such variant; the overrides
         leave two variants alike; a config.json names code of the user that no assignment names.
     """
+    _LOG.info("experiment file: %s", path)
     experiments = {"": read_record(path)} if path.suffix == ".json" else _run_file(path)
     unknown = [name for name in chosen or () if name not in experiments or not name]
     if unknown:

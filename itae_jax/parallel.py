@@ -8,6 +8,7 @@ Several processes take the same steps on the same batches, each on the slices of
 """
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from itae_jax import environment
 from itae_jax.errors import RequestError
 
 AXIS = "devices"
+_LOG = logging.getLogger(__name__)
+_LONG = 0.5  # seconds of a compilation that is worth a line
 SECONDS_TO_JOIN = 120  # until all processes must have joined
 SECONDS_TO_PART = 600  # that the first process to finish waits for the last
 SECONDS_OF_SILENCE = 20  # until a process that sends nothing counts as lost
@@ -31,6 +34,7 @@ _CACHE_BYTES = 2**30
 def prepare_backends() -> None:
     """Configures JAX backends; call before the first JAX computation."""
     use_cpu_cores()
+    _log_compilations()
     # Take GPU memory as needed: several trainings may share one GPU.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
@@ -42,6 +46,15 @@ def use_cpu_cores() -> None:
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", environment.cpu_cores())
+
+
+@functools.cache
+def _log_compilations() -> None:
+    def log(event: str, duration_secs: float, **about: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration" and duration_secs >= _LONG:
+            _LOG.info("compiled %s in %.1f s", about.get("fun_name", "a program"), duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(log)
 
 
 def keep_programs() -> None:
@@ -58,6 +71,8 @@ def keep_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.join(home, "itae_jax", kind))
         jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if _LOG.isEnabledFor(logging.INFO):
+        _LOG.info("backend %s, %s", jax.default_backend(), environment.describe())
 
 
 def use_deterministic_operations() -> None:

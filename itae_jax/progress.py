@@ -1,9 +1,48 @@
-"""Progress of training and scoring: a bar on a terminal, lines elsewhere."""
+"""Progress of training and scoring: a bar on a terminal, lines elsewhere; more or less of it on demand."""
 
+import contextlib
+import logging
+import os
+import sys
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 _SILENCE = 120.0  # seconds after which a line is printed where there is no terminal
+
+
+@contextlib.contextmanager
+def printing(quiet: bool = False, verbose: bool = False, on_stderr: bool = False) -> Iterator[None]:
+    """Changes what is printed within the block.
+
+    Args:
+      quiet: drops what goes to standard output.
+      verbose: prints what the package logs at INFO, on standard error.
+      on_stderr: prints on standard error what would go to standard output.
+    """
+    logger, handler = logging.getLogger("itae_jax"), _OnStderr()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    with contextlib.ExitStack() as stack:
+        if quiet:
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        elif on_stderr:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        if verbose:
+            stack.callback(logger.setLevel, logger.level)
+            stack.callback(logger.removeHandler, handler)
+            stack.callback(setattr, logger, "propagate", logger.propagate)
+            logger.propagate = False  # Orbax gives the root a handler, which would print again
+            logger.setLevel(logging.INFO)
+            logger.addHandler(handler)
+        yield
+
+
+class _OnStderr(logging.Handler):
+    """Prints above a bar, which takes the place of sys.stderr while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
 
 
 class Progress(Protocol):

@@ -3,8 +3,10 @@
 import gzip
 import json
 import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import SMALL_FIT, SMALL_RUN, contents, one_line, rows_of, save_images
@@ -15,6 +17,7 @@ from itae_jax import cli, experiment
 from itae_jax.detection import model as models
 from itae_jax.runs import directory
 
+FOUR_DEVICES = "--xla_force_host_platform_device_count=4"
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
 
@@ -150,6 +153,126 @@ def test_json_is_the_only_thing_on_standard_output_and_says_what_was_written(sma
     assert cli.main(["score", str(small_model), "nowhere", "--out", str(out), "--json"]) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1
+
+
+def test_quiet_commands_print_errors_and_json_alone(small_model, tmp_path, capsys):
+    images, new = save_images(tmp_path / "good", 20), save_images(tmp_path / "new", 3, seed=5)
+    score = ["score", small_model, new, "--out", tmp_path / "scores.csv"]
+    commands = [
+        command(tmp_path / "run"),
+        ["fit", images, "--out", tmp_path / "model", *SMALL_FIT],
+        score,
+        ["calibrate", small_model, new, "--out", tmp_path / "copy"],
+        ["report", tmp_path / "run"],
+    ]
+    for words in commands:
+        assert cli.main([*map(str, words), "--quiet"]) == 0
+        assert capsys.readouterr() == ("", "")
+    assert cli.main([*map(str, score), "--quiet", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["num_scored"] == 3 and printed.err == ""
+    assert cli.main(["score", "nowhere", str(new), "--out", str(tmp_path / "scores.csv"), "--quiet"]) == 2
+    assert "nowhere" in one_line(capsys)
+
+
+def test_quiet_run_with_failed_trainings_says_so(tmp_path, capsys):
+    settings = ["train.learning_rate=1e6", "method.weight_decay=1e6"]
+    assert cli.main([*command(tmp_path), *settings, "--quiet"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err == "itae: 1 training failed; see above or the report\n"
+
+
+def test_verbose_commands_log_devices_files_and_checkpoints_on_standard_error(tmp_path, capsys):
+    images, model = save_images(tmp_path / "good", 20), tmp_path / "model"
+    fit = ["fit", images, "--out", model, *SMALL_FIT, "train.checkpoint_minutes=0"]
+    assert cli.main([*map(str, fit), "--verbose"]) == 0
+    errors = capsys.readouterr().err
+    assert all(part in errors for part in ("backend cpu", "'jax': ", f"20 images in {images}"))
+    assert all(errors.count(f"saved {model}.partial/{name}") == 1 for name in ("checkpoints/1, ", "state, "))
+    score = ["score", model, images, "--out", tmp_path / "scores.csv", "--verbose", "--json"]
+    assert cli.main([*map(str, score)]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["num_scored"] == 20 and f"read {model}/state" in printed.err
+    assert cli.main([*map(str, score[:-2])]) == 0
+    assert capsys.readouterr().err == ""  # it ends with the command
+
+
+def itae(*words, **environment):
+    """(exit code, output, errors) of a process of its own, with JAX's defaults but for the environment."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    command = [sys.executable, "-m", "itae_jax", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env | environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("platform", "command"),
+    [
+        ("nonsense", ["devices"]),
+        ("cuda", ["devices"]),
+        ("nonsense", ["run", "digits", "--out", "{out}"]),
+        ("cuda", ["fit", "{model}/../good", "--out", "{out}", *SMALL_FIT]),
+        ("cuda", ["report", "{model}"]),
+        ("nonsense", ["export", "{model}", "--out", "{out}"]),
+        ("cuda", ["transforms", "check", "rotate"]),
+    ],
+)
+def test_a_backend_that_is_not_there_is_named_in_one_line(platform, command, small_model, tmp_path):
+    words = [word.format(model=small_model, out=tmp_path / "out") for word in command]
+    code, printed, errors = itae(*words, JAX_PLATFORMS=platform)
+    assert (code, printed) == (2, "") and errors.count("\n") == 1, errors
+    assert errors.startswith(f"itae: JAX_PLATFORMS={platform}: ")
+    assert ("CUDA plugin" if platform == "cuda" else "'nonsense' is not in the list of known") in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_devices_are_listed_with_why_there_are_no_others(tmp_path):
+    code, printed, errors = itae("devices", JAX_PLATFORMS="cpu", XLA_FLAGS=FOUR_DEVICES)
+    lines = printed.splitlines()
+    assert (code, errors, lines[0]) == (0, "", "backend: cpu")
+    assert [line.split()[0] for line in lines[1:5]] == [f"cpu:{index}" for index in range(4)]
+    assert lines[5:] == ["JAX_PLATFORMS=cpu: JAX looks for no other backend"]
+
+
+def test_devices_say_why_a_plugin_of_jax_fails(tmp_path):
+    plugin = tmp_path / "jax_plugins" / "xla_cuda_of_test" / "__init__.py"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text("def initialize(): raise RuntimeError('the driver\\nis too old')")
+    code, printed, errors = itae("devices", PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    assert (code, errors) == (0, "")
+    assert "xla_cuda_of_test" in printed and "the driver is too old" in printed
+
+
+def completed(script, *words):
+    """What bash offers for the last of the words, by a completion script."""
+    show = f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}"
+    line = f"{script}\n{show}; _shtab_itae 2>/dev/null; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    tests = Path(__file__).parent
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, cwd=tests)
+    return done.stdout.split()
+
+
+def test_bash_completes_commands_and_options(capsys):
+    pytest.importorskip("shtab")
+    for shell in ("bash", "zsh", "tcsh"):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["--print-completion", shell])
+        script = capsys.readouterr().out
+        assert "calibrate" in script and "false-positive-rate" in script
+        if shell == "bash":
+            assert {"run", "fit", "devices"} <= set(completed(script, "itae", ""))
+            assert completed(script, "itae", "cal") == ["calibrate"]
+            assert completed(script, "itae", "score", "--heat") == ["--heatmaps"]
+            assert "conftest.py" in completed(script, "itae", "score", "model", "conf")
+
+
+def test_commands_parse_without_the_package_of_completion(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert cli.main(["settings"]) == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    assert "--print-completion" not in capsys.readouterr().out
 
 
 def test_transforms_show_draws_what_is_erased_from_an_image_of_any_shape(tmp_path, refused):

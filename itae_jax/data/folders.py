@@ -1,6 +1,7 @@
 """Folder trees of image files: which files are where, always in the same order."""
 
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from itae_jax.data.reader import Reader, is_grey
 from itae_jax.errors import RequestError
 from itae_jax.files import read_csv
 
+_LOG = logging.getLogger(__name__)
 ENDINGS = (
     ".apng, .bmp, .dib, .gif, .j2k, .jfif, .jp2, .jpe, .jpeg, .jpg, .pbm, .pcx, .pgm, .png, .pnm, .ppm, .tga, "
     ".tif, .tiff, .webp"
@@ -25,7 +27,9 @@ _NUM_HEADERS = 64  # of so many files `make_reader` asks whether they are grey
 
 def find_images(directory: Path) -> list[Path]:
     """Returns what `each_image` yields."""
-    return list(each_image(directory))
+    found = list(each_image(directory))
+    _LOG.info("%d images in %s", len(found), directory)
+    return found
 
 
 def each_image(directory: Path) -> Iterator[Path]:

@@ -1,5 +1,6 @@
 """Every data set by its name. To add one, write its file and add its specification here."""
 
+import logging
 from pathlib import Path
 
 from itae_jax.config import DataConfig
@@ -7,6 +8,7 @@ from itae_jax.data import cifar, digits, folders, imagenet, mnist, mvtec_ad, sha
 from itae_jax.data.dataset import Dataset
 from itae_jax.errors import RequestError
 
+_LOG = logging.getLogger(__name__)
 _SPECS = (
     *(digits.SPEC, mnist.MNIST, mnist.FASHION_MNIST, cifar.CIFAR10, cifar.CIFAR100),
     *(imagenet.SPEC, mvtec_ad.SPEC, shanghaitech.SPEC, folders.SPEC),
@@ -18,7 +20,9 @@ def load(config: DataConfig) -> Dataset:
     """Loads the data set of a config, without its limits."""
     if config.name not in CATALOGUE:
         raise RequestError(f"data.name={config.name!r}: choose from {', '.join(CATALOGUE)}")
-    return CATALOGUE[config.name].load(config)
+    dataset = CATALOGUE[config.name].load(config)
+    _LOG.info("data: %s", dataset.source)
+    return dataset
 
 
 def prepare(name: str, root: str, manual_dir: str) -> Path:

@@ -33,6 +33,7 @@ from itae_jax.errors import DivergedError, RequestError
 from itae_jax.experiment import Experiment
 from itae_jax.methods.method import Combines
 from itae_jax.progress import Progress
+from itae_jax.training import tensorboard
 from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.learner import Learner
 from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
@@ -57,6 +58,7 @@ def fit(
     progress: Progress,
     holdout: float,
     minutes: float,
+    scalars: Path | None = None,
 ) -> bool:
     """Fits a model on the images below a folder and writes it atomically; resumes an interrupted fit.
 
@@ -64,6 +66,7 @@ def fit(
       assignments: `section.field=value`, instead of what would be chosen.
       holdout: the share of calibration images.
       minutes: the time to choose and to train, from which the number of epochs follows if it is not assigned.
+      scalars: gets TensorBoard's event file, in a directory named like the model.
 
     Returns:
       False if the model exists already.
@@ -71,6 +74,8 @@ def fit(
     if not 0 < minutes < math.inf:
         raise RequestError(f"--minutes {minutes}: expected a finite number above 0")
     out = Path(os.path.realpath(out))
+    if scalars:
+        tensorboard.check_installed()
     base = experiment.override(Experiment(), assignments)
     paths, looks = _images_in(source, holdout, base.data.max_side)
     asked = _asked(base, assignments)
@@ -101,12 +106,18 @@ def fit(
     ours = {name for name in there if name == ".lock" or name.startswith(_STARTED)}
     if work.is_symlink() or (there - ours and _STARTED not in there):
         raise RequestError(f"{work}: is in the way, and not of an interrupted fit; name another --out")
+    events = None
+    if scalars:
+        if not {out, work}.isdisjoint([scalars.resolve(), *scalars.resolve().parents]):
+            raise RequestError(f"--tensorboard {scalars}: lies in --out; name another directory")
+        events = tensorboard.EventFile(scalars / out.name, out)
+        tensorboard.claim([events])
     with files.writing(out, "--out"):
         work.mkdir(parents=True, exist_ok=True)
         with files.locked(work, out):
             started = _Started.read(work, base.seed, details)
             if not (started.epochs and models.is_model(work)):
-                _choose_and_train(work, folder, to_compare, started, progress)
+                _choose_and_train(work, folder, to_compare, started, progress, events)
             os.replace(work, out)
             for name in (_STARTED, ".lock", _CHECKPOINTS):
                 files.remove(out / name)
@@ -245,7 +256,12 @@ class _Folder:
 
 
 def _choose_and_train(
-    work: Path, folder: _Folder, to_compare: list[Candidate], started: _Started, progress: Progress
+    work: Path,
+    folder: _Folder,
+    to_compare: list[Candidate],
+    started: _Started,
+    progress: Progress,
+    events: tensorboard.EventFile | None,
 ) -> None:
     """Rates the candidates that are not yet rated, and trains the best one into `work`."""
     minutes, compares = started.details["minutes"], len(to_compare) > 1 and len(folder.rating) > 0
@@ -274,7 +290,7 @@ def _choose_and_train(
         started.epochs = settings.train.epochs
         started.write()
     details = started.details | ({"ratings": started.ratings} if compares else {})
-    _train(work, settings, learner, folder, details, progress)
+    _train(work, settings, learner, folder, details, progress, events)
 
 
 def _try(folder: _Folder, candidate: Candidate, minutes: float | None, seed: int, progress: Progress) -> float:
@@ -328,10 +344,11 @@ def _train(
     folder: _Folder,
     details: dict,
     progress: Progress,
+    events: tensorboard.EventFile | None,
 ) -> None:
     """Trains, from the newest checkpoint if there is one, and writes the model into `work`."""
     train = settings.train
-    log = MetricsLog(work / "metrics.jsonl", {})
+    log = MetricsLog(work / "metrics.jsonl", {}, events)
     every, kept = train.checkpoint_minutes, train.keep_checkpoints
     checkpoints = Checkpoints(work / _CHECKPOINTS, every, kept, progress.say)
 
@@ -344,6 +361,7 @@ def _train(
     images = folder.images(settings)
     training, held_out = images.select(folder.training), images.select(folder.held_out)
     trained = learner.fit(training.in_memory(), (settings.seed,), on_report, checkpoints, on_step)
+    log.finish({"epoch": train.epochs})
     if len(folder.rating) and isinstance(learner.method, Combines):
         rating = images.select(folder.rating)
         trained, auroc = rated(trained, rating, folder.reader(settings), settings.seed)

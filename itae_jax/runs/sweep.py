@@ -19,7 +19,7 @@ from itae_jax.experiment import Experiment, to_json
 from itae_jax.progress import Progress
 from itae_jax.runs import directory, results, reuse
 from itae_jax.runs.results import Result
-from itae_jax.training import processes, signals
+from itae_jax.training import processes, signals, tensorboard
 from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.learner import Learner, Scores, Trained
 from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
@@ -36,6 +36,7 @@ def run(
     paper_rows: Callable[[Dataset], list[dict[str, str]]] = lambda dataset: [],
     after_call: Callable[[Any], None] | None = None,
     reused: Sequence[Path] = (),
+    scalars: Path | None = None,
 ) -> tuple[list[Result], int]:
     """Runs what is not finished yet of classes x seeds.
 
@@ -44,6 +45,7 @@ def run(
       paper_rows: the paper's numbers for a data set, which go into the run directory.
       after_call: gets the metrics of each call to the devices.
       reused: directories of other runs, whose trainings are taken where they would be the same.
+      scalars: gets TensorBoard's event files, in a directory for each training.
 
     Returns:
       All results that were asked for, and how many of them are new.
@@ -53,6 +55,8 @@ def run(
         run turns out to be damaged.
     """
     processes.together(lambda: directory.check_same_experiment(out, experiment))
+    scalars = scalars if processes.is_leader() else None
+    processes.together(tensorboard.check_installed if scalars else lambda: None)
     others = processes.together(lambda: reuse.read(reused) if processes.is_leader() else [])
     dataset = data.load(experiment.data)
     chosen = dataset.trainable if classes is None else map(dataset.class_index, classes)
@@ -77,9 +81,12 @@ def run(
     learner.trainer.after_call = after_call
     printed = paper_rows(dataset)
 
-    missing = len(_todo(jobs, out))
+    todo = _todo(jobs, out)
+    missing = len(todo)
     if not missing and processes.from_leader(not printed or (out / "paper.csv").exists()):
         return _results_of(jobs, out), 0
+    events = {job: tensorboard.EventFile(directory.of_job(scalars, *job), out) for job in todo if scalars}
+    processes.together(lambda: tensorboard.claim(events.values()))
     with contextlib.ExitStack() as held:
         processes.together(lambda: held.enter_context(directory.opened(out, experiment)))
         processes.together(lambda: reuse.take(others, experiment, dataset, jobs, out, progress.say))
@@ -89,7 +96,8 @@ def run(
         if todo:
             progress.start(len(todo), experiment.train.epochs)
         for normal_class, seed in todo:
-            _Job(experiment, out, dataset, splits[normal_class], normal_class, seed, learner, progress).run()
+            job = _Job(experiment, out, dataset, splits[normal_class], normal_class, seed, learner, progress)
+            job.run(events.get((normal_class, seed)))
             add_unreadable(out / "unreadable.csv", dataset.unreadable)
             if parallel.is_any(signals.requested(), learner.trainer.devices):
                 raise KeyboardInterrupt
@@ -151,15 +159,18 @@ class _Job:
     def directory(self) -> Path:
         return directory.of_job(self.out, self.normal_class, self.seed)
 
-    def run(self) -> None:
+    def run(self, events: tensorboard.EventFile | None) -> None:
         """Trains and scores, from whatever an interrupted run left, and adds the result to results.csv."""
+        job = {"normal_class": self.normal_class, "seed": self.seed}
+        log = MetricsLog(self.out / "metrics.jsonl", job, events)
         train_images, test_images = self.split.train_images.in_memory(), self.split.test_images.in_memory()
         self.directory.mkdir(parents=True, exist_ok=True)
         result = self._unmeasured(len(train_images), len(test_images))
         try:
-            result = self._measured(result, self._fit(train_images, test_images), test_images)
+            result = self._measured(result, self._fit(train_images, test_images, log), test_images)
         except (DivergedError, UntrainableError) as error:
             result = dataclasses.replace(result, status="failed", note=str(error))
+        log.finish({"epoch": result.epochs, "final_auroc": result.auroc})
         results.add(self.out / "results.csv", result)
         outcome = result.note if result.auroc is None else f"AUROC {result.auroc:.4f}"
         if result.train_seconds is not None:
@@ -192,7 +203,7 @@ class _Job:
             variant=self.experiment.variant,
         )
 
-    def _fit(self, train_images: Images, test_images: Images) -> Trained:
+    def _fit(self, train_images: Images, test_images: Images, log: MetricsLog) -> Trained:
         """The method as an earlier run trained it, if it came that far; else trains it."""
         state, settings = self.directory / "state", self.experiment.train
         found = processes.arrays_from_leader(lambda: self._read(state))
@@ -200,8 +211,6 @@ class _Job:
             return self.learner.trained(*found)
         kept = settings.checkpoint_minutes, settings.keep_checkpoints
         checkpoints = Checkpoints(self.directory / "checkpoints", *kept, self.progress.say)
-        job = {"normal_class": self.normal_class, "seed": self.seed}
-        log = MetricsLog(self.out / "metrics.jsonl", job)
 
         def on_report(report, trained_so_far):
             self.progress.epoch(self.name, report.epoch, report.loss, report.learning_rate)

@@ -8,6 +8,7 @@ directory is written atomically. Reading it executes nothing.
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -22,6 +23,7 @@ import numpy as np
 from itae_jax import files
 from itae_jax.errors import DISK_ERRORS, DamagedError, RequestError
 
+_LOG = logging.getLogger(__name__)
 _OVERHEAD = 2**20  # bytes of Orbax's own files and about.json
 _ABOUT, _ARRAYS, _PARTIAL = "about.json", "arrays", ".partial"
 
@@ -49,6 +51,7 @@ def save(directory: Path, tree: Any, facts: Facts) -> None:
         (partial / _ABOUT).write_text(text, encoding="utf-8")
         files.remove(directory)
         os.replace(partial, directory)
+        _LOG.info("saved %s, %.1f MiB", directory, sum(array.nbytes for array in arrays.values()) / 2**20)
     except Exception as error:  # Orbax raises different errors if the disk is full
         files.remove(partial)
         number = next((number for number in DISK_ERRORS if os.strerror(number) in str(error)), None)
@@ -85,6 +88,7 @@ def restore(directory: Path, like: dict, fact_types: dict[str, type], free: str 
     tree = fill(like, arrays)
     if free:
         tree[free] = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+    _LOG.info("read %s", directory)
     return tree, about["facts"]
 
 

@@ -3,10 +3,12 @@
 import contextlib
 import csv
 import json
+import math
 from pathlib import Path
 
 from itae_jax import files
 from itae_jax.errors import RequestError
+from itae_jax.training.tensorboard import EventFile
 
 _MOST_EPOCHS = 10**9
 
@@ -29,23 +31,40 @@ def add_unreadable(path: Path, unreadable: dict[str, str]) -> None:
 
 
 class MetricsLog:
-    """The lines of one training in metrics.jsonl; `job` says which it is in each of them."""
+    """The lines of one training in metrics.jsonl; `job` says which it is in each of them.
 
-    def __init__(self, path: Path, job: dict):
-        self._path, self._job, self._is_started = path, job, False
+    `events` gets the same, if given.
+    """
+
+    def __init__(self, path: Path, job: dict, events: EventFile | None = None):
+        self._path, self._job, self._events, self._is_started = path, job, events, False
 
     def add(self, entry: dict) -> None:
         """Adds a line; the first time removes what an interrupted run wrote of this epoch and later ones."""
-        if not self._is_started:
-            kept = [
-                json.dumps(old) + "\n"
-                for old in read_metrics(self._path)
-                if not old.items() >= self._job.items() or old["epoch"] < entry["epoch"]
-            ]
-            files.write_text(self._path, "".join(kept))
-            self._is_started = True
+        self._start(entry["epoch"])
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**self._job, **entry}) + "\n")
+        if self._events:
+            self._events.add(entry)
+
+    def finish(self, entry: dict) -> None:
+        """Adds an entry of the finished training to `events` alone."""
+        if self._events:
+            self._start(math.inf)
+            self._events.add(entry)
+
+    def _start(self, epoch: float) -> None:
+        if self._is_started:
+            return
+        kept = [old for old in read_metrics(self._path) if not self._is_mine(old) or old["epoch"] < epoch]
+        files.write_text(self._path, "".join(json.dumps(old) + "\n" for old in kept))
+        if self._events:
+            mine = [old for old in kept if self._is_mine(old)]
+            self._events.start([{name: old[name] for name in old if name not in self._job} for old in mine])
+        self._is_started = True
+
+    def _is_mine(self, entry: dict) -> bool:
+        return entry.items() >= self._job.items()
 
 
 def read_metrics(path: Path) -> list[dict]:
