@@ -141,6 +141,7 @@ def _run_variants(experiments: dict, path: Path, out: Path, arguments) -> int:
                 profile.stop()
             directory.add_variants(out, experiments)
     if processes.is_leader():
+        print("writing the report", flush=True)
         runs = read_all([out])
         print(run_page.text_tables(runs), flush=True)
         print(f"report: {run_page.write(runs, out)}")

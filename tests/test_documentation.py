@@ -87,6 +87,7 @@ def run(words, *more):
 def test_documents_name_options_and_settings_that_exist(page, capsys):
     helps = ""
     for command in (
+        "",
         "run",
         "report",
         "fit",

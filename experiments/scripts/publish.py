@@ -31,7 +31,7 @@ from itae_jax.training.log import MetricsLog, read_metrics
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS, PAPER = ROOT / "experiments" / "results", ROOT / "experiments" / "paper"
 BEGIN, END = "<!-- results: begin, written by make results -->", "<!-- results: end -->"
-_IN_README = r"digits$|table[1236]_"
+_IN_README = r"digits$|table1_(mnist|fashion|cifar)"
 _NOT_SHOWN = (
     "name",
     "variant",
@@ -123,6 +123,8 @@ def summary() -> pd.DataFrame:
     """Returns the averages over classes: a row for each run, or for each score of it that is compared."""
     rows: list[dict[str, Any]] = []
     for place in sorted(RESULTS.iterdir()):
+        if place.name.startswith("figure"):  # what they draw, not how good it is
+            continue
         for run in map(read.read, _run_directories(place)):
             table = run.experiment.paper_table
             run = dataclasses.replace(run, paper=read.read_paper(PAPER / f"{table}.csv") if table else [])

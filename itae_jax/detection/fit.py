@@ -358,10 +358,13 @@ def _train(
 
     on_step = functools.partial(progress.step, "")
     progress.start(1, train.epochs)
+    if few := learner.warning(len(folder.training)):
+        progress.say(few)
     images = folder.images(settings)
     training, held_out = images.select(folder.training), images.select(folder.held_out)
     trained = learner.fit(training.in_memory(), (settings.seed,), on_report, checkpoints, on_step)
     log.finish({"epoch": train.epochs})
+    progress.say("scoring the calibration images")
     if len(folder.rating) and isinstance(learner.method, Combines):
         rating = images.select(folder.rating)
         trained, auroc = rated(trained, rating, folder.reader(settings), settings.seed)

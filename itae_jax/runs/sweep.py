@@ -95,6 +95,9 @@ def run(
             files.write_csv(out / "paper.csv", printed)
         if todo:
             progress.start(len(todo), experiment.train.epochs)
+            least = min(len(splits[normal_class].train_images) for normal_class, _ in todo)
+            if few := learner.warning(least):
+                progress.say(few)
         for normal_class, seed in todo:
             job = _Job(experiment, out, dataset, splits[normal_class], normal_class, seed, learner, progress)
             job.run(events.get((normal_class, seed)))
@@ -236,6 +239,7 @@ class _Job:
 
     def _measured(self, result: Result, trained: Trained, test_images: Images) -> Result:
         """Scores the test images, writes what a report shows, and returns the measures."""
+        self.progress.say(f"{self.name}  scoring {len(test_images)} test images")
         # A resumed run has not compiled scoring yet.
         trained.score(test_images.select(np.arange(len(test_images))[:1]))
         start = time.perf_counter()

@@ -27,6 +27,7 @@ from itae_jax.training.loop import Report
 from itae_jax.training.trainer import Trainer
 from itae_jax.transforms import to_float
 
+_FEW_STEPS = 50
 _FACTS = {"num_train": int, "train_seconds": float}
 
 
@@ -90,6 +91,14 @@ class Learner:
         config, _, evaluate, compute, shape = self._arguments
         other._arguments = config, other.trainer.config, evaluate, compute, shape
         return other
+
+    def warning(self, num_images: int) -> str:
+        """Says that training on so many images takes few steps; empty if it does not."""
+        train = self.trainer.config
+        steps = num_images // train.batch_size * train.epochs
+        if steps >= _FEW_STEPS or self.config.ONE_PASS:
+            return ""
+        return f"only {steps} steps of training: too few to learn much; raise train.epochs"
 
     @functools.cached_property
     def _measure(self) -> Callable:
