@@ -100,6 +100,11 @@ def test_learners_are_cached_and_survive_pickling():
     assert pickle.loads(pickle.dumps(first)) is first
     other = tiny("itae", "method.width=5")
     assert learners.learner_for(other.method, one.train, one.evaluate, one.compute, (16, 16, 1)) is not first
+    longer = first.with_epochs(one.train.epochs + 1)
+    assert [learner.trainer.config.epochs for learner in (first, longer)] == [
+        one.train.epochs,
+        one.train.epochs + 1,
+    ]
 
 
 def test_the_same_parameters_in_bfloat16_rank_alike(bars, rng, tmp_path):

@@ -157,6 +157,13 @@ def test_a_heat_map_that_cannot_be_written_costs_no_scores(small_model, images, 
     assert "maps cannot be written: 1 (" in told and "name too long" in told
 
 
+def test_the_limit_of_pixels_is_the_models_not_pillows(small_model, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow refuses twice as many
+    out = tmp_path / "scores.csv"
+    assert run(small_model, images / "z.png", out) == 0
+    assert [bool(row["score"]) for row in files.read_csv(out)] == [True]
+
+
 def test_the_folder_of_a_data_set_with_masks_is_refused(small_model, images, tmp_path, refused):
     for name in ("test/good", "ground_truth/crack"):
         shutil.copytree(images, tmp_path / "set" / name)
