@@ -127,7 +127,7 @@ def test_transforms_check_prints_each_check_and_exits_with_1_if_one_fails(here, 
     here("own_check", GOOD)
     assert cli.main(["transforms", "check", "own_check:RANDOM"]) == 1
     *passed, failed = sorted(capsys.readouterr().out.splitlines(), key=lambda line: "FAILED" in line)
-    assert len(passed) == 9 and all(re.match(r"[a-z ]+ ok  ", line) for line in passed)
+    assert len(passed) == 10 and all(re.match(r"[a-z ]+ ok  ", line) for line in passed)
     assert re.match("same elsewhere +FAILED", failed)
     assert cli.main(["transforms", "check", "own_check:MISSING"]) == 2
     assert "no MISSING" in one_line(capsys)

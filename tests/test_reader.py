@@ -118,7 +118,7 @@ def test_damaged_metadata_of_a_png_do_not_hide_its_pixels(save, colours, kind, a
 def test_damaged_pixels_of_a_png_are_refused(save, colours):
     plain = save(colours).read_bytes()
     start = plain.index(b"IDAT") + 8
-    for damaged in (plain[:-20], plain[:start] + b"\0" * 4 + plain[start + 4 :]):
+    for damaged in (plain[: start + 40], plain[:start] + b"\0" * 4 + plain[start + 4 :]):
         with pytest.raises(UnreadableImageError):
             RGB.read(("damaged.png", damaged))
 

@@ -266,7 +266,7 @@ def test_page_has_no_pictures_of_images_that_are_gone_and_no_auroc_without_a_nor
     (tmp_path / "scores.csv").write_text(text)
     page = report(tmp_path / "scores.csv")
     assert page.count("(no picture: no such file)") == 12
-    assert "No AUROC: no folder is called good or normal: bright, gone." in page
+    assert "No AUROC: no folder is called good or normal: bright, gone;" in page
     assert "ROC curve" not in page and "By folder" not in page
     images = np.random.default_rng(0).integers(0, 256, (12, 16, 16), np.uint8)
     ITAEDetector(**SMALL_DETECTOR).fit(images).save(tmp_path / "model")
