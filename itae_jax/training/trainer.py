@@ -56,6 +56,10 @@ class Trainer:
 
     def state_shapes(self) -> TrainState:
         """The shapes and types of a state, without computing one."""
+        return self._state_shapes
+
+    @functools.cached_property
+    def _state_shapes(self) -> TrainState:
         return jax.eval_shape(functools.partial(initial_state, self._method), jax.random.key(0))
 
     def initial_state(self, seeds: tuple[int, ...]) -> TrainState:
