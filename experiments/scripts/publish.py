@@ -159,6 +159,8 @@ def _settings(run: RunResults) -> Iterator[str]:
     usual, first = Experiment(method=type(run.experiment.method)()), run.results[0]
     if run.experiment.name in experiment.shipped():
         usual = experiment.load(experiment.find(run.experiment.name)).get(run.experiment.variant, usual)
+    if (name := run.experiment.method.NAME) != usual.method.NAME:
+        usual = experiment.override(usual, [f"method.name={name}"])
     if run.dataset != run.experiment.data.name:
         yield run.dataset
     shown = {"partial": "a part of the data", "other": "other classes"}
