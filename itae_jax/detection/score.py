@@ -2,6 +2,7 @@
 
 import codecs
 import collections
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -9,6 +10,7 @@ import itertools
 import math
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +30,7 @@ from itae_jax.files import atomic_path, check_output_file, claim, writing
 from itae_jax.progress import Progress
 
 _ROWS = 256  # of a heat map that are drawn at a time, to save memory
+_LARGE, _LARGE_BYTES = threading.Lock(), 2**25  # larger images are drawn one at a time
 _AT_A_TIME = 1024  # paths in memory; the images of one batch at a time are
 
 
@@ -251,7 +254,7 @@ def _draw(
             Image.fromarray(heatmap).save(_new(directory / f"{name}.png"))
         if directory := directories.get("--maps"):
             np.save(_new(directory / f"{name}.npy"), map_HxW)
-            Image.fromarray(mask).save(_new(directory / f"{name}.mask.png"))
+            Image.fromarray(np.uint8(255) * mask).save(_new(directory / f"{name}.mask.png"))
     except UnreadableImageError as error:  # removed since it was scored
         return str(error)
     except OSError as error:
@@ -267,11 +270,18 @@ def _new(path: Path) -> Path:
 
 
 def draw(model: TrainedModel, path: Path, map_HxW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draws at an image file's size: the heat map, H x W x 3, and the mask, H x W of 0 or 255; both uint8."""
+    """Draws at an image file's size: the heat map, H x W x 3 uint8, and the mask, H x W bool."""
     image, full = Reader(channels=3, max_side=model.reader.max_side).read(path), model.normal.usual_peak
+    with _LARGE if image.size > _LARGE_BYTES else contextlib.nullcontext():
+        return _drawn(model, image, map_HxW, full)
+
+
+def _drawn(
+    model: TrainedModel, image: np.ndarray, map_HxW: np.ndarray, full: float
+) -> tuple[np.ndarray, np.ndarray]:
     over = model.reader.lay_over(anomaly_map.smooth(map_HxW), image.shape[1], image.shape[0])
     heatmap = np.empty_like(image)
     for start in range(0, len(image), _ROWS):
         rows = slice(start, start + _ROWS)
         heatmap[rows] = anomaly_map.overlay(image[rows], over[rows], full)
-    return heatmap, (over > full) * np.uint8(255)
+    return heatmap, over > full
