@@ -11,7 +11,7 @@ from itae_jax import files
 from itae_jax.errors import RequestError
 
 _NAME = "events.out.tfevents.itae_jax"  # TensorBoard reads every file whose name contains tfevents
-_OWNER = ".itae_jax"
+_OWNER = ".itae_jax_training"  # unlike the mark of `files.claim`, it makes no other file ours
 
 
 def check_installed() -> None:
