@@ -111,7 +111,7 @@ def _run(arguments) -> int:
     from itae_jax.training import processes
 
     path = experiment.find(arguments.experiment)
-    experiments = experiment.load(path, arguments.set, arguments.variants)
+    experiments = experiment.load(path, arguments.set, arguments.variants, arguments.recipe)
     out = arguments.out or Path("runs") / next(iter(experiments.values())).name
     parallel.prepare_backends()
     if any(one.compute.deterministic == "yes" for one in experiments.values()):

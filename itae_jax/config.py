@@ -120,6 +120,7 @@ class MethodConfig(Section):
       TRAIN: the method's defaults of `train.*`.
       BENCH: settings that `itae bench` compares, as field -> value.
       ONE_PASS: whether further passes over the images change nothing.
+      RECIPES: settings by the name of a recipe, as dotted field -> value; the defaults are the paper's.
     """
 
     PREFIX: ClassVar[str] = "method."
@@ -127,6 +128,7 @@ class MethodConfig(Section):
     TRAIN: ClassVar[dict[str, Any]]
     BENCH: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     ONE_PASS: ClassVar[bool] = False
+    RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}
 
     @property
     def title(self) -> str:

@@ -107,14 +107,14 @@ def from_flat(flat: dict[str, Any]) -> Experiment:
     return Experiment(**parts[""], **sections)
 
 
-def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
-    """The experiment with `section.field=value` assignments applied.
+def override(experiment: Experiment, assignments: Iterable[str], recipe: str = "") -> Experiment:
+    """The experiment with a recipe of the method applied, then `section.field=value` assignments.
 
     With another `method.name` the settings of the old method and its augmentation go, and settings of `train`
     that are at the old method's default take the new one's; all of them, if that takes one pass.
 
     Raises:
-      RequestError: an assignment without `=`, a setting that the method lacks, or a wrong value.
+      RequestError: an assignment without `=`, a setting or recipe that the method lacks, or a wrong value.
     """
     texts = {}
     for assignment in assignments:
@@ -131,6 +131,11 @@ def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
             if method.ONE_PASS or flat[f"train.{key}"] == value:
                 del flat[f"train.{key}"]
         flat["method.name"] = method.NAME
+    if recipe:
+        if recipe not in method.RECIPES:
+            there = ", ".join(method.RECIPES) or "none"
+            raise RequestError(f"--recipe {recipe}: method.name={method.NAME} has {there}")
+        flat |= method.RECIPES[recipe]
     known = fields_of(method)
     for name, text in texts.items():
         if name not in known:
@@ -238,13 +243,14 @@ def shipped() -> list[str]:
 
 
 def load(
-    path: Path, assignments: Iterable[str] = (), chosen: Sequence[str] | None = None
+    path: Path, assignments: Iterable[str] = (), chosen: Sequence[str] | None = None, recipe: str = ""
 ) -> dict[str, Experiment]:
     """The experiments of a file by variant, overridden; under "" the only one where there are no variants.
 
     Args:
       path: Python, or the config.json of a run, which is then repeated.
       chosen: the variants to keep; None: all.
+      recipe: of the method; empty: the file's own settings.
 
     Raises:
       RequestError: the file fails or returns something else; there is no such variant; the overrides
@@ -258,7 +264,7 @@ def load(
         raise RequestError(f"--variants: {path} has no variant {unknown[0]!r}; its variants: {there}")
     assignments = list(assignments)
     kept = experiments if chosen is None else [name for name in experiments if name in chosen]
-    overridden = {variant: override(experiments[variant], assignments) for variant in kept}
+    overridden = {variant: override(experiments[variant], assignments, recipe) for variant in kept}
     if path.suffix == ".json":
         _check_names_no_code(path, overridden[""], assignments)
     first_of: dict[Experiment, str] = {}

@@ -45,10 +45,12 @@ def test_aurocs_are_scikit_learns_of_the_scores_written(finished_run):
     for row in rows_of(finished_run / "results.csv"):
         scores = scores_of(finished_run, row)
         errors = [f"error_{index}" for index in range(4)]
-        assert list(scores[0]) == ["id", "label", "score", *errors, "score_l1", "score_l2"]
+        columns = ["score_l1", "score_l2", "score_l1_combine_max", "score_l2_combine_max"]
+        assert list(scores[0]) == ["id", "label", "score", *errors, *columns]
         assert len({score["id"] for score in scores}) == 120
         is_anomaly = [score["label"] != row["normal_class"] for score in scores]
-        for column, auroc in (("score", "auroc"), ("score_l1", "auroc_l1"), ("score_l2", "auroc_l2")):
+        for column in ("score", *columns):
+            auroc = f"auroc_{column.removeprefix('score_')}" if column != "score" else "auroc"
             expected = roc_auc_score(is_anomaly, [float(score[column]) for score in scores])
             assert float(row[auroc]) == pytest.approx(expected, abs=1e-6)
         assert int(row["num_anomalous"]) == sum(is_anomaly)

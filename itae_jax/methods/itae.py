@@ -30,6 +30,15 @@ class ITAEConfig(MethodConfig):
     NAME: ClassVar[str] = "itae"
     TRAIN: ClassVar[dict[str, Any]] = dict(epochs=500, batch_size=32, learning_rate=0.1, halve_every_epochs=50)
     BENCH: ClassVar[tuple[dict[str, Any], ...]] = ({"width": 16}, {"width": 32}, {"width": 64})
+    RECIPES: ClassVar[dict[str, dict[str, Any]]] = {
+        "improved": {
+            "method.optimizer": "adamw",  # reaches in half the steps what SGD does
+            "method.weight_decay": 0.01,
+            "train.learning_rate": 0.002,
+            "train.schedule": "cosine",  # the last steps are small: the last state is as good as an average
+            "method.combine": "max",  # the member that tells most is not diluted by the others
+        }
+    }
 
     transform: str = setting("gray+rotate", "erasing transforms, joined by +; itae transforms shows them")
     network: str = setting("unet", "the network", choices=("unet", "resnet34_unet"))
@@ -189,7 +198,11 @@ class ITAE:
         self._parameter_dtype = models.parameter_dtype(dtype)
         self._input_shape = (1, height, width, self._transform.out_channels(channels))
         errors = [f"error_{index}" for index in range(self._transform.count)]
-        self.components = (*errors, *(f"score_{kind}" for kind in config.errors))
+        self._scores = {f"score_{kind}": (kind, config.combine) for kind in config.errors}
+        if self._transform.count > 1:
+            other = "max" if config.combine == "mean" else "mean"
+            self._scores |= {f"score_{kind}_combine_{other}": (kind, other) for kind in config.errors}
+        self.components = (*errors, *self._scores)
 
     def init(self, key: jax.Array) -> State:
         variables = dict(self._model.init(key, jnp.zeros(self._input_shape, self._parameter_dtype)))
@@ -299,8 +312,8 @@ class ITAE:
     def columns(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> dict[str, Any]:
         errors = {f"error_{index}": column for index, column in enumerate(measured[self._config.own_error].T)}
         scores = {
-            f"score_{kind}": restoration.anomaly_scores(measured[kind], calibration[kind], self._config.combine)
-            for kind in self._config.errors
+            name: restoration.anomaly_scores(measured[kind], calibration[kind], combine)
+            for name, (kind, combine) in self._scores.items()
         }
         return errors | scores
 
