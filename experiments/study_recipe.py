@@ -4,8 +4,8 @@
   itae run study_recipe --classes shirt --set data.name=fashion_mnist data.root=DIR --out runs/study_fashion
   itae run study_recipe --classes 1,7 --set data.name=cifar10 data.root=DIR --out runs/study_cifar10
 
-12 passes over 2,000 images at width 16, about three minutes each on two cores. All are scored by the mean and by
-the maximum over the members, of absolute and of squared errors.
+12 passes over 2,000 images at width 16, about three minutes each on two cores. All are scored by the mean and
+by the maximum over the members, of absolute and of squared errors.
 """
 
 from itae_jax import experiment

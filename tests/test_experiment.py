@@ -96,9 +96,9 @@ def test_another_method_takes_its_own_defaults_of_training():
 @pytest.mark.parametrize("method", methods.names())
 def test_a_recipe_changes_settings_beneath_the_users(method):
     default, recipes = experiment.from_flat({"method.name": method}), methods.config_class(method).RECIPES
-    for name, settings in recipes.items():
+    for name, recipe in recipes.items():
         improved = experiment.override(default, [], name)
-        assert experiment.changed(improved).items() >= settings.items()
+        assert experiment.changed(improved).items() >= recipe.items()
         given = experiment.override(default, ["train.learning_rate=0.5"], name)
         assert (given.method, given.train.learning_rate) == (improved.method, 0.5)
     with pytest.raises(RequestError, match=f"--recipe other: method.name={method}"):

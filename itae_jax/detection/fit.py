@@ -5,10 +5,8 @@ the candidates and the number of epochs. The same command resumes there; another
 """
 
 import collections
-import contextlib
 import dataclasses
 import functools
-import json
 import math
 import os
 import time
@@ -28,6 +26,7 @@ from itae_jax.detection import training_files
 from itae_jax.detection.candidates import Candidate, best, candidates, rated, set_aside
 from itae_jax.detection.choose import look_at
 from itae_jax.detection.model import TrainedModel
+from itae_jax.detection.started import CHECKPOINTS, STARTED, Started, differences
 from itae_jax.detection.threshold import NormalScores
 from itae_jax.errors import DivergedError, RequestError
 from itae_jax.experiment import Experiment
@@ -40,7 +39,6 @@ from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
 
 _LEAST_IMAGES = 8
 _ASKED = 20  # unreadable images, for their reasons
-_STARTED, _CHECKPOINTS = "started.json", "checkpoints"
 _POOR = 0.6  # AUROC
 _SHARE_TRIED = 0.06  # of the time
 _MOST_TRIED, _MOST_RATED = 500, 32  # images on which it trains in that time, and on which it is rated
@@ -86,7 +84,7 @@ def fit(
     details |= {"minutes": None if "train.epochs" in asked else minutes, "asked": request}
     if models.is_model(out):
         old, _, old_details = models.read_config(out)
-        if different := _differences(old_details, old.seed, details, base.seed):
+        if different := differences(old_details, old.seed, details, base.seed):
             remedy = "undo the change or name another directory"
             raise RequestError(f"--out {out}: holds another model ({different}); {remedy}")
         return False
@@ -103,8 +101,8 @@ def fit(
         progress.say(line)
     work = out.with_name(out.name + ".partial")
     there = {path.name for path in work.iterdir()} if work.is_dir() else set()
-    ours = {name for name in there if name == ".lock" or name.startswith(_STARTED)}
-    if work.is_symlink() or (there - ours and _STARTED not in there):
+    ours = {name for name in there if name == ".lock" or name.startswith(STARTED)}
+    if work.is_symlink() or (there - ours and STARTED not in there):
         raise RequestError(f"{work}: is in the way, and not of an interrupted fit; name another --out")
     events = None
     if scalars:
@@ -115,11 +113,11 @@ def fit(
     with files.writing(out, "--out"):
         work.mkdir(parents=True, exist_ok=True)
         with files.locked(work, out):
-            started = _Started.read(work, base.seed, details)
+            started = Started.read(work, base.seed, details)
             if not (started.epochs and models.is_model(work)):
                 _choose_and_train(work, folder, to_compare, started, progress, events)
             os.replace(work, out)
-            for name in (_STARTED, ".lock", _CHECKPOINTS):
+            for name in (STARTED, ".lock", CHECKPOINTS):
                 files.remove(out / name)
     listed = out / "unreadable.csv"
     if unreadable := read_unreadable(listed):
@@ -162,16 +160,6 @@ def _asked(base: Experiment, assignments: Sequence[str]) -> dict[str, Any]:
     return {field: value for field, value in asked.items() if value or not field.startswith("data.")}
 
 
-def _differences(before: dict, old_seed: int, now: dict, seed: int) -> str:
-    """What differs between the details of two fits; empty if nothing does."""
-    old, new = ({**details.get("asked", {}), **details} for details in (before, now))
-    old["seed"], new["seed"] = old_seed, seed
-    names = sorted({*before.get("asked", {}), *now["asked"], *now, "seed", "calibrated"} - {"asked"})
-    different = {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
-    other_files = different.pop("files", None)
-    return experiment.as_text(different) or ("it is of other images" if other_files else "")
-
-
 def _introduction(
     source: Path, count: int, looks: Sequence[Look], num_held_out: int, asked: dict
 ) -> Iterator[str]:
@@ -183,46 +171,6 @@ def _introduction(
     yield f"{num_held_out} of them ({share}) are calibration images: not trained on, they give the threshold"
     if asked:
         yield "as asked: " + " ".join(f"{field}={value}" for field, value in asked.items())
-
-
-@dataclasses.dataclass
-class _Started:
-    """The notes of an unfinished fit, written as JSON whenever they change.
-
-    Attributes:
-      ratings: AUROC on surrogates by title of each candidate rated so far.
-      seconds: the time that this took.
-      epochs: those of the chosen candidate; 0 until it is chosen.
-    """
-
-    work: Path
-    seed: int
-    details: dict
-    ratings: dict[str, float] = dataclasses.field(default_factory=dict)
-    seconds: float = 0.0
-    epochs: int = 0
-
-    @classmethod
-    def read(cls, work: Path, seed: int, details: dict) -> "_Started":
-        """Reads the notes, if there are any; RequestError if they are of another request."""
-        path, notes = work / _STARTED, dict[str, Any]()
-        different = "its notes are damaged, or of another version"
-        if not path.exists():
-            return cls(work, seed, details)
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            notes = json.loads(path.read_text(encoding="utf-8"))
-            found = cls(work, seed, details, dict(notes["ratings"]), notes["seconds"], notes["epochs"])
-            different = _differences(notes["details"], notes["seed"], details, seed)
-        if different and not (notes.get("ratings") or any((work / _CHECKPOINTS).glob("*"))):
-            return cls(work, seed, details)  # nothing would be lost
-        if different:
-            remedy = "undo the change to resume it, name another --out, or delete it"
-            raise RequestError(f"{work}: holds an interrupted fit of another request ({different}); {remedy}")
-        return found
-
-    def write(self) -> None:
-        notes = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        files.write_text(self.work / _STARTED, json.dumps({**notes, "work": ""}))
 
 
 @dataclasses.dataclass
@@ -259,7 +207,7 @@ def _choose_and_train(
     work: Path,
     folder: _Folder,
     to_compare: list[Candidate],
-    started: _Started,
+    started: Started,
     progress: Progress,
     events: tensorboard.EventFile | None,
 ) -> None:
@@ -350,7 +298,7 @@ def _train(
     train = settings.train
     log = MetricsLog(work / "metrics.jsonl", {}, events)
     every, kept = train.checkpoint_minutes, train.keep_checkpoints
-    checkpoints = Checkpoints(work / _CHECKPOINTS, every, kept, progress.say)
+    checkpoints = Checkpoints(work / CHECKPOINTS, every, kept, progress.say)
 
     def on_report(report, trained_so_far):
         progress.epoch("", report.epoch, report.loss, report.learning_rate)
