@@ -7,10 +7,12 @@ result, do not depend on the number of devices.
 Several processes take the same steps on the same batches, each on the slices of its own devices.
 """
 
+import contextlib
 import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -58,7 +60,7 @@ def _log_compilations() -> None:
 
 
 def keep_programs() -> None:
-    """Caches compiled programs on disk, at most 1 GiB, for later processes on the same kind of machine.
+    """Caches compiled programs on disk, about 1 GiB, for later processes on the same kind of machine.
 
     JAX_COMPILATION_CACHE_DIR names another directory, JAX_ENABLE_COMPILATION_CACHE=0 turns it off. Programs of
     several processes are not cached: only one writes, and the others would wait.
@@ -68,11 +70,22 @@ def keep_programs() -> None:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         # A program for a CPU need not run on others that share the directory.
         kind = environment.cpu_kind() if jax.default_backend() == "cpu" else jax.default_backend()
-        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "itae_jax", kind))
-        jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
+        directory = Path(home, "itae_jax", kind)
+        _trim(directory)
+        jax.config.update("jax_compilation_cache_dir", str(directory))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if _LOG.isEnabledFor(logging.INFO):
         _LOG.info("backend %s, %s", jax.default_backend(), environment.describe())
+
+
+def _trim(directory: Path) -> None:
+    """Removes the oldest files beyond the limit: JAX's own limit looks at every file for each that it adds."""
+    total = 0
+    with contextlib.suppress(OSError):  # another process removes them too
+        for path in sorted(directory.glob("*"), key=os.path.getmtime, reverse=True):
+            total += path.stat().st_size
+            if total > _CACHE_BYTES:
+                path.unlink()
 
 
 def use_deterministic_operations() -> None:

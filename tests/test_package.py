@@ -1,5 +1,6 @@
 """What the whole package promises of its own source and of its import."""
 
+import os
 import re
 import subprocess
 import sys
@@ -55,3 +56,23 @@ def test_package_names_pmap_orbax_and_pytorch_in_one_file_each():
 
 def test_package_imports_nothing_from_experiments_and_unpickles_nothing():
     assert naming(r"(import|from) experiments|import pickle|allow_pickle=True") == set()
+
+
+def test_compiled_programs_are_kept_for_the_next_process_up_to_a_gibibyte(tmp_path):
+    script = "from itae_jax import parallel; parallel.keep_programs(); import jax; jax.jit(lambda x: x + 1)(1.0)"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COMPILATION")}
+
+    def kept():
+        subprocess.run(
+            [sys.executable, "-c", script], check=True, env=environment | {"XDG_CACHE_HOME": str(tmp_path)}
+        )
+        (directory,) = (tmp_path / "itae_jax").iterdir()
+        return directory, {path.name for path in directory.iterdir()}
+
+    directory, programs = kept()
+    assert programs
+    for name, seconds in (("older", 1000), ("newer", 2000)):
+        with (directory / name).open("wb") as file:
+            file.truncate(600 * 2**20)  # takes no room
+        os.utime(directory / name, (seconds, seconds))
+    assert kept()[1] == programs | {"newer"}
