@@ -59,7 +59,7 @@ def test_package_imports_nothing_from_experiments_and_unpickles_nothing():
 
 
 def test_compiled_programs_are_kept_for_the_next_process_up_to_a_gibibyte(tmp_path):
-    script = "from itae_jax import parallel; parallel.keep_programs(); import jax; jax.jit(lambda x: x + 1)(1.0)"
+    script = "import jax; from itae_jax import parallel; parallel.keep_programs(); jax.jit(abs)(1.0)"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COMPILATION")}
 
     def kept():
