@@ -145,9 +145,9 @@ def test_documents_show_every_picture():
 
 
 def test_documents_keep_to_their_length():
-    words = {page: len(text_of(page).split()) for page in PAGES}
+    words = {page: len(re.findall(r"\S*\w\S*", text_of(page))) for page in PAGES}  # no bars of tables
     assert words[ROOT / "README.md"] <= 900
-    assert sum(words.values()) <= 9_000
+    assert sum(words.values()) <= 8_000
     assert len(text_of(DOCS / "results.md").splitlines()) <= 120
 
 
