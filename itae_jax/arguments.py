@@ -201,12 +201,14 @@ def _add_score(commands) -> None:
         help="score images by a trained model",
         description="Scores images by a trained model; higher = more anomalous.",
         epilog="examples: itae score model photos/new --out scores.csv --heatmaps heatmaps; "
-        "find photos -name '*.png' | itae score model - --out scores.csv",
+        "find photos -name '*.png' | itae score model - --out scores.csv; "
+        "inotifywait -m -e close_write --format %%w%%f photos | itae score model - --out -",
     )
     score.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
-    about = "folders and files, all together, or - for paths on standard input"
+    about = "folders and files, all together, or - for paths on standard input; with --out - one at a time"
     score.add_argument("images", nargs="+", metavar="IMAGES", help=about)
-    score.add_argument("--out", type=_path, required=True, metavar="scores.csv", help="CSV file to write")
+    about = "CSV file to write, or - for standard output, row by row, without --json; the rest goes to stderr"
+    score.add_argument("--out", type=_path, required=True, metavar="scores.csv", help=about)
     score.add_argument("--heatmaps", type=_path, metavar="DIR", help="directory for a heat map of each image")
     about = "directory for each anomaly map, NAME.npy, and NAME.mask.png, white where it is brightest"
     score.add_argument("--maps", type=_path, metavar="DIR", help=about)

@@ -26,6 +26,7 @@ from itae_jax.arguments import MINUTES
 from itae_jax.arguments import build as build_parser
 from itae_jax.config import FALSE_POSITIVE_RATE
 from itae_jax.errors import DISK_ERRORS, DivergedError, RequestError
+from itae_jax.files import STDOUT
 from itae_jax.training import signals
 
 _PLACE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
@@ -45,7 +46,7 @@ def entry() -> NoReturn:
         code = 1
     if code == 0:
         sys.exit()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed from the start
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
@@ -97,7 +98,8 @@ def _call(arguments) -> int:
 
     options = vars(arguments)
     wants_json = options.get("json") is True
-    with printing(options.get("quiet", False), options.get("verbose", False), on_stderr=wants_json):
+    on_stderr = wants_json or (arguments.call == "score" and arguments.out == STDOUT)
+    with printing(options.get("quiet", False), options.get("verbose", False), on_stderr):
         result = _COMMANDS[arguments.call](arguments)
     if isinstance(result, int):
         return result
@@ -228,16 +230,20 @@ def _fit(arguments) -> Callable[[], dict]:
 
 
 def _score(arguments) -> Callable[[], dict]:
+    streams = arguments.out == STDOUT
+    if streams and arguments.json:
+        raise RequestError("--json and --out -: both print to standard output; give one of the two")
     _prepare_devices()
     from itae_jax.detection import score
     from itae_jax.progress import ConsoleProgress
 
     places = arguments.model, arguments.images, arguments.out, arguments.heatmaps
-    with ConsoleProgress() as progress:
+    with ConsoleProgress(quiet=streams and os.isatty(1)) as progress:
         summary = score.score(*places, arguments.false_positive_rate, progress, arguments.trust, arguments.maps)
     print(summary)
     model, scores = shlex.quote(str(arguments.model)), shlex.quote(str(arguments.out))
-    print(f"next: itae report {scores} --model {model}")
+    if not streams:
+        print(f"next: itae report {scores} --model {model}")
     drawn = {"heatmaps": arguments.heatmaps, "maps": arguments.maps}
     return lambda: {"model": arguments.model, **dataclasses.asdict(summary), **drawn}
 

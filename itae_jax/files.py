@@ -12,6 +12,7 @@ from pathlib import Path
 
 from itae_jax.errors import DISK_ERRORS, RequestError
 
+STDOUT = Path("-")  # as --out: standard output
 _MARK = ".itae_jax"  # a file in directories whose content is ours
 
 

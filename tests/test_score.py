@@ -1,11 +1,16 @@
 """`itae score`: rows, heat maps, bad files, order, and what it refuses."""
 
 import codecs
+import csv
 import dataclasses
 import io
 import json
 import os
+import select
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -235,11 +240,79 @@ def test_score_takes_paths_from_standard_input(small_model, images, tmp_path, mo
     absolute = maps / images.relative_to("/")
     expected = [maps / "a/1.png.png", absolute / "z.png.png", absolute / "black.png.png"]
     assert sorted(maps.rglob("*.png")) == sorted(expected)
-    monkeypatch.setattr("sys.stdin", Stdin(b"z.png\n" * 1100))  # more than are in memory at once
+    lines = [b"z.png\n"] * 1100  # more than are in memory at once
+    lines[40] = b"nowhere.png\n"
+    monkeypatch.setattr("sys.stdin", Stdin(b"".join(lines)))
     assert run(small_model, "-", tmp_path / "scores.csv") == 0
     many = files.read_csv(tmp_path / "scores.csv")
-    (score,) = {row["score"] for row in many}  # heat maps change its rounding
+    assert [index for index, row in enumerate(many) if row["reason"]] == [40]
+    (score,) = {row["score"] for row in many} - {""}  # heat maps change its rounding
     assert len(many) == 1100 and float(score) == pytest.approx(float(rows[0]["score"]), rel=1e-6)
+
+
+class Service(subprocess.Popen):
+    """A process that scores the paths that it is sent, and is killed at the end of the block."""
+
+    def __init__(self, model, *more):
+        command = [sys.executable, "-m", "itae_jax", "score", str(model), "-", "--out", "-", *more]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        super().__init__(command, bufsize=0, **pipes)
+
+    def __exit__(self, *exception):
+        self.kill()
+        super().__exit__(*exception)
+
+    def line(self):
+        assert select.select([self.stdout], [], [], 60)[0], "no line"
+        return self.stdout.readline()
+
+
+def test_a_process_answers_each_path_before_the_next_is_sent_until_it_is_interrupted(
+    small_model_of, images, tmp_path
+):
+    model, maps = small_model_of("vae"), tmp_path / "maps"
+    assert run(model, images, tmp_path / "all.csv") == 0
+    scores = {row["path"]: row["score"] for row in files.read_csv(tmp_path / "all.csv")}
+    with Service(model, "--maps", str(maps)) as service:
+        header = service.line()
+        assert header == (tmp_path / "all.csv").read_bytes().splitlines(True)[0]
+        for name in ("z.png", "a/2.jpg", "b/broken.png", "nowhere.png", "n" * 300, "a", "black.png"):
+            path = str(images / name)
+            service.stdin.write(os.fsencode(path) + b"\n")
+            (row,) = csv.DictReader([header.decode(), service.line().decode()])
+            assert row["path"] == path and bool(row["reason"]) != bool(row["score"])
+            assert bool(row["score"]) == os.path.exists(f"{maps}{path}.npy") == bool(scores.get(path))
+            if row["score"]:
+                assert float(row["score"]) == pytest.approx(float(scores[path]), rel=1e-5)
+        service.send_signal(signal.SIGINT)
+        rest, errors = service.communicate(timeout=60)
+        assert (service.returncode, rest, errors) == (130, b"", b"itae: interrupted\n")
+
+
+def test_a_process_whose_reader_has_gone_ends_without_a_traceback(small_model_of, images):
+    with Service(small_model_of("vae")) as service:
+        service.line()
+        service.stdout.close()
+        service.stdin.write(os.fsencode(images / "z.png") + b"\n")
+        assert (service.wait(60), service.stderr.read()) == (1, b"")
+
+
+def test_standard_output_gets_the_bytes_of_the_file_and_standard_error_the_rest(
+    small_model, images, tmp_path, capfd, monkeypatch
+):
+    assert run(small_model, images, tmp_path / "scores.csv") == 0
+    said = capfd.readouterr().out
+    assert run(small_model, images, "-") == 0
+    printed = capfd.readouterr()
+    assert os.fsencode(printed.out) == (tmp_path / "scores.csv").read_bytes()
+    assert printed.err == said.replace(f", listed in {tmp_path / 'scores.csv'}", "").partition("next:")[0]
+    assert run(small_model, images, "-", "--json") == 2
+    printed = capfd.readouterr()
+    assert printed.out == "" and printed.err.startswith("itae: --json") and printed.err.count("\n") == 1
+    monkeypatch.setattr("sys.stdin", Stdin(b"\n"))
+    assert run(small_model, "-", "-") == 2
+    printed = capfd.readouterr()
+    assert printed.out.count("\n") == 1 and printed.err.startswith("itae: -: no path on standard input")
 
 
 def test_score_takes_a_detector_unless_it_is_of_rows(images, tmp_path, rng, refused):

@@ -63,9 +63,9 @@ class Reader:
 
     def _read(self, source: Path | tuple[str, bytes], to_bytes: Callable) -> np.ndarray:
         name, stream = (str(source), source) if isinstance(source, Path) else (source[0], io.BytesIO(source[1]))
-        if isinstance(source, Path) and source.exists() and not source.is_file():
-            raise UnreadableImageError(name, "not a file")  # reading a pipe would block
         try:
+            if isinstance(source, Path) and source.exists() and not source.is_file():
+                raise UnreadableImageError(name, "not a file")  # reading a pipe would block
             with _opened(stream) as image:
                 if max(image.size) > self.max_side:
                     reason = f"{image.width}x{image.height} pixels, more than data.max_side={self.max_side}"

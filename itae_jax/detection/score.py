@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from itae_jax.detection.model import TrainedModel
 from itae_jax.detection.threshold import threshold
 from itae_jax.environment import cpu_cores
 from itae_jax.errors import RequestError
-from itae_jax.files import atomic_path, check_output_file, claim, writing
+from itae_jax.files import STDOUT, atomic_path, check_output_file, claim, writing
 from itae_jax.progress import Progress
 
 _ROWS = 256  # of a heat map that are drawn at a time, to save memory
@@ -69,7 +70,8 @@ class Summary:
                 f"a false-positive rate of {asked:g} % needs {needed} calibration images; "
                 "itae calibrate takes more"
             )
-        lines.append(f"{self.num_anomalies} of {self.num_scored} images are above it, listed in {self.out}")
+        listed = "" if self.out == STDOUT else f", listed in {self.out}"
+        lines.append(f"{self.num_anomalies} of {self.num_scored} images are above it{listed}")
         if self.num_unreadable:
             lines.append(f"images that cannot be read: {self.num_unreadable}; the column reason says why")
         if self.num_undrawn:
@@ -87,13 +89,14 @@ def score(
     trust: str = "",
     map_directory: Path | None = None,
 ) -> Summary:
-    """Scores images and writes a CSV file atomically.
+    """Scores images and writes a CSV file atomically, or rows to standard output as soon as they are known.
 
     Args:
-      sources: folders and image files, or `-` alone for paths on standard input, one a line.
-      out: the file, with the columns path, score, is_anomaly (0 or 1), p_value, the method's components,
-        reason. An unreadable image has a reason and nothing else. Rows are in the order of the paths, which
-        in a folder is that of their names.
+      sources: folders and image files, or `-` alone for paths on standard input, one a line. With `out` at
+        standard output each is scored before the next is read.
+      out: the file, or `files.STDOUT`, with the columns path, score, is_anomaly (0 or 1), p_value, the method's
+        components, reason. An unreadable image has a reason and nothing else. Rows are in the order of the
+        paths, which in a folder is that of their names.
       heatmap_directory: gets a PNG of each image's own size, named like the image below the only source, else
         below the working directory.
       false_positive_rate: the share of normal images that may be called anomalies.
@@ -104,14 +107,12 @@ def score(
     Raises:
       RequestError: there is no model or no image, the model has no anomaly maps, or a file cannot be written.
     """
-    check_output_file(out, _is_scores)
+    if out != STDOUT:
+        check_output_file(out, _is_scores)
     threshold(np.zeros(1), false_positive_rate)  # refuses a wrong rate before anything is read
     drawn = {"--heatmaps": heatmap_directory, "--maps": map_directory}
     directories = {option: directory for option, directory in drawn.items() if directory}
     named = _named(sources, directories)
-    first = next(named, None)
-    if first is None:
-        raise RequestError(_no_images(sources))
     model = models.load(model_directory, trust)
     model.check_takes_files(model_directory)
     if directories and not model.trained.learner.has_maps:
@@ -122,22 +123,23 @@ def score(
     limit, components = model.normal.threshold(false_positive_rate), model.trained.learner.method.components
     for option, directory in directories.items():
         claim(directory, option)
-    counts, undrawn = collections.Counter[str](), list[str]()
-    named = itertools.chain([first], named)
-    with (
-        writing(out),
-        atomic_path(out) as partial,
-        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-        ThreadPoolExecutor(cpu_cores()) as pool,
-    ):
+    counts, undrawn_reason = collections.Counter[str](), ""
+    one_by_one = out == STDOUT and "-" in sources
+    with _opened(out) as file, ThreadPoolExecutor(cpu_cores()) as pool:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "score", "is_anomaly", "p_value", *components, "reason"])
-        while chunk := list(itertools.islice(named, _AT_A_TIME)):
-            for path, numbers, reason in _scored(model, chunk, directories, undrawn, pool, progress):
+        while chunk := list(itertools.islice(named, 1 if one_by_one else _AT_A_TIME)):
+            undrawn: list[str] = []
+            rows = _scored(model, chunk, directories, undrawn, pool, progress, one_by_one)
+            for path, numbers, reason in rows:
                 is_anomaly = numbers[0] > limit
                 texts = [repr(numbers[0]), int(is_anomaly), *map(repr, numbers[1:])]
                 writer.writerow([path, *([""] * len(texts) if reason else texts), reason])
                 counts.update(unreadable=int(bool(reason)), scored=int(not reason), anomalies=int(is_anomaly))
+            counts.update(undrawn=len(undrawn))
+            undrawn_reason = undrawn_reason or next(iter(undrawn), "")
+        if not counts:
+            raise RequestError(_no_images(sources))
     return Summary(
         out,
         limit,
@@ -147,9 +149,25 @@ def score(
         counts["scored"],
         counts["anomalies"],
         counts["unreadable"],
-        len(undrawn),
-        next(iter(undrawn), ""),
+        counts["undrawn"],
+        undrawn_reason,
     )
+
+
+@contextlib.contextmanager
+def _opened(out: Path) -> Iterator[TextIO]:
+    """Yields a file that replaces `out` at the end, or standard output; each line is written at once."""
+    with contextlib.ExitStack() as stack:
+        if out != STDOUT:
+            stack.enter_context(writing(out))
+            target: int | Path = stack.enter_context(atomic_path(out))
+        elif sys.__stdout__ is None:
+            raise RequestError("--out -: standard output is closed; name a file")
+        else:
+            target = os.dup(sys.__stdout__.fileno())  # sys.stdout may stand for standard error
+        yield stack.enter_context(
+            open(target, "w", buffering=1, newline="", encoding="utf-8", errors="surrogateescape")
+        )
 
 
 def _is_scores(path: Path) -> bool:
@@ -217,16 +235,24 @@ def _scored(
     undrawn: list[str],
     pool: Executor,
     progress: Progress,
+    one_by_one: bool,
 ) -> Iterator[tuple[Path, list[float], str]]:
     """Yields each image's path, its score, p-value and components, and why it has none; draws its pictures.
 
-    Adds to `undrawn` why pictures cannot be written.
+    Yields the rows of a batch before the next one is drawn. Adds to `undrawn` why pictures cannot be written.
     """
     unreadable: dict[str, str] = {}
     components = model.trained.learner.method.components
     images = LazyImages(model.read, [path for path, _ in named], model.image_shape, unreadable)
     numbers_NxC = np.full((len(named), 2 + len(components)), np.nan)
-    for positions, measured, maps_BxHxW in model.trained.measure(images, maps=bool(directories)):
+
+    def rows(start: int, end: int) -> Iterator[tuple[Path, list[float], str]]:
+        for (path, _), numbers in zip(named[start:end], numbers_NxC[start:end].tolist(), strict=True):
+            reason = unreadable.get(str(path), "its score is not a number") if math.isnan(numbers[0]) else ""
+            yield path, numbers, reason
+
+    done = 0
+    for positions, measured, maps_BxHxW in model.trained.measure(images, bool(directories), one_by_one):
         found = model.trained.score_of(measured)
         columns = [found.columns[name] for name in components]
         numbers_NxC[positions] = np.column_stack(
@@ -237,9 +263,9 @@ def _scored(
             reasons = pool.map(functools.partial(_draw, model, directories), paths, names, maps_BxHxW)
             undrawn += filter(None, reasons)
         progress.scored(len(positions))
-    for (path, _), numbers in zip(named, numbers_NxC.tolist(), strict=True):
-        reason = unreadable.get(str(path), "its score is not a number") if math.isnan(numbers[0]) else ""
-        yield path, numbers, reason
+        yield from rows(done, positions[-1] + 1)
+        done = positions[-1] + 1
+    yield from rows(done, len(named))
 
 
 def _draw(

@@ -157,18 +157,23 @@ class Learner:
         return Trained(self, variables, calibration, len(next(iter(measured.values()))))
 
     def measure(
-        self, variables: Any, images: Images, calibration: Calibration | None = None
+        self, variables: Any, images: Images, calibration: Calibration | None = None, one_by_one: bool = False
     ) -> Iterator[Measurement]:
-        """Measures images a batch at a time, in order and without unreadable ones; maps need a calibration."""
+        """Measures images a batch at a time, in order and without unreadable ones; maps need a calibration.
+
+        `one_by_one` makes small batches, by a program of their own, whose rounding may differ: a single image
+        waits for no others then, nor for their padding.
+        """
         check_shape(images, self.image_shape)
+        batch_size = len(self.trainer.devices) if one_by_one else self._batch_size
         if calibration is None:
             measure = functools.partial(self._measure, variables)
-            for positions, measured in over_batches(measure, images, self._batch_size):
+            for positions, measured in over_batches(measure, images, batch_size):
                 yield Measurement(positions, measured, None)
             return
         whole = variables, parallel.replicate(self._floats(calibration), self.trainer.devices)
         measure = functools.partial(self._measure_and_map, whole)
-        for positions, (measured, maps) in over_batches(measure, images, self._batch_size):
+        for positions, (measured, maps) in over_batches(measure, images, batch_size):
             yield Measurement(positions, measured, np.asarray(maps, np.float32))
 
     def _floats(self, calibration: Calibration) -> Calibration:
@@ -251,10 +256,12 @@ class Trained:
             state["variables"] = parallel.replicate(state["variables"], state["learner"].trainer.devices)
         vars(self).update(state)
 
-    def measure(self, images: np.ndarray | Images, maps: bool = False) -> Iterator[Measurement]:
-        """Measures images a batch at a time, with anomaly maps if asked for and the method has them."""
+    def measure(
+        self, images: np.ndarray | Images, maps: bool = False, one_by_one: bool = False
+    ) -> Iterator[Measurement]:
+        """See `Learner.measure`; with anomaly maps if asked for and the method has them."""
         calibration = self.calibration if maps and self.learner.has_maps else None
-        return self.learner.measure(self.variables, as_images(images), calibration)
+        return self.learner.measure(self.variables, as_images(images), calibration, one_by_one)
 
     def combined(self, normal: Measured, ratings: dict[str, float]) -> "Trained":
         """The same with scores weighed by their ratings; see `Combines`."""
