@@ -45,7 +45,7 @@ setup(
         "orbax-checkpoint>=0.11,<0.13",  # its V1 API is experimental and changes between minor versions
         "numpy>=2",
         "pandas>=3",
-        "scikit-learn>=1.5",
+        "scikit-learn>=1.5",  # brings SciPy and threadpoolctl
         "pillow>=11",
         "matplotlib>=3.9",
         "jinja2>=3.1",

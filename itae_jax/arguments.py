@@ -312,9 +312,14 @@ def _add_transforms(commands) -> None:
     check = actions.add_parser(
         "check",
         help="check what training and scoring rely on in a transform",
-        epilog="example: itae transforms check my_module:MyTransform",
+        epilog="examples: itae transforms check my_module:MyTransform; "
+        "itae transforms check rotate --images photos/good",
     )
     check.add_argument("name", metavar="NAME", help="gray, gray+rotate, or your module:attribute")
+    about = "also ask whether traces of JPEG compression in these images tell the members apart"
+    check.add_argument("--images", type=_path, metavar="FOLDER", help=about)
+    check.add_argument("--size", help="with --images: side in pixels that images are brought to")
+    _add_set(check)
     check.set_defaults(call="transforms_check")
 
 

@@ -391,13 +391,23 @@ def _transforms_check(arguments) -> int:
     from itae_jax import transforms
     from itae_jax.transforms import checks
 
+    if not arguments.images and (arguments.size or arguments.set):
+        raise RequestError("--size and --set say how to read images; give a folder of them by --images")
     _prepare_devices()  # else each check would fail by itself where there is none
-    transform = transforms.get(arguments.name)
+    transform, images = transforms.get(arguments.name), None
+    if arguments.images:
+        from itae_jax.detection import compression
+
+        sizes = [f"data.image_size={arguments.size}"] if arguments.size else []
+        images = compression.images_of(arguments.images, transform, [*arguments.set, *sizes])
     findings = checks.check_all(transform)
     if findings[0].passed:
         findings.append(checks.check_elsewhere(transform))
+    if images and all(finding.passed for finding in findings):
+        findings.append(compression.check(transform, images, arguments.images))
     for finding in findings:
-        print(f"{finding.check:<15}{'ok    ' if finding.passed else 'FAILED'}  {finding.found}")
+        outcome = "warns" if finding.warns else "ok" if finding.passed else "FAILED"
+        print(f"{finding.check:<15}{outcome:<6}  {finding.found}")
     return 0 if all(finding.passed for finding in findings) else 1
 
 

@@ -97,6 +97,7 @@ def test_documents_name_options_and_settings_that_exist(page, capsys):
         "bench",
         "data prepare",
         "data list",
+        "transforms check",
     ):
         with pytest.raises(SystemExit):
             arguments.build().parse_args([*command.split(), "--help"])

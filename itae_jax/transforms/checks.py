@@ -31,11 +31,12 @@ _LOST = 1 / 255
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Whether a transform passes a check, and what the check found."""
+    """Whether a transform passes a check, and what the check found; `warns` asks to read it all the same."""
 
     check: str
     passed: bool
     found: str
+    warns: bool = False
 
 
 class _Failed(Exception):
