@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from itae_jax import environment, files, parallel
+from itae_jax import environment, files, parallel, transforms
 from itae_jax.data import ArrayImages
 from itae_jax.data.reader import Reader
+from itae_jax.detection import compression
 from itae_jax.detection.detector import ITAEDetector
 from itae_jax.evaluate import metrics
 from itae_jax.methods.itae import ITAEConfig
@@ -45,6 +46,8 @@ def measure(roots: list[Path], normal: str, seed: int, epochs: int) -> list[dict
         start = time.perf_counter()
         trained = detector.fit(images).model_.trained
         seconds = time.perf_counter() - start
+        folder, rotate = trained_on / "train" / normal, transforms.get("rotate")
+        probe = compression.check(rotate, compression.images_of(folder, rotate, ["data.image_size=32"]), folder)
         for tested_on, others in zip(roots, test, strict=True):
             columns = trained.score(ArrayImages(others)).columns
             rows.append(
@@ -60,6 +63,7 @@ def measure(roots: list[Path], normal: str, seed: int, epochs: int) -> list[dict
                     "num_normal": int((~is_anomaly).sum()),
                     "num_anomalous": int(is_anomaly.sum()),
                     "seconds": seconds,
+                    "probe_of_rotate": probe.found,
                     "auroc": {name: metrics.auroc(is_anomaly, found) for name, found in columns.items()},
                     "environment": environment.describe(),
                 }
