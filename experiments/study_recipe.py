@@ -4,7 +4,7 @@
   itae run study_recipe --classes shirt --set data.name=fashion_mnist data.root=DIR --out runs/study_fashion
   itae run study_recipe --classes 1,7 --set data.name=cifar10 data.root=DIR --out runs/study_cifar10
 
-12 passes over 2,000 images at width 16, about three minutes each on two cores. All are scored by the mean and
+12 passes over 1,500 images at width 16, about three minutes each on two cores. All are scored by the mean and
 by the maximum over the members, of absolute and of squared errors.
 """
 
@@ -28,7 +28,7 @@ IMPROVED = {
 def get_configs() -> dict[str, Experiment]:
     base = Experiment(
         name="study_recipe",
-        data=DataConfig(name="mnist", limit_train=2000, limit_test=1000),
+        data=DataConfig(name="mnist", limit_train=1500, limit_test=1000),
         method=ITAEConfig(width=16),
         train=TrainConfig(epochs=EPOCHS),
     )
