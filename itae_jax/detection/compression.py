@@ -35,16 +35,13 @@ def images_of(folder: Path, transform: Transform, assignments: Sequence[str]) ->
     """
     if transform.count == 1:
         raise RequestError(f"transform {transform.name!r} has one member, nothing to tell apart; omit --images")
-    base, accelerator = (
-        experiment.override(experiment.Experiment(), assignments),
-        jax.default_backend() != "cpu",
-    )
+    base = experiment.override(experiment.Experiment(), assignments)
     if not folder.is_dir():
         raise RequestError(f"--images {folder}: no such folder; name a folder of images")
     paths = folders.find_images(folder)
     if not (looks := look_at(paths, base.data.max_side)):
         raise _too_few(folder, 0)
-    choices = choose(looks, {}, len(paths), base.method, accelerator)
+    choices = choose(looks, {}, len(paths), base.method, accelerator=jax.default_backend() != "cpu")
     names = ("fit", "channels", "image_size")
     fit, channels, size = ({one.field: one.value for one in choices}[f"data.{name}"] for name in names)
     reader = folders.make_reader(base.data, fit=fit, size=size, channels=channels)
