@@ -146,6 +146,12 @@ def override(experiment: Experiment, assignments: Iterable[str], recipe: str = "
     return from_flat(flat)
 
 
+def recipe_of(experiment: Experiment) -> str:
+    """The name of the method's recipe whose settings all hold; empty if there is none."""
+    flat, recipes = flatten(experiment), type(experiment.method).RECIPES
+    return next((name for name, settings in recipes.items() if flat.items() >= settings.items()), "")
+
+
 def _unknown(name: str, known: Iterable[str], method: type[MethodConfig]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     of_method = f" with method.name={method.NAME}" if name.startswith("method.") else ""

@@ -168,7 +168,8 @@ def _settings(run: RunResults) -> Iterator[str]:
     shown = {"partial": "a part of the data", "other": "other classes"}
     if first.coverage in shown:
         yield shown[first.coverage]
-    before = experiment.flatten(usual)
+    recipe = experiment.recipe_of(run.experiment)  # the method's title names it
+    before = experiment.flatten(usual) | type(run.experiment.method).RECIPES.get(recipe, {})
     for name, value in experiment.decisive(run.experiment).items():
         if value != before.get(name) and name not in _NOT_SHOWN:
             yield f"{name.rpartition('.')[2]}={value}"

@@ -102,7 +102,17 @@ class ITAEConfig(MethodConfig):
     def foreign_code(self) -> str:
         return self.transform if ":" in self.transform else ""
 
+    def _by_the_paper(self) -> "ITAEConfig":
+        """The same, where it follows a recipe the recipe's settings at their defaults again."""
+        for recipe in self.RECIPES.values():
+            own = {name.removeprefix("method."): value for name, value in recipe.items() if "method." in name}
+            if all(getattr(self, name) == value for name, value in own.items()):
+                return dataclasses.replace(self, **{name: getattr(type(self), name) for name in own})
+        return self
+
     def paper_name(self, table: str, grey: bool, score: str = "") -> str:
+        if (plain := self._by_the_paper()) != self:  # another recipe of the same method
+            return plain.paper_name(table, grey, score)
         error = score.removeprefix("score_") or self.error
         own = self.output, self.transforms_per_image, self.optimizer, self.momentum, self.weight_decay
         if self.is_detailed or self.combine != "mean" or own != ("tanh", "one", "sgd", 0, 0):

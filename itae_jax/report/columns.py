@@ -44,7 +44,9 @@ def _columns(runs: Sequence[RunResults]) -> Iterator[Column]:
 
 
 def _title(run: RunResults) -> str:
-    return run.experiment.variant or paper.name_of(run) or run.experiment.method.title
+    recipe = experiment.recipe_of(run.experiment)
+    title = paper.name_of(run) or run.experiment.method.title
+    return run.experiment.variant or (f"{title}, {recipe} recipe" if recipe else title)
 
 
 def _distinctions(runs: Sequence[RunResults]) -> list[str]:
