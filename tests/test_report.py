@@ -11,6 +11,7 @@ from itae_jax import experiment, files
 from itae_jax.data import Dataset
 from itae_jax.data.mvtec_ad import CATEGORIES
 from itae_jax.errors import RequestError
+from itae_jax.methods.itae import ITAEConfig
 from itae_jax.report import columns, efficiency, figures, paper, run_page, tables
 from itae_jax.report.paper import Cell
 from itae_jax.report.tables import AVERAGE, MINUS, SD
@@ -211,6 +212,14 @@ def test_columns_are_told_apart_by_what_differs(first, second, titles):
     assert titles_of(*runs) == titles
     assert titles_of(make_run(), make_run(data_source="jpg")) == ["ITAE (png)", "ITAE (jpg)"]
     assert titles_of(make_run(), make_run(name="other")) == ["ITAE (sweep)", "ITAE (other)"]
+
+
+def test_another_recipe_is_named_and_compared_with_the_papers_number():
+    recipe = [f"{name}={value}" for name, value in ITAEConfig.RECIPES["improved"].items()]
+    column, by_paper = column_of(((0, 0, 0.9),), *recipe, table="table1"), column_of(table="table1")
+    assert (by_paper.title, column.title) == ("ITAE", "ITAE, improved recipe")
+    assert column.has_paper and column.lines[0].cell == by_paper.lines[0].cell
+    assert not column_of(((0, 0, 0.9),), *recipe, "method.loss=l1", table="table1").has_paper
 
 
 def test_measures_have_averages_over_the_classes_that_have_them():
