@@ -35,5 +35,6 @@ def get_configs() -> dict[str, Experiment]:
     momentum = ["method.momentum=0.9", "train.learning_rate=0.02", "train.schedule=cosine"]
     by_sgd = {"paper": [], "cosine": ["train.schedule=cosine"], "momentum": momentum}
     found = {name: experiment.override(base, changed) for name, changed in by_sgd.items()}
-    improved = {name: experiment.override(base, changed, "improved") for name, changed in IMPROVED.items()}
+    by_adamw = {name: ["method.error=l1", *changed] for name, changed in IMPROVED.items()}
+    improved = {name: experiment.override(base, changed, "improved") for name, changed in by_adamw.items()}
     return found | improved
