@@ -40,7 +40,6 @@ from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
 _LEAST_IMAGES = 8
 _ASKED = 20  # unreadable images, for their reasons
 _POOR = 0.55  # AUROC
-_OTHER = "--set method.name=itae method.transform=gray+rotate"
 _SHARE_TRIED = 0.06  # of the time
 _MOST_TRIED, _MOST_RATED = 500, 32  # images on which it trains in that time, and on which it is rated
 # Settings that fit chooses itself, or that only `itae run` uses.
@@ -282,12 +281,6 @@ def _epochs(learner: Learner, seconds: float, num_images: int) -> int:
     return max(1, round(seconds / (steps * learner.trainer.seconds_per_step(learner.image_shape))))
 
 
-def _poor(auroc: float) -> str:
-    if auroc > _POOR:
-        return ""
-    return f"; hardly above chance, 50: if anomalies are other kinds of objects, {_OTHER} finds more"
-
-
 def _train(
     work: Path,
     settings: Experiment,
@@ -320,9 +313,8 @@ def _train(
         rating = images.select(folder.rating)
         trained, auroc = rated(trained, rating, folder.reader(settings), settings.seed)
         details = details | {"surrogate_auroc": auroc}
-        progress.say(
-            f"AUROC on surrogate anomalies {100 * auroc:.1f}; no promise about real ones{_poor(auroc)}"
-        )
+        poor = f"; hardly above chance, 50: {settings.method.IF_POOR}" if auroc < _POOR else ""
+        progress.say(f"AUROC on surrogate anomalies {100 * auroc:.1f}; no promise about real ones{poor}")
     if isinstance(learner.method, Combines):
         weights = learner.method.weights(trained.calibration).items()
         shares = ", ".join(f"{name.removeprefix('score_')} {100 * weight:.0f} %" for name, weight in weights)

@@ -27,6 +27,9 @@ class EnsembleConfig(ITAEConfig):
     """Settings of the ensemble: those of ITAE."""
 
     NAME: ClassVar[str] = "ensemble"
+    IF_POOR: ClassVar[str] = (
+        "for anomalies that are other kinds of objects, try --set method.name=itae method.transform=gray+rotate"
+    )
 
     @property
     def title(self) -> str:
