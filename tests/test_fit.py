@@ -228,3 +228,21 @@ def test_fit_leaves_foreign_files_alone(photos, tmp_path, refused):
     message = refused("fit", photos, "--out", tmp_path / "model", *SMALL_FIT)
     assert "model.partial: is in the way" in message
     assert (tmp_path / "model.partial" / "mine.txt").read_text() == "mine"
+
+
+def test_fit_says_what_to_try_where_it_may_find_little(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("itae_jax.detection.fit.rated", lambda trained, *_: (trained, 0.5))
+    options = ["--epochs", "1", "--size", "16", "--holdout", "0.1", "--set", "method.head=2", "method.width=2"]
+    save_images(tmp_path / "more", 50)
+    assert fit(tmp_path / "more", tmp_path / "model", *options) == 0
+    said = capsys.readouterr().out
+    assert "hardly above chance" in said and "method.transform=gray+rotate" in said
+    assert "only 4 steps" in said
+    assert models.load(tmp_path / "model").details["surrogate_auroc"] == 0.5
+
+
+def test_fit_of_unreadable_images_names_the_commonest_reason(tmp_path, refused):
+    for number in range(9):
+        (tmp_path / f"{number}.png").write_bytes(b"no image" if number else b"")
+    message = refused("fit", tmp_path, "--out", tmp_path / "model")
+    assert "none of the 9 images" in message and "mostly: " in message
