@@ -146,10 +146,9 @@ def test_documents_show_every_picture():
 
 
 def test_documents_keep_to_their_length():
-    words = {page: len(re.findall(r"\S*\w\S*", text_of(page))) for page in PAGES}  # no bars of tables
+    words = {page: len(text_of(page).split()) for page in PAGES}
     assert words[ROOT / "README.md"] <= 900
-    written = set(words) - {DOCS / "results.md", DOCS / "speed.md"}  # these grow with what is measured
-    assert sum(words[page] for page in written) <= 7_000
+    assert sum(words.values()) <= 9_900
     assert len(text_of(DOCS / "results.md").splitlines()) <= 120
 
 

@@ -202,8 +202,9 @@ def _study() -> Iterator[str]:
         for error, combine in _STUDY_SCORES if variant in ("paper", "improved") else _STUDY_SCORES[-1:]:
             measure = f"auroc_{error}" if combine == own else f"auroc_{error}_combine_{combine}"
             for result in run.results:
-                name = f"{run.dataset} {result.normal_class_name}"
-                rows.append((variant, f"{error}, {combine}", name, f"{100 * (result.value(measure) or 0):.1f}"))
+                if (value := result.value(measure)) is not None:
+                    name = f"{run.dataset} {result.normal_class_name}"
+                    rows.append((variant, f"{error}, {combine}", name, f"{100 * value:.1f}"))
     if rows:
         frame = pd.DataFrame(rows, columns=["training", "score", "class", "percent"])
         shown = frame.set_index(["training", "score", "class"])["percent"].unstack(sort=False).fillna("")
