@@ -120,7 +120,7 @@ class MethodConfig(Section):
       TRAIN: the method's defaults of `train.*`.
       BENCH: settings that `itae bench` compares, as field -> value.
       ONE_PASS: whether further passes over the images change nothing.
-      IF_POOR: what to know where it finds hardly any surrogate anomaly.
+      FOR_OBJECTS: settings of a method that finds other kinds of objects, where this one finds defects.
       RECIPES: settings by the name of a recipe, as dotted field -> value; the defaults are the paper's.
     """
 
@@ -129,7 +129,7 @@ class MethodConfig(Section):
     TRAIN: ClassVar[dict[str, Any]]
     BENCH: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     ONE_PASS: ClassVar[bool] = False
-    IF_POOR: ClassVar[str] = "it may find little"
+    FOR_OBJECTS: ClassVar[dict[str, Any]] = {}
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}
 
     @property

@@ -41,7 +41,8 @@ def looks(side):
 def found(side, **asked):
     asked = {name.replace("__", "."): value for name, value in asked.items()}
     method = methods.config_class(asked.get("method.name", "itae"))()
-    return candidates.candidates(looks(side), asked, 100, method, False)
+    offered = candidates.candidates(looks(side), asked, 100, method, False)
+    return [one for one in offered if not one.for_objects]
 
 
 def test_candidates_of_large_images_train_on_parts_too():
@@ -59,6 +60,12 @@ def test_candidates_agree_with_what_is_asked():
     assert whole.settings["method.name"] == "ensemble"
     parts = {"data__image_size": 512, "train__augment": "flip+crop64+light", "method__views": "one"}
     assert len(found(700, **parts)) == 1
+
+
+def test_candidate_for_objects_comes_last_unless_a_setting_of_a_method_is_asked_for():
+    for asked, is_offered in (({}, True), ({"data.channels": 1}, True), ({"method.width": 4}, False)):
+        offered = candidates.candidates(looks(700), asked, 100, methods.config_class("itae")(), False)
+        assert [one.for_objects for one in offered] == [False, False, *[True] * is_offered]
 
 
 def test_best_keeps_the_usual_one_unless_another_is_clearly_better():

@@ -25,20 +25,28 @@ _MARGIN = 0.02  # of AUROC, by which another candidate must exceed the usual one
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A method with its settings: `choices` for images like these, and what makes it this candidate."""
+    """A method with its settings: `choices` for images like these, and what makes it this candidate.
+
+    Surrogates, which are defects, cannot rate one `for_objects`.
+    """
 
     title: str
     choices: list[Choice]
     settings: dict[str, Any]
+    for_objects: bool = False
 
 
 def candidates(
     looks: Sequence[Look], asked: dict[str, Any], num_train: int, method: MethodConfig, accelerator: bool
 ) -> list[Candidate]:
-    """The different candidates that agree with what was `asked` for, the usual one first; at least one."""
+    """The different candidates that agree with what was `asked` for, the usual one first; at least one.
+
+    One for objects comes last, unless a setting of a method was asked for.
+    """
     others = [] if "method.name" in asked else [methods.config_class(name)() for name in methods.names()]
     side, found, taken = shorter_side(looks), list[Candidate](), list[dict[str, Any]]()
-    for one in [method, *(other for other in others if other.NAME != method.NAME)]:
+    all_methods = [method, *(other for other in others if other.NAME != method.NAME)]
+    for one in all_methods:
         for title, settings in one.candidates(side):
             settings = settings | {"method.name": one.NAME}
             if all(_agrees(one, settings, *item) for item in asked.items()):
@@ -47,8 +55,14 @@ def candidates(
                 if whole not in taken:
                     taken.append(whole)
                     found.append(Candidate(title, chosen, settings))
-    usual = Candidate(method.title, choose(looks, asked, num_train, method, accelerator), {})
-    return found or [usual]
+    found = found or [Candidate(method.title, choose(looks, asked, num_train, method, accelerator), {})]
+    if any(field.startswith("method.") for field in asked):
+        return found
+    for settings in filter(None, (one.FOR_OBJECTS for one in all_methods)):
+        other = methods.config_class(settings["method.name"])()
+        chosen = choose(looks, asked | settings, num_train, other, accelerator)
+        found.append(Candidate("other kinds of objects", chosen, settings, for_objects=True))
+    return found
 
 
 def _agrees(method: MethodConfig, settings: dict[str, Any], field: str, value: Any) -> bool:

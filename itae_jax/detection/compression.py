@@ -17,6 +17,7 @@ from itae_jax import experiment
 from itae_jax.data import LazyImages, folders
 from itae_jax.data.images import lazy
 from itae_jax.data.reader import Reader
+from itae_jax.detection import probe
 from itae_jax.detection.choose import choose, look_at
 from itae_jax.errors import RequestError
 from itae_jax.transforms import Transform, to_float
@@ -62,7 +63,7 @@ def check(transform: Transform, images: LazyImages, folder: Path) -> Finding:
         resized.append(_features(transform, np.stack([smaller.fitted(image) for image in batch_BxHxWxC])))
     if (count := sum(part.shape[1] for part in as_is)) < _LEAST_IMAGES:
         raise _too_few(folder, count)
-    before_N, after_N = (_recognised(np.concatenate(parts, axis=1)) for parts in (as_is, resized))
+    before_N, after_N = (probe.told(np.concatenate(parts, axis=1)) for parts in (as_is, resized))
     drop_N = before_N - after_N
     warns = bool(drop_N.mean() - 2 * drop_N.std() / math.sqrt(count) > _LARGE_DROP)
     traces = "fine traces such as JPEG's block grid tell it, not content alone; train at a smaller --size"
@@ -91,20 +92,3 @@ def _features(transform: Transform, images_BxHxWxC: np.ndarray) -> np.ndarray:
     sizes = np.abs(blocks)
     each = blocks.mean((2, 4)), np.log(sizes.mean((2, 4)) + 0.1), (sizes < _SMALL).mean((2, 4))
     return np.concatenate([part.reshape(members, batch, -1) for part in each], axis=-1)
-
-
-def _recognised(features_TxNxD: np.ndarray) -> np.ndarray:
-    """The share of the T members of each image that a linear probe of other images tells: N."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GroupKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
-
-    members, count, _ = features_TxNxD.shape
-    groups, truth = np.tile(np.arange(count), members), np.repeat(np.arange(members), count)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-3, max_iter=1000))
-    with threadpool_limits(1):  # on small matrices, threads of busy cores wait for each other
-        rows, folds = features_TxNxD.reshape(members * count, -1), GroupKFold(5)
-        is_right = cross_val_predict(probe, rows, truth, groups=groups, cv=folds) == truth
-    return is_right.reshape(members, count).mean(0)

@@ -22,10 +22,11 @@ from itae_jax.data import LazyImages, folders
 from itae_jax.data.images import UnreadableImageError, lazy
 from itae_jax.data.reader import Look, Reader
 from itae_jax.detection import model as models
-from itae_jax.detection import training_files
+from itae_jax.detection import objects, training_files
 from itae_jax.detection.candidates import Candidate, best, candidates, rated, set_aside
 from itae_jax.detection.choose import look_at
 from itae_jax.detection.model import TrainedModel
+from itae_jax.detection.objects import Variety
 from itae_jax.detection.started import CHECKPOINTS, STARTED, Started, differences
 from itae_jax.detection.threshold import NormalScores
 from itae_jax.errors import DivergedError, RequestError
@@ -198,6 +199,15 @@ class _Folder:
         data = settings.data
         return Reader(data.image_size, data.channels, data.fit, data.max_side)
 
+    def variety(self) -> Variety | None:
+        """How much the training images differ; None if too few can be read."""
+        base = Experiment().data
+        reader = Reader(objects.SIDE, 1, "stretch", base.max_side)
+        some = [self.paths[index] for index in self.training[:: math.ceil(len(self.training) / objects.MOST)]]
+        images = lazy(base, reader.read, some, reader.shape, self.unreadable).in_memory()
+        read = [batch for _, batch in images.batches(objects.MOST)]
+        return objects.variety(np.concatenate(read)) if read else None
+
     def images(self, settings: Experiment) -> LazyImages:
         reader = self.reader(settings)
         return lazy(settings.data, reader.read, self.paths, reader.shape, self.unreadable)
@@ -212,9 +222,13 @@ def _choose_and_train(
     events: tensorboard.EventFile | None,
 ) -> None:
     """Rates the candidates that are not yet rated, and trains the best one into `work`."""
-    minutes, compares = started.details["minutes"], len(to_compare) > 1 and len(folder.rating) > 0
+    minutes, for_defects = started.details["minutes"], [one for one in to_compare if not one.for_objects]
+    variety = folder.variety() if len(for_defects) < len(to_compare) and len(folder.rating) else None
+    if not (variety and variety.of_objects):
+        to_compare = for_defects
+    compares = len(to_compare) > 1 and len(folder.rating) > 0
     if compares:
-        for candidate in to_compare:
+        for candidate in for_defects:
             if candidate.title not in started.ratings:
                 start = time.monotonic()
                 try:
@@ -227,7 +241,10 @@ def _choose_and_train(
                 started.write()
     title = best(started.ratings) if compares else to_compare[0].title
     chosen = next(candidate for candidate in to_compare if candidate.title == title)
-    for line in _about_choice(started.ratings, chosen):
+    if to_compare[-1].for_objects and started.ratings[title] < _POOR:
+        chosen = to_compare[-1]
+        folder.training = np.union1d(folder.training, folder.rating)
+    for line in _about_choice(started.ratings, chosen, variety):
         progress.say(line)
     settings, learner = folder.prepare(chosen)
     if minutes is not None:
@@ -259,13 +276,16 @@ def _try(folder: _Folder, candidate: Candidate, minutes: float | None, seed: int
     return rated(trained, folder.images(settings).select(rating), folder.reader(settings), seed)[1]
 
 
-def _about_choice(ratings: dict[str, float], chosen: Candidate) -> Iterator[str]:
+def _about_choice(ratings: dict[str, float], chosen: Candidate, variety: Variety | None) -> Iterator[str]:
     """Says what was compared and chosen, and why."""
     if ratings:
         yield "AUROC of normal images against surrogate anomalies made of them; this compares the candidates,"
         yield "and is no promise about real anomalies:"
         for title, rating in ratings.items():
             yield f"  {title:<28} {100 * rating:5.1f}{'  chosen' if title == chosen.title else ''}"
+    if chosen.for_objects:
+        yield f"surrogate defects are hardly found, and these look like photographs of objects: {variety};"
+        yield "anomalies are taken for other kinds of objects; if they are defects: --set method.name=ensemble"
     yield "chosen, change any by --set FIELD=VALUE:"
     for field, value in chosen.settings.items():
         yield f"  {field}={value}"
@@ -313,8 +333,10 @@ def _train(
         rating = images.select(folder.rating)
         trained, auroc = rated(trained, rating, folder.reader(settings), settings.seed)
         details = details | {"surrogate_auroc": auroc}
-        poor = f"; hardly above chance, 50: {settings.method.IF_POOR}" if auroc < _POOR else ""
-        progress.say(f"AUROC on surrogate anomalies {100 * auroc:.1f}; no promise about real ones{poor}")
+        progress.say(f"AUROC on surrogate anomalies {100 * auroc:.1f}; no promise about real ones")
+        if auroc < _POOR and (others := settings.method.FOR_OBJECTS):
+            remedy = " ".join(f"{field}={value}" for field, value in others.items())
+            progress.say(f"hardly above chance, 50: it may find little; for other objects try --set {remedy}")
     if isinstance(learner.method, Combines):
         weights = learner.method.weights(trained.calibration).items()
         shares = ", ".join(f"{name.removeprefix('score_')} {100 * weight:.0f} %" for name, weight in weights)

@@ -27,9 +27,11 @@ class EnsembleConfig(ITAEConfig):
     """Settings of the ensemble: those of ITAE."""
 
     NAME: ClassVar[str] = "ensemble"
-    IF_POOR: ClassVar[str] = (
-        "for anomalies that are other kinds of objects, try --set method.name=itae method.transform=gray+rotate"
-    )
+    FOR_OBJECTS: ClassVar[dict[str, Any]] = {
+        "method.name": "itae",
+        "method.transform": "gray+rotate",
+        "method.combine": "max",
+    }
 
     @property
     def title(self) -> str:

@@ -13,9 +13,9 @@ import numpy as np
 from itae_jax.config import setting
 from itae_jax.errors import RequestError
 from itae_jax.evaluate.restoration import LEAST_NORMAL_ERROR
-from itae_jax.methods._hog import CELL, LEAST_SIDE, hog
 from itae_jax.methods._pixels import Pixels, PixelsConfig, resized
 from itae_jax.methods.method import Spec
+from itae_jax.models.hog import CELL, LEAST_SIDE, hog
 
 
 @dataclasses.dataclass(frozen=True)
