@@ -68,8 +68,8 @@ _FOLDERS_NOTE = """\
 AUROC by `experiments/scripts/folders.py`, the median over seeds: `fit` is `itae fit` with no flag but the seed
 and the minutes, of two cores; `rotate` is ITAE by rotation in the same time. In tiles_published, a usual split,
 new images show tiles of the training images in another light, which neighbours find; tiles_grouped has none. In
-digit_8, cifar_horse and fashion_shirt the anomalies are other classes. `fit` looks for defects: where images
-vary as photographs of horses do, it finds nothing, says so, and rotation finds more."""
+digit_8, fashion_shirt and those of CIFAR-10 the anomalies are other classes. On CIFAR-10 `fit` itself chose
+rotation, by the images and without labels."""
 _CPU_NOTE = """\
 Two virtual CPU devices slow each other more than PyTorch's two threads do: XLA passes more memory between
 operations and exchanges batch statistics 36 times a step. Tried without gain: patches or shifted products on
