@@ -166,7 +166,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
                 raise RequestError(f"settings: {field} is the parameter {name}; give it there")
         values = {field: self.get_params()[name] for name, field in _FIELDS.items()} | {"seed": seed}
         plain = {key: int(value) if isinstance(value, Integral) else value for key, value in values.items()}
-        fixed = {"name": "detector", "evaluate.batch_size": 64}
+        fixed = {"name": "detector"}
         return experiment.from_flat(fixed | plain | (self.settings or {}))
 
     def _report(self, report, trained_so_far) -> None:
