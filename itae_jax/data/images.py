@@ -98,7 +98,15 @@ class LazyImages:
         return ArrayImages(array, frozenset(missing))
 
     def batches(self, batch_size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
-        """Does what `ArrayImages.batches` does, while Grain's threads read ahead."""
+        """Does what `ArrayImages.batches` does, while Grain's threads read ahead of more than one batch."""
+        order = np.arange(len(self)) if order is None else np.asarray(order)
+        if len(order) <= batch_size:
+            with ThreadPoolExecutor(self.workers or cpu_cores()) as pool:
+                images = list(pool.map(self._read_or_none, [self.keys[int(position)] for position in order]))
+            if found := [(at, image) for at, image in zip(order, images, strict=True) if image is not None]:
+                positions, readable = zip(*found, strict=True)
+                yield np.array(positions), np.stack(readable)
+            return
         try:
             import grain
         except ModuleNotFoundError:
@@ -109,7 +117,6 @@ class LazyImages:
             image = self._read_or_none(self.keys[int(position)])
             return None if image is None else (position, image)  # Grain drops None
 
-        order = np.arange(len(self)) if order is None else np.asarray(order)
         threads = self.workers or cpu_cores()
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch_size)
         loaded = grain.MapDataset.source(order).map(load).to_iter_dataset(options)

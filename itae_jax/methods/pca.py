@@ -36,6 +36,10 @@ class PCA(Pixels):
 
     components = tuple(f"score_{name}" for name in restoration.REDUCTIONS)
 
+    def __init__(self, config: PCAConfig, image_shape: tuple[int, int, int], dtype: str):
+        super().__init__(config, image_shape, dtype)
+        self._reduced = jax.jit(lambda pixels, found: restoration.reduced(self._error_maps(pixels, found)))
+
     def calibrate(self, measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         from sklearn import decomposition
 
@@ -57,10 +61,9 @@ class PCA(Pixels):
         return errors_BxD.reshape(errors_BxD.shape[0], *self._small, -1).mean(-1)
 
     def _errors(self, pixels_NxD: Any, calibration: dict[str, Any]) -> dict[str, Any]:
-        def errors(pixels_BxD):
-            return restoration.reduced(self._error_maps(pixels_BxD, calibration))
-
-        return {f"score_{name}": values for name, values in in_batches(errors, pixels_NxD).items()}
+        found = {name: np.asarray(calibration[name], pixels_NxD.dtype) for name in ("mean_image", "axes")}
+        errors = in_batches(lambda pixels_BxD: self._reduced(pixels_BxD, found), pixels_NxD)
+        return {f"score_{name}": values for name, values in errors.items()}
 
     def columns(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> dict[str, Any]:
         errors = self._errors(measured["pixels"], calibration)

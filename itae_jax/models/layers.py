@@ -4,6 +4,9 @@ They compute what PyTorch's layers compute with PyTorch's defaults, which the pa
 whose channels come last.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,6 +20,13 @@ from itae_jax.models.cpu_conv import LAYOUT, conv3x3
 def parameter_dtype(activation_dtype) -> jnp.dtype:
     """Returns the type of parameters, statistics and losses: float32, or float64 if the activations are."""
     return jnp.dtype("float64" if jnp.dtype(activation_dtype) == "float64" else "float32")
+
+
+def _parameter(module: nn.Module, name: str, init: Callable, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Does what `module.param` does, but does not trace `init` again to check the shape of what is there."""
+    if module.has_variable("params", name):
+        return module.get_variable("params", name)
+    return module.param(name, init, shape, dtype)
 
 
 class Conv(nn.Module):
@@ -42,7 +52,7 @@ class Conv(nn.Module):
         def init(key, shape, dtype):
             return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-        kernel = self.param("kernel", init, (self.size, self.size, channels, self.features), param_dtype)
+        kernel = _parameter(self, "kernel", init, (self.size, self.size, channels, self.features), param_dtype)
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         if self.size == 3 and self.stride == 1:
             x = conv3x3(x, kernel)
@@ -51,7 +61,7 @@ class Conv(nn.Module):
             x = lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
         if not self.use_bias:
             return x
-        bias = self.param("bias", init, (self.features,), param_dtype)
+        bias = _parameter(self, "bias", init, (self.features,), param_dtype)
         if self.normalised:
             bias = lax.stop_gradient(bias)
         return x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
@@ -71,8 +81,8 @@ class BatchNorm(nn.Module):
     def __call__(self, x, *, train: bool):
         features = x.shape[-1:]
         stat_dtype = parameter_dtype(self.dtype)
-        scale = self.param("scale", nn.initializers.ones, features, stat_dtype)
-        bias = self.param("bias", nn.initializers.zeros, features, stat_dtype)
+        scale = _parameter(self, "scale", nn.initializers.ones, features, stat_dtype)
+        bias = _parameter(self, "bias", nn.initializers.zeros, features, stat_dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, stat_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, features, stat_dtype)
 
