@@ -220,6 +220,14 @@ def test_mvtec_ad_finds_masks_of_any_ending_and_leaves_out_images_of_no_kind(ins
     assert list(dataset.unreadable) == [str(category / "test" / "overview.png")]
 
 
+def test_mvtec_ad_says_that_no_mask_belongs_to_an_image(inspection):
+    marks = inspection / "wood" / "ground_truth"
+    (marks / "crack" / "000_mask.png").rename(marks / "crack" / "crack_of_000.png")
+    dataset = load(inspection / "wood", "mvtec_ad", image_size=16)
+    dataset.split(0)
+    assert list(dataset.unreadable) == [str(marks)]
+
+
 def test_mvtec_ad_is_published_if_all_its_categories_are(inspection, tree):
     with pytest.raises(RequestError, match=r"<category>/train/good .* found test, train"):
         load(tree, "mvtec_ad")

@@ -71,13 +71,16 @@ def load(config: DataConfig) -> Dataset:
         unreadable.update(dict.fromkeys(map(str, stray), "is in no folder that names its kind"))
         if not test:
             raise RequestError(f"{folder / 'test'}: no images in folders in it")
+        masks = tuple(mask_of(folder, path) for path in test)
+        if (marks := folder / "ground_truth").is_dir() and not any(masks):
+            unreadable[str(marks)] = "no mask there has the name of a test image"
         return OneClassSplit(
             train_images=images.lazy(config, reader.read, normal[name], reader.shape, unreadable),
             test_images=images.lazy(config, reader.read, test, reader.shape, unreadable),
             test_labels=tuple(path.relative_to(folder / "test").parts[0] for path in test),
             test_ids=tuple(path.relative_to(root).as_posix() for path in test),
             normal_label="good",
-            test_masks=tuple(mask_of(folder, path) for path in test),
+            test_masks=masks,
             read_mask=read_mask,
         ).limited(limit_train, limit_test)
 

@@ -73,8 +73,8 @@ def write_for_scores(
 
     With the model that scored it shows restorations and heat maps. Without a false-positive rate it has the
     threshold that the file was written with. `normal` is the name of the folder of normal images, empty for
-    good or normal. RequestError if the file or the model cannot be read or do not
-    match, or for a rate without a model.
+    good or normal. RequestError if the file or the model cannot be read or do not match, if no image is where
+    the file says, relative to the working directory, or for a rate without a model.
     """
     if scores.suffix == ".html":
         raise RequestError(f"{scores}: the page would overwrite it; give the scores another ending")
@@ -82,6 +82,8 @@ def write_for_scores(
         why = "whose calibration set gives the threshold"
         raise RequestError(f"--false-positive-rate needs --model MODEL, {why}")
     images = read_scores(scores)
+    if not any(os.path.isabs(name) or os.path.exists(name) for name in images.paths):
+        raise RequestError(f"{scores}: none of its images is below {Path.cwd()}; run this where itae score ran")
     loaded = None if model is None else trained.load(model, trust)
     if loaded and not _is_scored_by(images, loaded):
         raise RequestError(f"--model {model}: is not the model that wrote {scores}")
