@@ -257,11 +257,14 @@ def _add_export(commands) -> None:
 def _add_bench(commands) -> None:
     bench = commands.add_parser(
         "bench",
-        help="measure the speed of training and scoring beside PyTorch's, or of reading images",
-        epilog="examples: itae bench --json bench.json; itae bench --set train.batch_size=64; itae bench data",
+        help="measure the speed of training and scoring beside PyTorch's, of reading images, or to a quality",
+        epilog="examples: itae bench --json bench.json; itae bench --set train.batch_size=64; itae bench data; "
+        "itae bench quality --set classes=6",
     )
-    bench.add_argument("what", nargs="?", choices=("method", "data"), default="method", help="default method")
-    bench.add_argument("--rounds", type=_count(10_000), default=5, help="turns of each contender; default 5")
+    bench.add_argument(
+        "what", nargs="?", choices=("method", "data", "quality"), default="method", help="default method"
+    )
+    bench.add_argument("--rounds", type=_count(10_000), help="turns of each contender; default 5")
     bench.add_argument("--count", type=_count(10**7), help="data: JPEG files to generate; default 2000")
     about = "images in a scored batch; default 32"
     bench.add_argument("--scored-at-once", type=_count(2**20), metavar="N", help=about)

@@ -312,28 +312,39 @@ def _export(arguments) -> int:
     return 0
 
 
-def _bench(arguments) -> int:
+_BENCH_OPTIONS = {
+    "method": ("rounds", "scored_at_once", "set", "plot"),
+    "data": ("rounds", "count"),
+    "quality": ("set", "plot"),
+}
 
-    of_data, of_method = ("count",), ("scored_at_once", "set", "plot")
-    for name in of_method if arguments.what == "data" else of_data:
+
+def _bench(arguments) -> int:
+    for name in {name for names in _BENCH_OPTIONS.values() for name in names} - {
+        *_BENCH_OPTIONS[arguments.what]
+    }:
         if getattr(arguments, name):
             raise RequestError(f"--{name.replace('_', '-')}: is not an option of itae bench {arguments.what}")
     _prepare_devices()
-    from itae_jax.bench import reading, report, timing
+    from itae_jax.bench import quality, reading, report, timing
 
-    say = functools.partial(print, flush=True)
+    say, rounds = functools.partial(print, flush=True), arguments.rounds or 5
     report.check_files(arguments.json, arguments.plot)
     if arguments.what == "data":
-        result = reading.measure(arguments.count or 2000, arguments.rounds, say)
+        result = reading.measure(arguments.count or 2000, rounds, say)
         print(reading.table(result))
+    elif arguments.what == "quality":
+        result = quality.measure(arguments.set, say)
+        print(quality.table(result))
     else:
         at_once = arguments.scored_at_once or 32
-        result = timing.measure(arguments.set, rounds=arguments.rounds, scored_at_once=at_once, say=say)
+        result = timing.measure(arguments.set, rounds=rounds, scored_at_once=at_once, say=say)
         print(report.table(result))
     if arguments.json:
         report.write(result, arguments.json)
     if arguments.plot:
-        report.plot(result, arguments.plot)
+        figure = quality.draw(result) if arguments.what == "quality" else report.draw(result)
+        figure.savefig(arguments.plot, dpi=150)
     return 0
 
 

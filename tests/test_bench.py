@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from itae_jax.bench import cases, reading, report, timing
+from itae_jax import cli
+from itae_jax.bench import cases, quality, reading, report, timing
 from itae_jax.errors import RequestError
 
 
@@ -94,7 +95,7 @@ def test_measure_times_training_and_scoring_of_any_method(
     assert all(one["case"] in report.table(result) for one in timings)
     report.write(result, tmp_path / "speed.json")
     assert json.loads((tmp_path / "speed.json").read_text()) == result
-    report.plot(result, tmp_path / "speed.png")
+    report.draw(result).savefig(tmp_path / "speed.png")
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -116,3 +117,21 @@ def test_reading_is_timed_beside_bare_decoding():
     ratios = [row["pipeline"] / row["bare"] for row in result["passes"]]
     assert reading.ratio(result) == pytest.approx(np.mean(ratios))
     assert len(reading.table(result).splitlines()) == 4
+
+
+def test_quality_follows_each_recipe_to_the_marks(tiny_network, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(quality, "MARKS", (0.0, 2.0))
+    settings = ["--set", "train.epochs=3", "evaluate.every_epochs=2", "method.width=2", "classes=3"]
+    files = {name: tmp_path / name for name in ("quality.json", "quality.png")}
+    options = ["--json", str(files["quality.json"]), "--plot", str(files["quality.png"])]
+    limits = ["data.limit_train=40", "data.limit_test=50"]
+    assert cli.main(["bench", "quality", *settings, *limits, *options]) == 0
+    result = json.loads(files["quality.json"].read_text())
+    assert list(result["recipes"]) == ["paper", "improved"] and result["settings"]["class"] == "3"
+    for points in result["recipes"].values():
+        assert [(point["epoch"], point["images"]) for point in points] == [(2, 80), (3, 120)]
+        assert 0 < points[0]["seconds"] < points[1]["seconds"]
+        assert quality.reached(points, 0.0) == points[0] and quality.reached(points, 2.0) is None
+    marks = capsys.readouterr().out.splitlines()[-1]
+    assert marks.startswith("0 ") and marks.count("80") >= 2
+    assert files["quality.png"].read_bytes().startswith(b"\x89PNG")

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from itae_jax import experiment, files
-from itae_jax.bench import reading
+from itae_jax.bench import quality, reading
 from itae_jax.bench import report as bench_report
 from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
@@ -253,6 +253,7 @@ def speed_page() -> str:
         ("Training and scoring, beside PyTorch", "bench_method*.json", _bench),
         ("How training grows", "scaling*.json", _scaling),
         ("Reading image files", "bench_data*.json", _reading),
+        ("Time to quality", "bench_quality*.json", _quality),
     ):
         for path in sorted(RESULTS.glob(pattern)):
             measured = json.loads(path.read_text(encoding="utf-8"))
@@ -280,6 +281,24 @@ def _bench(measured: dict[str, Any], lines: list[str]) -> str:
     lines += [*markdown(table.rename_axis(["kind", "case"]).reset_index(), list(columns)), "", _CPU_NOTE]
     settings = measured["settings"]
     return f"{settings['method']['name']}, {settings['dtype']}, {bench_report.batches(settings)}."
+
+
+def _quality(measured: dict[str, Any], lines: list[str]) -> str:
+    recipes = measured["recipes"]
+    reached = {
+        f"{100 * mark:.0f}": {
+            name: f"{point['seconds']:.0f} s, {point['images']} images" if point else "not reached"
+            for name, points in recipes.items()
+            for point in [quality.reached(points, mark)]
+        }
+        for mark in quality.MARKS
+        if any(quality.reached(points, mark) for points in recipes.values())
+    }
+    frame = pd.DataFrame(reached).T.rename_axis("AUROC").reset_index()
+    lines += markdown(frame, ["AUROC", *recipes])
+    of_settings = ", ".join(f"{name}={value}" for name, value in measured["settings"].items())
+    last = ", ".join(f"{name} {100 * points[-1]['auroc']:.1f}" for name, points in recipes.items())
+    return f"seconds of training and images seen until an AUROC is reached; {of_settings}. At the end: {last}."
 
 
 def _scaling(measured: dict[str, Any], lines: list[str]) -> str:

@@ -57,8 +57,8 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
-    """Draws the images per second of all contenders, a panel for each kind of case."""
+def draw(result: dict[str, Any]) -> Any:
+    """Returns a figure: the images per second of all contenders, a panel for each kind of case."""
     from matplotlib.figure import Figure
 
     timings, settings = result["timings"], result["settings"]
@@ -80,7 +80,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     figure.axes[-1].legend(fontsize=7, frameon=False)
     device = result["environment"]["device"]
     figure.suptitle(f"{device}, {settings['dtype']}, {batches(settings)}", fontsize=9)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def write(result: dict[str, Any], path: Path) -> None:

@@ -27,7 +27,7 @@ from itae_jax.training.trainer import Trainer
 from itae_jax.transforms import to_float
 
 _FEW_STEPS = 50
-_BATCH, _CPU_BATCH = 256, 32  # images of 32x32 to score at a time; larger batches are no faster on a CPU
+_CPU_BATCH = 32  # images of 32x32 to score at a time: more are no faster, and a single one waits for them
 _FACTS = {"num_train": int, "train_seconds": float}
 
 
@@ -182,9 +182,9 @@ class Learner:
 
     @property
     def _batch_size(self) -> int:
-        is_cpu = self.trainer.devices[0].platform == "cpu"
-        pixels = (self._evaluate.batch_size or (_CPU_BATCH if is_cpu else _BATCH)) * 32 * 32
-        return shared_evenly(max(1, pixels // math.prod(self.image_shape[:2])), len(self.trainer.devices))
+        most = _CPU_BATCH if self.trainer.devices[0].platform == "cpu" else math.inf
+        pixels = min(self._evaluate.batch_size, most) * 32 * 32
+        return shared_evenly(max(1, int(pixels // math.prod(self.image_shape[:2]))), len(self.trainer.devices))
 
     def memory_bytes(self, variables: Any) -> int | None:
         """The memory that scoring takes on each device by XLA's account; None if it is not known."""

@@ -1,0 +1,109 @@
+"""`itae bench quality`: how long a training by each recipe takes until it detects so and so well."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from itae_jax import data, environment, experiment
+from itae_jax.data.dataset import OneClassSplit
+from itae_jax.evaluate import metrics
+from itae_jax.experiment import Experiment
+from itae_jax.training.learner import learner_for
+
+MARKS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)  # AUROCs
+_PAPER = "paper"
+_SMALL = ("method.width=16", "train.epochs=20", "evaluate.every_epochs=1")  # what a CPU does in minutes
+
+
+def measure(assignments: Sequence[str], say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Trains one class by the defaults, which are the paper's recipe, and by each recipe of the method.
+
+    Args:
+      assignments: `section.field=value`; by default ITAE of width 16 trains 20 epochs on the first class of
+        the digits, classes=K names another, and every epoch the test images are scored.
+      say: gets a line for each point.
+
+    Returns JSON values: "environment", "settings" and "recipes", name -> points with "epoch", "images" seen,
+    "seconds" of training, compiling included and scoring not, "loss" and "auroc".
+    """
+    base = experiment.override(Experiment(), [*_SMALL, *assignments])
+    dataset = data.load(base.data)
+    normal_class = dataset.class_index(base.classes) if base.classes else dataset.trainable[0]
+    split = dataset.split(normal_class, base.data.limit_train, base.data.limit_test)
+    found = {}
+    for recipe in ("", *base.method.RECIPES):
+        one = experiment.override(Experiment(), [*_SMALL, *assignments], recipe)
+        found[recipe or _PAPER] = _points(one, split, normal_class, dataset.image_shape, recipe or _PAPER, say)
+    return {
+        "environment": environment.describe(),
+        "settings": experiment.changed(base) | {"class": dataset.class_names[normal_class]},
+        "data": dataset.source,
+        "recipes": found,
+    }
+
+
+def _points(
+    one: Experiment,
+    split: OneClassSplit,
+    normal_class: int,
+    image_shape: tuple[int, int, int],
+    name: str,
+    say: Callable[[str], None],
+) -> list[dict[str, float]]:
+    learner = learner_for(one.method, one.train, one.evaluate, one.compute, image_shape)
+    train_images, test_images = split.train_images.in_memory(), split.test_images.in_memory()
+    points: list[dict[str, float]] = []
+    start, scoring = time.perf_counter(), 0.0
+
+    def on_report(report, trained_so_far):
+        nonlocal scoring
+        before = time.perf_counter()
+        scores_N = trained_so_far().score(test_images).scores_N
+        readable = np.flatnonzero(~np.isnan(scores_N))
+        auroc = metrics.auroc(split.is_anomaly[readable], scores_N[readable])
+        seconds, images = before - start - scoring, report.epoch * len(train_images)
+        points.append(
+            {"epoch": report.epoch, "images": images, "seconds": seconds, "loss": report.loss, "auroc": auroc}
+        )
+        say(f"{name}: {images} images, {seconds:.0f} s, loss {report.loss:.4f}, AUROC {100 * auroc:.1f}")
+        scoring += time.perf_counter() - before
+
+    learner.fit(train_images, (one.seed, normal_class), on_report)
+    return points
+
+
+def reached(points: Sequence[dict[str, float]], mark: float) -> dict[str, float] | None:
+    """The first point whose AUROC is at least the mark, or None."""
+    return next((point for point in points if point["auroc"] >= mark), None)
+
+
+def table(result: dict[str, Any]) -> str:
+    """Returns a line for each mark that a recipe reaches."""
+    recipes = result["recipes"]
+    lines = [f"class {result['settings']['class']}: seconds and images seen until an AUROC is reached"]
+    lines.append(f"{'AUROC':<7}" + "".join(f"{name:>24}" for name in recipes))
+    for mark in MARKS:
+        cells = [reached(points, mark) for points in recipes.values()]
+        if any(cells):
+            texts = [f"{one['seconds']:.0f} s, {one['images']}" if one else "not reached" for one in cells]
+            lines.append(f"{100 * mark:<7.0f}" + "".join(f"{text:>24}" for text in texts))
+    return "\n".join(lines)
+
+
+def draw(result: dict[str, Any]) -> Any:
+    """Returns a figure: AUROC over the seconds of training."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((5.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for name, points in result["recipes"].items():
+        xs, ys = zip(*((point["seconds"], 100 * point["auroc"]) for point in points), strict=True)
+        axes.plot(xs, ys, "o-", ms=3, label=name)
+    axes.set(xlabel="seconds of training", ylabel="AUROC, %")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    about = f"{result['environment']['device']}, class {result['settings']['class']}, {result['data']}"
+    figure.suptitle(about, fontsize=9)
+    return figure
