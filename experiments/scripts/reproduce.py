@@ -1,7 +1,7 @@
 """Runs the paper's tables and figures: reduced, as a CPU can do them, or at full size.
 
   python experiments/scripts/reproduce.py --root DIR                  all, reduced, into runs/reduced/<name>/
-  python experiments/scripts/reproduce.py table4 figure --root DIR    those whose names begin so
+  python experiments/scripts/reproduce.py table4 figure --root DIR    those of these names, or that begin so
   python experiments/scripts/reproduce.py table1_cifar10 --full --at-once 8 --root cifar10=DIR
 
 Each is `itae run`, so the same command resumes. With --at-once every class is a process of its own and has its
@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"how names begin: {', '.join(RUNS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"names, or how they begin: {', '.join(RUNS)}")
     parser.add_argument("--full", action="store_true", help="the paper's size")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="processes side by side; default 1")
     parser.add_argument("--root", nargs="+", default=[], metavar="[DATASET=]DIR", help="where data sets lie")
@@ -159,7 +159,8 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"no name begins with {word!r}; choose from {', '.join(RUNS)}")
     roots = {text.rpartition("=")[0]: str(Path(text.rpartition("=")[2]).expanduser()) for text in parsed.root}
     out, jobs = parsed.out or Path("runs", "full" if parsed.full else "reduced"), []
-    for name in [name for name in RUNS if not parsed.names or name.startswith(tuple(parsed.names))]:
+    begun = tuple(word for word in parsed.names if word not in RUNS)
+    for name in [name for name in RUNS if not parsed.names or name in parsed.names or name.startswith(begun)]:
         run = RUNS[name]
         classes = run.classes if parsed.full else run.few or run.classes
         parts = {f"{name}_{one}": one for one in classes.split(",")} if parsed.at_once > 1 and classes else {}
