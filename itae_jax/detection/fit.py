@@ -199,12 +199,11 @@ class _Folder:
         data = settings.data
         return Reader(data.image_size, data.channels, data.fit, data.max_side)
 
-    def variety(self) -> Variety | None:
+    def variety(self, settings: Experiment) -> Variety | None:
         """How much the training images differ; None if too few can be read."""
-        base = Experiment().data
-        reader = Reader(objects.SIDE, 1, "stretch", base.max_side)
+        reader = Reader(objects.SIDE, 1, "stretch", settings.data.max_side)
         some = [self.paths[index] for index in self.training[:: math.ceil(len(self.training) / objects.MOST)]]
-        images = lazy(base, reader.read, some, reader.shape, self.unreadable).in_memory()
+        images = lazy(settings.data, reader.read, some, reader.shape, self.unreadable).in_memory()
         read = [batch for _, batch in images.batches(objects.MOST)]
         return objects.variety(np.concatenate(read)) if read else None
 
@@ -223,7 +222,9 @@ def _choose_and_train(
 ) -> None:
     """Rates the candidates that are not yet rated, and trains the best one into `work`."""
     minutes, for_defects = started.details["minutes"], [one for one in to_compare if not one.for_objects]
-    variety = folder.variety() if len(for_defects) < len(to_compare) and len(folder.rating) else None
+    variety = None
+    if len(for_defects) < len(to_compare) and len(folder.rating):
+        variety = folder.variety(folder.prepare(for_defects[0])[0])
     if not (variety and variety.of_objects):
         to_compare = for_defects
     compares = len(to_compare) > 1 and len(folder.rating) > 0
