@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import gc
 import io
 import json
 import os
@@ -39,12 +40,14 @@ def entry() -> NoReturn:
     After a failure or an interrupt, exits with os._exit: normal shutdown can crash while XLA threads run, and
     would wait for other processes that train together with this one.
     """
+    gc.set_threshold(50_000, 20, 100)  # imports and JAX make many objects, few of them garbage
     try:
         code = main()
     except Exception:
         traceback.print_exc()
         code = 1
     if code == 0:
+        gc.freeze()  # or shutdown would look at each object
         sys.exit()
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed from the start
         with contextlib.suppress(OSError, ValueError):

@@ -14,27 +14,29 @@ from itae_jax.training.learner import learner_for
 
 MARKS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)  # AUROCs
 _PAPER = "paper"
-_SMALL = ("method.width=16", "train.epochs=20", "evaluate.every_epochs=1")  # what a CPU does in minutes
 
 
 def measure(assignments: Sequence[str], say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Trains one class by the defaults, which are the paper's recipe, and by each recipe of the method.
 
     Args:
-      assignments: `section.field=value`; by default ITAE of width 16 trains 20 epochs on the first class of
-        the digits, classes=K names another, and every epoch the test images are scored.
+      assignments: `section.field=value`; by default the smallest benchmark case of ITAE trains 20 epochs on
+        the first class of the digits, classes=K names another, and every epoch the test images are scored.
       say: gets a line for each point.
 
     Returns JSON values: "environment", "settings" and "recipes", name -> points with "epoch", "images" seen,
     "seconds" of training, compiling included and scoring not, "loss" and "auroc".
     """
-    base = experiment.override(Experiment(), [*_SMALL, *assignments])
+    method = experiment.override(Experiment(), assignments).method
+    small = [f"method.{name}={value}" for name, value in method.BENCH[0].items()]
+    small += ["train.epochs=20", "evaluate.every_epochs=1"]
+    base = experiment.override(Experiment(), [*small, *assignments])
     dataset = data.load(base.data)
     normal_class = dataset.class_index(base.classes) if base.classes else dataset.trainable[0]
     split = dataset.split(normal_class, base.data.limit_train, base.data.limit_test)
     found = {}
     for recipe in ("", *base.method.RECIPES):
-        one = experiment.override(Experiment(), [*_SMALL, *assignments], recipe)
+        one = experiment.override(Experiment(), [*small, *assignments], recipe)
         found[recipe or _PAPER] = _points(one, split, normal_class, dataset.image_shape, recipe or _PAPER, say)
     return {
         "environment": environment.describe(),

@@ -59,16 +59,19 @@ def over_views(
     and both. Each view's maps are put back in place first.
     """
     names = [] if views == "one" else views.split("+")
-    maps_of, parts = jax.jit(maps_of), []  # traced once for all views
-    for chosen in itertools.chain(*(itertools.combinations(names, n) for n in range(len(names) + 1))):
-        seen = images_BxHxWxC
-        for name in chosen:
-            seen = _seen(name, seen, 1)
-        maps = maps_of(seen)
-        for name in chosen[::-1]:
-            maps = {kind: _seen(name, values, 2, back=True) for kind, values in maps.items()}
-        parts.append(maps)
-    return {kind: jnp.stack([maps[kind] for maps in parts]).mean(0) for kind in parts[0]}
+    chosen = [*itertools.chain(*(itertools.combinations(names, n) for n in range(len(names) + 1)))]
+
+    def placed(array: jax.Array, view: tuple[str, ...], back: bool) -> jax.Array:
+        for name in view[::-1] if back else view:
+            array = _seen(name, array, 2 if back else 1, back)
+        return array
+
+    seen = [placed(images_BxHxWxC, view, back=False) for view in chosen]
+    found = {}
+    for kind, maps in maps_of(jnp.concatenate(seen)).items():  # in one call: the network is compiled once
+        parts = zip(jnp.split(maps, len(chosen), 1), chosen, strict=True)
+        found[kind] = jnp.stack([placed(part, view, back=True) for part, view in parts]).mean(0)
+    return found
 
 
 def _seen(view: str, array: jax.Array, rows: int, back: bool = False) -> jax.Array:
