@@ -89,6 +89,8 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, stat_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, features, stat_dtype)
 
+        if self.is_initializing():
+            return x.astype(self.dtype)
         wide = x.astype(stat_dtype)
         if train:
             moments = jnp.stack([wide.mean((0, 1, 2)), jnp.square(wide).mean((0, 1, 2))])
@@ -98,10 +100,9 @@ class BatchNorm(nn.Module):
                 count *= lax.axis_size(self.axis_name)
             mean = moments[0]
             var = jnp.maximum(moments[1] - jnp.square(mean), 0.0)
-            if not self.is_initializing():
-                unbiased = var * (count / max(count - 1, 1))
-                running_mean.value = 0.9 * running_mean.value + 0.1 * mean
-                running_var.value = 0.9 * running_var.value + 0.1 * unbiased
+            unbiased = var * (count / max(count - 1, 1))
+            running_mean.value = 0.9 * running_mean.value + 0.1 * mean
+            running_var.value = 0.9 * running_var.value + 0.1 * unbiased
         else:
             mean, var = running_mean.value, running_var.value
 
