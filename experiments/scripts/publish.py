@@ -70,6 +70,9 @@ and the minutes, of two cores; `rotate` is ITAE by rotation in the same time. In
 new images show tiles of the training images in another light, which neighbours find; tiles_grouped has none. In
 digit_8, fashion_shirt and those of CIFAR-10 the anomalies are other classes. On CIFAR-10 `fit` itself chose
 rotation, by the images and without labels."""
+_STARTUP_NOTE = """\
+the seconds of `itae score MODEL one.png`, a process for each of ten calls, with a model that `itae fit` made for
+64x64 images, and with the programs that an earlier process compiled."""
 _CPU_NOTE = """\
 Two virtual CPU devices slow each other more than PyTorch's two threads do: XLA passes more memory between
 operations and exchanges batch statistics 36 times a step. Tried without gain: patches or shifted products on
@@ -261,7 +264,29 @@ def speed_page() -> str:
             on = f"{about['device']}, jax {about['versions']['jax']}, commit {about['commit']}"
             found: list[str] = []
             lines += [f"## {title}", "", f"{on}: {section(measured, found)}", "", *found, *[""] * bool(found)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_startup()])
+
+
+def _startup() -> Iterator[str]:
+    """Yields the lines about a process that scores one image."""
+    for path in sorted(RESULTS.glob("startup*.json")):
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        about = rows[-1]["environment"]
+        yield from [
+            "## One image",
+            "",
+            f"{about['device']}, jax {about['versions']['jax']}: {_STARTUP_NOTE}",
+            "",
+        ]
+        table = pd.DataFrame({"commit": [row["environment"]["commit"] for row in rows]})
+        seconds = [pd.Series(row["seconds"]) for row in rows]
+        for title, measure in (
+            ("median, s", pd.Series.median),
+            ("least", pd.Series.min),
+            ("most", pd.Series.max),
+        ):
+            table[title] = [f"{measure(values):.2f}" for values in seconds]
+        yield from [*markdown(table, list(table.columns[1:])), ""]
 
 
 def _bench(measured: dict[str, Any], lines: list[str]) -> str:
