@@ -71,7 +71,7 @@ new images show tiles of the training images in another light, which neighbours 
 digit_8, fashion_shirt and those of CIFAR-10 the anomalies are other classes. On CIFAR-10 `fit` itself chose
 rotation, by the images and without labels."""
 _STARTUP_NOTE = """\
-the seconds of `itae score MODEL one.png`, a process for each of ten calls, with a model that `itae fit` made for
+the seconds of `itae score MODEL one.png`, a process for each of ten calls, with a model that `itae fit` made of
 64x64 images, and with the programs that an earlier process compiled."""
 _CPU_NOTE = """\
 Two virtual CPU devices slow each other more than PyTorch's two threads do: XLA passes more memory between
