@@ -112,8 +112,8 @@ def test_networks_restore_and_measure_as_pytorch_does(rng, shape, levels):
     np.testing.assert_allclose(method.score(measured, calibration), distances / distances.mean(), rtol=1e-3)
 
 
-@pytest.mark.parametrize(("shape", "levels"), SHAPES)
-def test_steps_are_those_of_pytorchs_adam(rng, shape, levels):
+def test_steps_are_those_of_pytorchs_adam(rng):
+    shape, levels = SHAPES[1]
     with jax.enable_x64(True):
         method = methods.build(CONFIG, shape, "float64")
         state = jax.jit(method.init)(jax.random.key(0))
@@ -153,7 +153,7 @@ def test_steps_are_those_of_pytorchs_adam(rng, shape, levels):
 
 
 def test_discriminator_that_always_wins_starts_anew(rng):
-    shape = SHAPES[0][0]
+    shape = SHAPES[1][0]
     still = dataclasses.replace(CONFIG, adversarial=0.0, contextual=0.0, encoder=0.0)
     method = methods.build(still, shape, "float32")
     state = jax.jit(method.init)(jax.random.key(0))
@@ -163,12 +163,12 @@ def test_discriminator_that_always_wins_starts_anew(rng):
     for _ in range(20):
         state, metrics = step(state, keys, np.float32(0.3), images)
     assert 1e-5 < metrics["discriminator_loss"] < 0.1
-    last = state.variables["params"]["discriminator"]["Conv_3"]
+    last = state.variables["params"]["discriminator"]["Conv_2"]
     last["kernel"] = 1000 * last["kernel"]  # now it is sure
     state, metrics = step(state, keys, np.float32(0.3), images)
     assert metrics["discriminator_loss"] < 1e-5
     after = state.variables["params"]["discriminator"]
-    kernels = np.concatenate([np.ravel(after[f"Conv_{number}"]["kernel"]) for number in range(4)])
+    kernels = np.concatenate([np.ravel(after[f"Conv_{number}"]["kernel"]) for number in range(3)])
     assert kernels.std() == pytest.approx(0.02, rel=0.2) and np.abs(kernels).max() < 0.12
 
 

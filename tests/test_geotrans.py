@@ -103,7 +103,7 @@ def test_72_transforms_are_those_of_numpy_and_all_differ(rng, side):
     np.testing.assert_array_equal(found[0], image)
 
 
-@pytest.mark.parametrize(("depth", "train"), [(10, False), (10, True), (16, True)])
+@pytest.mark.parametrize(("depth", "train"), [(10, False), (16, True)])
 def test_network_computes_what_pytorch_does(rng, depth, train):
     network = WideResNet(depth, WIDEN, COUNT)
     images = rng.uniform(-1, 1, (BATCH, *SHAPE)).astype(np.float32)
@@ -200,6 +200,7 @@ def test_what_it_cannot_take_is_refused(shape, settings, message):
 def test_fit_and_score_a_folder(tmp_path, refused):
     good, model, scores = save_images(tmp_path / "good", 12), tmp_path / "model", tmp_path / "scores.csv"
     small = ["--size", "16", "--epochs", "1", "--set", "method.name=geotrans", "method.widen=1"]
+    small += ["evaluate.batch_size=4"]
     assert cli.main(["fit", str(good), "--out", str(model), *small]) == 0
     assert models.load(model).experiment.train.augment == "none"
     assert cli.main(["score", str(model), str(good), "--out", str(scores)]) == 0

@@ -35,7 +35,12 @@ def fit(learner, images):
 @pytest.fixture(scope="module", params=CASES)
 def trained(request, bars, tiny_network):
     """A method after some steps."""
-    return fit(make_learner(tiny(*CASES[request.param], "train.epochs=10", "train.learning_rate=0.02")), bars)
+    return fit(
+        make_learner(
+            tiny(*CASES[request.param], "train.epochs=10", "train.learning_rate=0.02", "evaluate.batch_size=2")
+        ),
+        bars,
+    )
 
 
 @pytest.fixture(scope="module")
