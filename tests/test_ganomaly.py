@@ -6,14 +6,14 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from conftest import make_learner, tiny, to_torch
+from conftest import make_learner, tiny, to_torch, update_on_two_devices
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
 from torch import nn
 from torch.nn import functional
 
-from itae_jax import methods, parallel
+from itae_jax import methods
 from itae_jax.errors import RequestError
 from itae_jax.methods.ganomaly import GANomalyConfig
 
@@ -121,7 +121,7 @@ def test_steps_are_those_of_pytorchs_adam(rng):
         others = [reference.encoder, reference.decoder, reference.second_encoder]
         of_generator = torch.optim.Adam((p for net in others for p in net.parameters()), 2e-4, (0.5, 0.999))
         of_discriminator = torch.optim.Adam(reference.discriminator.parameters(), 2e-4, (0.5, 0.999))
-        step = parallel.split_batch(method.update, jax.devices()[:1], replicated_result=True, whole=3)
+        step = update_on_two_devices(method)
         for number in range(3):
             images = rng.uniform(-1, 1, (BATCH, *shape))
             keys = jax.random.split(jax.random.key(number), BATCH)
@@ -158,7 +158,7 @@ def test_discriminator_that_always_wins_starts_anew(rng):
     method = methods.build(still, shape, "float32")
     state = jax.jit(method.init)(jax.random.key(0))
     images = np.sign(rng.uniform(-1, 1, (BATCH, *shape))).astype(np.float32)
-    step = parallel.split_batch(method.update, jax.devices()[:1], replicated_result=True, whole=3)
+    step = update_on_two_devices(method)
     keys = jax.random.split(jax.random.key(0), BATCH)
     for _ in range(20):
         state, metrics = step(state, keys, np.float32(0.3), images)
