@@ -56,7 +56,7 @@ def make_learner(one, image_shape=(16, 16, 1)):
 
 
 def update_on_two_devices(method):
-    """A method's update with the batch shared by two devices: (state, keys B, rate, images) -> (state, metrics)."""
+    """A method's update, a batch shared by two devices: (state, keys B, rate, images) -> (state, metrics)."""
 
     def update(state, keys_B, rate, images):
         places = parallel.example_indices(len(images))
