@@ -38,6 +38,7 @@ class Sweep:
     def __init__(self, directory: Path, classes: str, epochs: int):
         self.directory = directory
         settings = ["method.width=2", f"train.epochs={epochs}", "train.checkpoint_minutes=0"]
+        settings += ["evaluate.batch_size=8"]
         self.command = ["run", str(DIGITS), "--classes", classes, "--set", *settings]
         self._environment = os.environ | {
             "JAX_PLATFORMS": "cpu",

@@ -131,7 +131,7 @@ def model(request, tmp_path_factory):
     root = tmp_path_factory.mktemp(request.param)
     save_images(root / "good", 20)
     command = ["fit", str(root / "good"), "--out", str(root / "model"), "--size", "16"]
-    assert cli.main([*command, "--set", f"method.name={request.param}"]) == 0
+    assert cli.main([*command, "--set", f"method.name={request.param}", "evaluate.batch_size=8"]) == 0
     return root / "model"
 
 
@@ -171,7 +171,7 @@ def test_run_of_a_method_takes_one_epoch_unless_asked(name, tmp_path):
     digits = experiment.load(experiment.find("digits"))[""]
     assert experiment.override(digits, [f"method.name={name}"]).train.epochs == 1
     assert experiment.override(digits, [f"method.name={name}", "train.epochs=3"]).train.epochs == 3
-    limits = ["data.limit_train=40", "data.limit_test=80"]
+    limits = ["data.limit_train=40", "data.limit_test=80", "evaluate.batch_size=8"]
     command = ["run", "digits", "--classes", "6", "--out", str(tmp_path / "run")]
     assert cli.main([*command, "--set", f"method.name={name}", *limits]) == 0
     (row,) = files.read_csv(tmp_path / "run" / "results.csv")

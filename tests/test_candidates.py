@@ -139,6 +139,7 @@ def test_fit_chooses_and_resumes_the_choice(tmp_path, monkeypatch, capsys):
     config = methods.config_class("ensemble")
     monkeypatch.setattr(config, "candidates", lambda self, side: offered)
     out, options = tmp_path / "model", ["--epochs", "2", "--set", "method.width=2", "train.batch_size=8"]
+    options += ["evaluate.batch_size=8"]
 
     def fit():
         return cli.main(["fit", str(images), "--out", str(out), *options])

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 EXPERIMENTS = [ROOT / "experiments" / f"{name}.py" for name in experiment.shipped()]
-SMALL = ["--set", "train.epochs=1", "train.batch_size=8", "compute.devices=1"]
+SMALL = ["--set", "train.epochs=1", "train.batch_size=8", "evaluate.batch_size=8", "compute.devices=1"]
 WITH_COMMANDS = [ROOT / "README.md", *(DOCS / f"{name}.md" for name in ("own_images", "paper", "extending"))]
 COMMAND = r'(?:^|[|"]|\s)((?:itae|make|python|pip) [^"|]*(?:"[^"]*"[^"|]*)*)'
 FORBIDDEN = [r"\btold\b", r"\bbegun\b", "What is left to say", "Whole or not at all", "of theirs", "in words"]
@@ -210,8 +210,10 @@ def test_first_steps_notebook_runs_without_jupyter(here):
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
     script = "\n\n".join("".join(cell["source"]) for cell in code)
+    small = script.replace("width=8, epochs=50", "width=4, epochs=25, settings={'evaluate.batch_size': 8}")
+    assert small != script
     environment = {**os.environ, "MPLBACKEND": "agg"}
-    run_alone = [sys.executable, "-c", script]
+    run_alone = [sys.executable, "-c", small]
     result = subprocess.run(run_alone, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert float(re.search(r"AUROC (\S+)", result.stdout)[1]) > 0.9

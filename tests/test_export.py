@@ -214,7 +214,12 @@ def test_weights_come_back_from_safetensors_to_the_same_bits(model, directory, t
 
 
 def test_weights_of_a_model_with_a_head_are_those_of_two_networks(tmp_path):
-    export.export(untrained((16, 16, 1), "method.width=3", "method.head=2"), tmp_path / "w.safetensors")
+    one, learner = models.prepare(override(Experiment(), ["method.width=3", "method.head=2"]), (16, 16, 1), 8)
+    shapes = jax.eval_shape(lambda key: learner.method.init(key).variables, jax.random.key(0))
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    trained = Trained(learner, zeros, {}, 0, 0.0)
+    model = models.TrainedModel(one, (16, 16, 1), trained, normal_scores(learner))
+    export.export(model, tmp_path / "w.safetensors")
     weights = safetensors.numpy.load_file(tmp_path / "w.safetensors")
     parts = {
         part: {n.partition(".")[2] for n in weights if n.startswith(part)} for part in ("restorer", "head")

@@ -118,7 +118,7 @@ def test_choose_gives_an_accelerator_larger_images_and_the_papers_width():
 
 def test_fit_trains_about_as_long_as_asked_and_as_long_when_resumed(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("itae_jax.training.trainer.Trainer.seconds_per_step", lambda *_: 0.5)
-    options = ["--size", "16", "--minutes", "0.1", "--set", "train.batch_size=8", "method.width=2"]
+    options = ["--minutes", "0.1", *SMALL_FIT[SMALL_FIT.index("--size") :]]
     assert fit(photos, tmp_path / "model", *options) == 0
     settings = models.load(tmp_path / "model").experiment
     assert settings.train.epochs == 3  # of 4 steps of 0.5 s each
@@ -205,7 +205,7 @@ def test_fit_takes_few_images_of_any_names_and_notices_a_changed_one(tmp_path, r
     (folder / "006.png").symlink_to(tmp_path / "gone.png")
     (tmp_path / "real").mkdir()
     out.symlink_to(tmp_path / "real")
-    options = ["--epochs", "1", "--size", "16", "--set", "method.width=2"]
+    options = [option for option in SMALL_FIT if option != "train.batch_size=8"]
     assert fit(folder, out, *options) == 0
     assert "train.batch_size=2" in capsys.readouterr().out
     assert len(models.load(tmp_path / "real").normal.ids) == 2
@@ -232,7 +232,7 @@ def test_fit_leaves_foreign_files_alone(photos, tmp_path, refused):
 
 def test_fit_says_what_to_try_where_it_may_find_little(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("itae_jax.detection.fit.rated", lambda trained, *_: (trained, 0.5))
-    options = ["--epochs", "1", "--size", "16", "--holdout", "0.1", "--set", "method.head=2", "method.width=2"]
+    options = ["--holdout", "0.1", *SMALL_FITS["defects"]]
     save_images(tmp_path / "more", 50)
     assert fit(tmp_path / "more", tmp_path / "model", *options) == 0
     said = capsys.readouterr().out

@@ -6,14 +6,14 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from conftest import make_learner, tiny, to_torch
+from conftest import make_learner, tiny, to_torch, update_on_two_devices
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
 from torch import nn
 from torch.nn import functional
 
-from itae_jax import methods, parallel
+from itae_jax import methods
 from itae_jax.errors import RequestError
 from itae_jax.methods.ganomaly import GANomalyConfig
 
@@ -112,8 +112,8 @@ def test_networks_restore_and_measure_as_pytorch_does(rng, shape, levels):
     np.testing.assert_allclose(method.score(measured, calibration), distances / distances.mean(), rtol=1e-3)
 
 
-@pytest.mark.parametrize(("shape", "levels"), SHAPES)
-def test_steps_are_those_of_pytorchs_adam(rng, shape, levels):
+def test_steps_are_those_of_pytorchs_adam(rng):
+    shape, levels = SHAPES[1]
     with jax.enable_x64(True):
         method = methods.build(CONFIG, shape, "float64")
         state = jax.jit(method.init)(jax.random.key(0))
@@ -121,7 +121,7 @@ def test_steps_are_those_of_pytorchs_adam(rng, shape, levels):
         others = [reference.encoder, reference.decoder, reference.second_encoder]
         of_generator = torch.optim.Adam((p for net in others for p in net.parameters()), 2e-4, (0.5, 0.999))
         of_discriminator = torch.optim.Adam(reference.discriminator.parameters(), 2e-4, (0.5, 0.999))
-        step = parallel.split_batch(method.update, jax.devices()[:1], replicated_result=True, whole=3)
+        step = update_on_two_devices(method)
         for number in range(3):
             images = rng.uniform(-1, 1, (BATCH, *shape))
             keys = jax.random.split(jax.random.key(number), BATCH)
@@ -153,22 +153,22 @@ def test_steps_are_those_of_pytorchs_adam(rng, shape, levels):
 
 
 def test_discriminator_that_always_wins_starts_anew(rng):
-    shape = SHAPES[0][0]
+    shape = SHAPES[1][0]
     still = dataclasses.replace(CONFIG, adversarial=0.0, contextual=0.0, encoder=0.0)
     method = methods.build(still, shape, "float32")
     state = jax.jit(method.init)(jax.random.key(0))
     images = np.sign(rng.uniform(-1, 1, (BATCH, *shape))).astype(np.float32)
-    step = parallel.split_batch(method.update, jax.devices()[:1], replicated_result=True, whole=3)
+    step = update_on_two_devices(method)
     keys = jax.random.split(jax.random.key(0), BATCH)
     for _ in range(20):
         state, metrics = step(state, keys, np.float32(0.3), images)
     assert 1e-5 < metrics["discriminator_loss"] < 0.1
-    last = state.variables["params"]["discriminator"]["Conv_3"]
+    last = state.variables["params"]["discriminator"]["Conv_2"]
     last["kernel"] = 1000 * last["kernel"]  # now it is sure
     state, metrics = step(state, keys, np.float32(0.3), images)
     assert metrics["discriminator_loss"] < 1e-5
     after = state.variables["params"]["discriminator"]
-    kernels = np.concatenate([np.ravel(after[f"Conv_{number}"]["kernel"]) for number in range(4)])
+    kernels = np.concatenate([np.ravel(after[f"Conv_{number}"]["kernel"]) for number in range(3)])
     assert kernels.std() == pytest.approx(0.02, rel=0.2) and np.abs(kernels).max() < 0.12
 
 

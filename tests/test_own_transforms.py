@@ -13,7 +13,7 @@ from conftest import one_line
 from itae_jax import ITAEDetector, cli, transforms
 from itae_jax.errors import RequestError
 
-SMALL = ["--set", "train.epochs=1", "method.width=2", "data.limit_test=20"]
+SMALL = ["--set", "train.epochs=1", "method.width=2", "data.limit_test=20", "evaluate.batch_size=8"]
 
 GOOD = """
 import numpy as np

@@ -17,7 +17,7 @@ from itae_jax.training import log
 
 HERE = Path(__file__).parent
 RUN = ["run", str(HERE.parent / "experiments" / "digits.py"), "--classes", "6"]
-SETTINGS = ["--set", "compute.dtype=float64", "train.epochs=2", "data.limit_test=40"]
+SETTINGS = ["--set", "compute.dtype=float64", "train.epochs=2", "data.limit_test=40", "evaluate.batch_size=8"]
 
 
 def start_two(devices, *arguments, second=()):
@@ -83,6 +83,7 @@ def test_processes_stop_together_resume_and_do_not_wait_for_a_lost_one(
     tmp_path, tiny_network, monkeypatch, capsys
 ):
     endless = ["--set", "train.epochs=100000", "train.checkpoint_minutes=0.01", "data.limit_test=40"]
+    endless += ["evaluate.batch_size=8"]
     command = [*RUN, "--out", str(tmp_path), *endless]
     both = start_two(1, *command)
     wait_for_a_checkpoint(tmp_path, *both)
@@ -127,7 +128,7 @@ def test_a_process_that_fails_alone_ends_the_other(tmp_path):
 
 def test_a_training_that_diverges_fails_in_all_processes_and_the_next_one_starts(tmp_path):
     settings = ["train.epochs=2", "data.limit_test=40", "train.learning_rate=1e38"]
-    settings += ["train.checkpoint_minutes=0.0001"]
+    settings += ["train.checkpoint_minutes=0.0001", "evaluate.batch_size=8"]
     command = [*RUN, "--classes", "6,8", "--out", tmp_path, "--set", *settings]
     leader, follower = finish(*start_two(1, *command))
     assert leader[0] == follower[0] == 1

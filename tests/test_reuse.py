@@ -21,7 +21,7 @@ def get_configs():
     return {"turned": Experiment(name="another", data=data, method=method)}
 """
 SETTINGS = ["--set", "compute.devices=1", "method.width=2", "train.epochs=2"]
-SETTINGS += ["data.limit_train=40", "data.limit_test=60"]
+SETTINGS += ["data.limit_train=40", "data.limit_test=60", "evaluate.batch_size=8"]
 
 
 @pytest.fixture(scope="module")

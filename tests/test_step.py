@@ -11,7 +11,7 @@ from itae_jax.config import TrainConfig
 from itae_jax.training.step import learning_rate_schedule
 from itae_jax.training.trainer import Trainer
 
-SIDE = 32
+SIDE = 16
 
 
 def smooth_images(rng, count):
@@ -44,12 +44,12 @@ def check_steps(rng, build_reference, settings, turns, loss="l2", momentum=0.0, 
     """
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
     settings = [*settings, f"method.loss={loss}", f"method.momentum={momentum}", f"method.weight_decay={decay}"]
-    one = tiny("itae", *settings, "train.halve_every_epochs=3", "compute.dtype=float64", "compute.devices=2")
+    one = tiny("itae", *settings, "train.halve_every_epochs=2", "compute.dtype=float64", "compute.devices=2")
     rates = learning_rate_schedule(one.train, steps_per_epoch=1)
     network, named = build_reference(torch, one.method)
     network.double().train()
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=momentum, weight_decay=decay)
-    halving = torch.optim.lr_scheduler.StepLR(optimiser, step_size=3, gamma=0.5)
+    halving = torch.optim.lr_scheduler.StepLR(optimiser, step_size=2, gamma=0.5)
     error = {"l2": torch.nn.functional.mse_loss, "l1": torch.nn.functional.l1_loss}[loss]
 
     def weights_of(state):
@@ -60,7 +60,7 @@ def check_steps(rng, build_reference, settings, turns, loss="l2", momentum=0.0, 
         trainer = Trainer(methods.build(one.method, (SIDE, SIDE, 3), "float64"), one.train, one.compute)
         state = trainer.initial_state((0,))
         network.load_state_dict(weights_of(state), strict=False)
-        for step in range(5):
+        for step in range(3):
             images = smooth_images(rng, 8)
             state, metrics = trainer.run_steps(state, np.array([rates(step)]), images[None])
 
@@ -87,7 +87,7 @@ def test_steps_of_the_papers_training_agree_with_pytorch(rng):
         assert channels == 1
         return network, lambda variables: spec.torch_weights(config, variables)
 
-    check_steps(rng, build_reference, ["method.transform=gray"], [0])
+    check_steps(rng, build_reference, ["method.transform=gray", "method.width=2"], [0])
 
 
 def test_steps_on_all_transforms_with_momentum_agree_with_pytorch(rng, tiny_network):

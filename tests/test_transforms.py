@@ -12,7 +12,7 @@ from itae_jax import transforms
 from itae_jax.errors import RequestError
 from itae_jax.transforms import Transform, checks
 
-NAMES = [*transforms.names(), "gray+rotate", "shuffle+blur"]
+NAMES = [*transforms.names(), "shuffle+blur"]
 
 
 @pytest.fixture(params=[1, 3])

@@ -36,12 +36,11 @@ def test_unet_has_the_widths_of_table_10():
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 13_395_843
 
 
-@pytest.mark.parametrize("shape", [(16, 31), (45, 17)])
-def test_unet_restores_any_size_from_16_up(shape, rng):
+def test_unet_restores_any_size_from_16_up(rng):
     model = UNet(width=2, out_channels=3)
-    inputs = jnp.asarray(rng.uniform(-1, 1, (2, *shape, 1)), jnp.float32)
+    inputs = jnp.asarray(rng.uniform(-1, 1, (2, 16, 45, 1)), jnp.float32)
     outputs = apply(model, some_variables(model, inputs), inputs)
-    assert outputs.shape == (2, *shape, 3)
+    assert outputs.shape == (2, 16, 45, 3)
     assert jnp.abs(outputs).max() < 1
     with pytest.raises(ValueError, match=r"15x20.*16 pixels"):
         parameters(model, (1, 15, 20, 1))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import to_torch
+from conftest import to_torch, update_on_two_devices
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
@@ -14,7 +14,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
-from itae_jax import methods, parallel
+from itae_jax import methods
 from itae_jax.methods.vae import VAEConfig
 
 CHANNELS, LATENT, BATCH = 4, 6, 8
@@ -129,7 +129,7 @@ def test_vae_takes_the_steps_of_pytorchs_adam(rng):
         network = TorchVAE(*shape).double().load(state.variables).train()
         optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
 
-        step = parallel.split_batch(method.update, jax.devices()[:1], replicated_result=True, whole=3)
+        step = update_on_two_devices(method)
         for number in range(3):
             images = rng.uniform(-1, 1, (BATCH, *shape))
             keys = jax.random.split(jax.random.key(number), BATCH)

@@ -19,7 +19,7 @@ def get_configs():
         name: Experiment(
             name="two", classes="6,8", data=DataConfig(image_size=16, limit_test=60),
             method=ITAEConfig(transform=transform, width=2),
-            train=TrainConfig(epochs=2), evaluate=EvaluateConfig(every_epochs=1),
+            train=TrainConfig(epochs=2), evaluate=EvaluateConfig(every_epochs=1, batch_size=8),
         )
         for name, transform in {"turned": "rotate", "plain": "identity"}.items()
     }
