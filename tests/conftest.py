@@ -28,7 +28,7 @@ import tiny_net
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Looking for garbage among JAX's many objects takes a tenth of the time.
+# Looking for garbage among JAX's many objects takes time.
 gc.set_threshold(100_000, 20, 100)
 
 from itae_jax import experiment, methods, models, parallel

@@ -159,8 +159,10 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"no name begins with {word!r}; choose from {', '.join(RUNS)}")
     roots = {text.rpartition("=")[0]: str(Path(text.rpartition("=")[2]).expanduser()) for text in parsed.root}
     out, jobs = parsed.out or Path("runs", "full" if parsed.full else "reduced"), []
-    begun = tuple(word for word in parsed.names if word not in RUNS)
-    for name in [name for name in RUNS if not parsed.names or name in parsed.names or name.startswith(begun)]:
+    prefixes = tuple(word for word in parsed.names if word not in RUNS)
+    for name in [
+        name for name in RUNS if not parsed.names or name in parsed.names or name.startswith(prefixes)
+    ]:
         run = RUNS[name]
         classes = run.classes if parsed.full else run.few or run.classes
         parts = {f"{name}_{one}": one for one in classes.split(",")} if parsed.at_once > 1 and classes else {}

@@ -63,7 +63,7 @@ def check(transform: Transform, images: LazyImages, folder: Path) -> Finding:
         resized.append(_features(transform, np.stack([smaller.fitted(image) for image in batch_BxHxWxC])))
     if (count := sum(part.shape[1] for part in as_is)) < _LEAST_IMAGES:
         raise _too_few(folder, count)
-    before_N, after_N = (probe.told(np.concatenate(parts, axis=1)) for parts in (as_is, resized))
+    before_N, after_N = (probe.recognised(np.concatenate(parts, axis=1)) for parts in (as_is, resized))
     drop_N = before_N - after_N
     warns = bool(drop_N.mean() - 2 * drop_N.std() / math.sqrt(count) > _LARGE_DROP)
     traces = "fine traces such as JPEG's block grid tell it, not content alone; train at a smaller --size"

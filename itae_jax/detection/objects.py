@@ -15,29 +15,27 @@ from itae_jax.models.hog import hog
 SIDE, MOST = 32, 300  # pixels, images to look at
 _LEAST = 40  # images
 _COMPONENTS = 20
-_LEAST_TOLD, _MOST_EXPLAINED = 0.65, 0.8
+_LEAST_UPRIGHT, _MOST_EXPLAINED = 0.65, 0.8
 
 
 class Variety(NamedTuple):
     """How much images differ.
 
     Attributes:
-      told: the share of images, as they are and upside down, of which a linear probe tells which they are.
+      upright: how often a linear probe recognises whether an image is upright or upside down.
       explained: the share of their variance that 20 principal components of other images explain.
     """
 
-    told: float
+    upright: float
     explained: float
 
     @property
     def of_objects(self) -> bool:
-        return self.told >= _LEAST_TOLD and self.explained <= _MOST_EXPLAINED
+        return self.upright >= _LEAST_UPRIGHT and self.explained <= _MOST_EXPLAINED
 
     def __str__(self) -> str:
-        return (
-            f"up and down are told in {100 * self.told:.0f} %, {_COMPONENTS} principal components explain "
-            f"{100 * self.explained:.0f} %"
-        )
+        up, known = 100 * self.upright, 100 * self.explained
+        return f"a probe recognises {up:.0f} % as upright, {_COMPONENTS} components explain {known:.0f} %"
 
 
 def variety(images_NxHxWx1: np.ndarray) -> Variety | None:
@@ -49,9 +47,9 @@ def variety(images_NxHxWx1: np.ndarray) -> Variety | None:
     images = np.asarray(images_NxHxWx1, np.float32) / 127.5 - 1
     turned_2xNxHxWx1 = np.stack([images, np.rot90(images, 2, (1, 2))])
     features = np.stack([np.asarray(hog(jnp.asarray(each))) for each in turned_2xNxHxWx1])
-    told = float(probe.told(features).mean())
+    upright = float(probe.recognised(features).mean())
     rows = images.reshape(len(images), -1)
     fitted, others = rows[::2], rows[1::2]
     pca = PCA(min(_COMPONENTS, len(fitted)), random_state=0).fit(fitted)
     left = np.square(others - pca.inverse_transform(pca.transform(others))).sum()
-    return Variety(told, float(1 - left / np.square(others - pca.mean_).sum()))
+    return Variety(upright, float(1 - left / np.square(others - pca.mean_).sum()))

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def told(features_TxNxD: np.ndarray) -> np.ndarray:
+def recognised(features_TxNxD: np.ndarray) -> np.ndarray:
     """The share of the T versions of each of N images that a probe of other images tells apart: N."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
