@@ -50,7 +50,8 @@ def test_reproduce_reduces_every_table_and_figure(capsys):
 
 
 def test_reproduce_at_full_size_gives_each_class_a_directory(capsys):
-    found = list(requests(capsys, "table1_mnist", "--full", "--at-once", "4"))
+    assert len(list(requests(capsys, "table1_mnist", "--full", "--at-once", "4"))) == 10  # an exact name
+    found = list(requests(capsys, "table1_mn", "--full", "--at-once", "4"))
     assert len(found) == 70  # ITAE, the plain autoencoder and five other systems
     assert len({asked.out for asked, _ in found}) == 70
     assert {one.method.NAME for _, variants in found for one in variants.values()} > {"itae", "geotrans", "pca"}

@@ -82,9 +82,9 @@ def write_for_scores(
         why = "whose calibration set gives the threshold"
         raise RequestError(f"--false-positive-rate needs --model MODEL, {why}")
     images = read_scores(scores)
+    loaded = None if model is None else trained.load(model, trust)
     if not any(os.path.isabs(name) or os.path.exists(name) for name in images.paths):
         raise RequestError(f"{scores}: none of its images is below {Path.cwd()}; run this where itae score ran")
-    loaded = None if model is None else trained.load(model, trust)
     if loaded and not _is_scored_by(images, loaded):
         raise RequestError(f"--model {model}: is not the model that wrote {scores}")
     if loaded and false_positive_rate is not None:
