@@ -79,7 +79,11 @@ RUNS |= {
     "table5": Run("table5_losses", "cifar10", _COLOUR, few="0,1", reuse="table1_cifar10"),
     "table6": Run("table6_stability", "mnist", f"{_SMALL} train.epochs=2", reuse="table1_mnist"),
     "table6_geotrans": Run(
-        "table6_stability", "mnist", f"{_OTHERS['geotrans']} runs=3", settings="method.name=geotrans"
+        "table6_stability",
+        "mnist",
+        f"{_OTHERS['geotrans']} runs=3",
+        settings="method.name=geotrans",
+        reuse="table1_mnist_geotrans",
     ),
     "figure3": Run("figure3_efficiency", "cifar10", f"{_SMALL} train.epochs=5", _TEN, "7", variant=_ITAE),
     "figure4": Run("figure4_curves", "mnist", _CURVES, _TEN, "7", variant="AE,ITAE"),
