@@ -50,6 +50,13 @@ def test_operations_of_the_unet_are_those_of_its_convolutions_and_little_more():
     assert 2.5 < cases.operations("training", case, 32) / (32 * 2 * multiplied) < 3.3
 
 
+def test_operations_of_geotrans_are_those_of_all_its_transforms():
+    (case,) = cases.experiments(["method.name=geotrans", "method.widen=1"]).values()
+    maps = [(32, 3, 16)] + 2 * [(32, 16, 16)] + [(16, 16, 32), (16, 32, 32), (8, 32, 64), (8, 64, 64)]
+    multiplied = sum(9 * side**2 * c * f for side, c, f in maps)  # the 3x3 convolutions of depth 10
+    assert 0.9 < cases.operations("scoring", case, 2) / (2 * 2 * 72 * multiplied) < 1.3
+
+
 def test_contenders_of_pytorch_run(monkeypatch):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     monkeypatch.setattr(torch, "compile", lambda network, **_: network)  # which takes a minute

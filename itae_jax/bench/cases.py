@@ -10,6 +10,7 @@ import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -207,8 +208,10 @@ def operations(kind: str, case: Experiment, batch: int) -> float:
     """Counts the floating-point operations of a batch in "training" or "scoring", as XLA does."""
     from itae_jax.models import cpu_conv
 
-    # Only XLA's CPU backend counts before compiling; the tuning for CPUs must not be counted.
-    with cpu_conv.traced_for("tpu"), jax.default_device(jax.local_devices(backend="cpu")[0]):
+    # Only XLA's CPU backend counts before compiling; the tuning for CPUs must not be counted, and all turns of
+    # a loop must be.
+    no_loop = mock.patch("jax.lax.map", lambda function, xs: jax.vmap(function)(xs))
+    with cpu_conv.traced_for("tpu"), no_loop, jax.default_device(jax.local_devices(backend="cpu")[0]):
         method = methods.build(case.method, image_shape(case), "float32")
         state = jax.eval_shape(method.init, jax.random.key(0))
         images = jax.ShapeDtypeStruct((1, batch, *image_shape(case)), np.float32)
