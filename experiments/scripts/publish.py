@@ -281,7 +281,8 @@ def _figure3() -> Iterator[str]:
             if (timing["kind"], timing["contender"]) == ("scoring", "itae_jax")
         )
     ours, papers = (of["ITAE"] / of["GeoTrans"] for of in (speeds, bench_report.PAPER))
-    yield f"At full size ITAE scores {ours:.1f} times as many images a second as GeoTrans (paper: {papers:.1f})."
+    more = f"{ours:.1f} times as many images a second as GeoTrans (paper: {papers:.1f})"
+    yield f"At full size, ITAE scores {more}."
     yield ""
 
 
