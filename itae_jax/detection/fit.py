@@ -285,7 +285,8 @@ def _about_choice(ratings: dict[str, float], chosen: Candidate, variety: Variety
         for title, rating in ratings.items():
             yield f"  {title:<28} {100 * rating:5.1f}{'  chosen' if title == chosen.title else ''}"
     if chosen.for_objects:
-        yield f"surrogate defects are hardly found, and these look like photographs of objects: {variety};"
+        yield "surrogate defects are hardly found, and these look like photographs of objects:"
+        yield f"  {variety}"
         yield "anomalies are taken for other kinds of objects; if they are defects: --set method.name=ensemble"
     yield "chosen, change any by --set FIELD=VALUE:"
     for field, value in chosen.settings.items():
