@@ -31,7 +31,13 @@ from itae_jax.training.log import MetricsLog, read_metrics
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS, PAPER = ROOT / "experiments" / "results", ROOT / "experiments" / "paper"
 BEGIN, END = "<!-- results: begin, written by make results -->", "<!-- results: end -->"
-_IN_README = r"digits$|table1_(mnist|fashion|cifar)"
+_IN_README = {"table1_mnist": "MNIST", "table1_fashion_mnist": "Fashion-MNIST", "table1_cifar10": "CIFAR-10"}
+_DEFECTS = {  # sets of folders in README.md
+    "castings": "castings",
+    "tiles_published": "magnetic tiles, published split",
+    "tiles_grouped": "magnetic tiles, grouped split",
+    "scratches": "scratches of 4 pixels in textures of 512x512",
+}
 _NOT_SHOWN = (
     "name",
     "variant",
@@ -242,12 +248,25 @@ def _median(values: pd.Series) -> str:
 
 
 def readme_table() -> list[str]:
-    """Returns the longest training of each experiment and method, on the most classes, for README.md."""
+    """Returns the tables of README.md: `itae fit` on defects, and the longest training of each method."""
+    lines = []
+    for path in RESULTS.glob("folders_cpu.json"):
+        frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+        medians = 100 * frame.pivot_table("auroc", "data", "method", aggfunc="median").loc[list(_DEFECTS)]
+        found = pd.DataFrame({"AUROC on defects": _DEFECTS, "`itae fit`": medians["fit"]})
+        found["best of PCA, neighbours, isolation forest"] = medians[["pca", "knn", "iforest"]].max(axis=1)
+        lines = [*markdown(found.round(1), list(found.columns[1:])), ""]
     frame = summary()
-    longest = frame[frame["experiment"].str.match(_IN_README)].sort_values(["epochs", "count"], ascending=False)
-    chosen = longest.drop_duplicates(["experiment", "method"]).sort_index()
-    kept = ["experiment", "settings", "method", "classes", "seeds", "AUROC", "paper"]
-    return markdown(chosen[kept], kept[4:])
+    frame = frame[frame["experiment"].isin(_IN_README)].sort_values(["epochs", "count"], ascending=False)
+    longest = frame.drop_duplicates(["experiment", "method"]).sort_index()
+    paper = longest["paper"].str.split().str[0].map(" ({})".format, na_action="ignore").fillna("")
+    some = longest["classes"].map(lambda classes: {10: ""}.get(classes, f", {classes} classes"))
+    some = some.where(longest["count"] > 1, ", " + longest["classes"].astype(str))
+    longest = longest.assign(cell=longest["AUROC"] + paper + some, data=longest["experiment"].map(_IN_README))
+    methods, sets = longest["method"].unique(), list(_IN_README.values())
+    table = longest.pivot(index="method", columns="data", values="cell")
+    table = table.reindex(index=methods, columns=sets).fillna("")
+    return [*lines, *markdown(table.rename_axis("AUROC (the paper's)").reset_index(), sets)]
 
 
 def speed_page() -> str:
