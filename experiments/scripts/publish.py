@@ -265,7 +265,7 @@ def readme_table() -> list[str]:
     longest = longest.assign(cell=longest["AUROC"] + paper + some, data=longest["experiment"].map(_IN_README))
     methods, sets = longest["method"].unique(), list(_IN_README.values())
     table = longest.pivot(index="method", columns="data", values="cell")
-    table = table.reindex(index=methods, columns=sets).fillna("")
+    table = table.reindex(index=methods, columns=sets).astype(object).fillna("")
     return [*lines, *markdown(table.rename_axis("AUROC (the paper's)").reset_index(), sets)]
 
 
