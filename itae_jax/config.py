@@ -201,7 +201,11 @@ class EvaluateConfig(Section):
     PREFIX: ClassVar[str] = "evaluate."
 
     batch_size: int = setting(
-        256, "images of 32x32 scored at a time, on a CPU at most 32; fewer larger ones", least=1, most=2**20
+        0,
+        "images of 32x32 scored at a time, fewer larger ones; 0: 256, on a CPU 32",
+        least=0,
+        most=2**20,
+        decides=False,
     )
     every_epochs: int = setting(0, "epochs between test AUROCs while training; 0: none", least=0)
 

@@ -7,6 +7,7 @@ import pytest
 
 from itae_jax import cli
 from itae_jax.bench import cases, quality, reading, report, timing
+from itae_jax.data import as_images
 from itae_jax.errors import RequestError
 
 
@@ -106,6 +107,15 @@ def test_measure_times_training_and_scoring_of_any_method(
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("side", [16, 64])
+def test_as_many_images_are_scored_at_a_time_as_are_asked_for(tiny_network, side):
+    (case,) = cases.experiments(["method.width=2", f"data.image_size={side}"]).values()
+    learner = cases.learner(case, 48)
+    variables = learner.trainer.initial_state((0,)).method.variables
+    images = as_images(np.zeros((50, side, side, 3), np.uint8))
+    assert [len(one.positions) for one in learner.measure(variables, images)] == [48, 2]
+
+
 def test_measure_refuses_a_batch_that_the_devices_cannot_share(tiny_network):
     with pytest.raises(RequestError, match=r"--scored-at-once 7\b"):
         timing.measure(["method.width=2"], scored_at_once=7)
@@ -136,9 +146,9 @@ def test_quality_follows_each_recipe_to_the_marks(tiny_network, tmp_path, monkey
     result = json.loads(files["quality.json"].read_text())
     assert list(result["recipes"]) == ["paper", "improved"] and result["settings"]["class"] == "3"
     for points in result["recipes"].values():
-        assert [(point["epoch"], point["images"]) for point in points] == [(2, 80), (3, 120)]
+        assert [(point["epoch"], point["images"]) for point in points] == [(2, 64), (3, 96)]
         assert 0 < points[0]["seconds"] < points[1]["seconds"]
         assert quality.reached(points, 0.0) == points[0] and quality.reached(points, 2.0) is None
     marks = capsys.readouterr().out.splitlines()[-1]
-    assert marks.startswith("0 ") and marks.count("80") >= 2
+    assert marks.startswith("0 ") and marks.count("64 images") == 2
     assert files["quality.png"].read_bytes().startswith(b"\x89PNG")

@@ -1,5 +1,6 @@
 """The shipped experiments are valid, and the scripts beside them ask for what there is."""
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from conftest import training_tiny_networks
 
 from itae_jax import arguments, experiment
-from itae_jax.bench import timing
+from itae_jax.bench import cases, timing
 from itae_jax.runs import read
 
 SCRIPTS = Path(__file__).parent.parent / "experiments" / "scripts"
@@ -32,7 +33,7 @@ def requests(capsys, *words):
     """What reproduce.py would ask of `itae`: (arguments, experiments)."""
     import reproduce
 
-    assert reproduce.main([*words, "--list"]) == 0
+    assert reproduce.main(["--list", *words]) == 0
     for line in capsys.readouterr().out.splitlines():
         asked = arguments.build().parse_args(line.split()[1:])
         yield asked, experiment.load(experiment.find(asked.experiment), asked.set, asked.variants)
@@ -57,6 +58,23 @@ def test_reproduce_at_full_size_gives_each_class_a_directory(capsys):
     assert {one.method.NAME for _, variants in found for one in variants.values()} > {"itae", "geotrans", "pca"}
     assert {tuple(asked.classes) for asked, _ in found} == {(str(number),) for number in range(10)}
     assert all(getattr(one.method, "width", 64) == 64 for _, variants in found for one in variants.values())
+
+
+@pytest.mark.parametrize("reduced", [True, False])
+def test_accelerator_asks_for_what_itae_understands(reduced, capsys, tmp_path):
+    import accelerator
+
+    options = argparse.Namespace(root=["DIR"], out=tmp_path, at_once=2, reduced=reduced)
+    for script, *words in accelerator.commands(options):
+        if script == "-m":
+            assert cases.experiments(arguments.build().parse_args(words[1:]).set)
+        else:
+            found = list(requests(capsys, *words))
+            assert len(found) in (5, 10) and {one.method.NAME for _, of in found for one in of.values()} == {
+                "itae"
+            }
+    (tmp_path / "bench_float32.json").touch()
+    assert len(list(accelerator.commands(options))) == (3 if reduced else 4)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

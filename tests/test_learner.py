@@ -50,6 +50,13 @@ def test_batches_padding_and_devices_change_only_rounding(trained, bars, tmp_pat
         assert 0 < other.memory_bytes() < trained.memory_bytes()
 
 
+def test_a_cpu_scores_few_images_at_a_time_unless_asked(bars):
+    learner = make_learner(tiny("itae", "evaluate.batch_size=0"), (32, 32, 1))
+    images = as_images(np.zeros((40, 32, 32, 1), np.uint8))
+    variables = learner.trainer.initial_state((0,)).method.variables
+    assert [len(one.positions) for one in learner.measure(variables, images)] == [32, 8]
+
+
 def test_unreadable_images_have_no_score_and_no_map(trained, bars):
     images = ArrayImages(bars, frozenset({0, 7}))
     scores, maps = trained.score(images), trained.anomaly_maps(images)

@@ -53,19 +53,42 @@ def test_few_images_tell_nothing(rng):
     assert objects.variety(textures(rng)[:39]) is None
 
 
-@pytest.mark.parametrize("rating, method", [(0.5, "itae"), (0.7, "ensemble")])
-@pytest.mark.usefixtures("tiny_network")
-def test_fit_takes_rotation_for_objects_where_surrogates_are_not_found(
-    rating, method, tmp_path, monkeypatch, capsys
-):
+@pytest.fixture
+def fit(tmp_path, tiny_network):
+    """Fits varied photographs, and returns the exit code."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for number, image in enumerate(varied(np.random.default_rng(0))):
         Image.fromarray(image[..., 0]).save(photos / f"{number}.png")
+    options = ["--epochs", "1", "--size", "16", "--holdout", "0.1"]
+    return lambda: cli.main(["fit", str(photos), "--out", str(tmp_path / "model"), *options])
+
+
+def rate(monkeypatch, rating):
     monkeypatch.setattr("itae_jax.detection.fit.rated", lambda trained, *_: (trained, rating))
-    out, options = tmp_path / "model", ["--epochs", "1", "--size", "16", "--holdout", "0.1"]
-    assert cli.main(["fit", str(photos), "--out", str(out), *options]) == 0
-    settings, _, details = models.read_config(out)
-    assert method == settings.method.NAME
-    assert details["num_train"] == 108 - 16 * (method == "ensemble")
-    assert ("other kinds of objects" in capsys.readouterr().out) == (method == "itae")
+
+
+def test_fit_keeps_the_ensemble_where_surrogates_are_found(fit, tmp_path, monkeypatch):
+    rate(monkeypatch, 0.7)
+    assert fit() == 0
+    settings, _, details = models.read_config(tmp_path / "model")
+    assert (settings.method.NAME, details["num_train"]) == ("ensemble", 108 - 16)
+
+
+def test_fit_takes_rotation_for_objects_where_surrogates_are_not_found_and_keeps_to_it(
+    fit, tmp_path, monkeypatch, capsys
+):
+    rate(monkeypatch, 0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr("itae_jax.detection.fit.NormalScores.measure", interrupt)
+        assert fit() == 130
+    assert "other kinds of objects" in capsys.readouterr().out
+    rate(monkeypatch, 0.9)
+    assert fit() == 0
+    settings, _, details = models.read_config(tmp_path / "model")
+    assert (settings.method.NAME, details["num_train"]) == ("itae", 108)
+    assert details["ratings"] == {"whole images": 0.5}
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt

@@ -41,6 +41,8 @@ def test_unet_restores_any_size_from_16_up(rng):
     inputs = jnp.asarray(rng.uniform(-1, 1, (2, 16, 45, 1)), jnp.float32)
     outputs = apply(model, some_variables(model, inputs), inputs)
     assert outputs.shape == (2, 16, 45, 3)
+    turned = inputs.swapaxes(1, 2)
+    assert jax.eval_shape(model.apply, some_variables(model, turned), turned).shape == (2, 45, 16, 3)
     assert jnp.abs(outputs).max() < 1
     with pytest.raises(ValueError, match=r"15x20.*16 pixels"):
         parameters(model, (1, 15, 20, 1))

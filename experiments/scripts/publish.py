@@ -78,8 +78,8 @@ digit_8, fashion_shirt and those of CIFAR-10 the anomalies are other classes. On
 rotation, by the images and without labels."""
 _FULL_SIZE = ("width=64", "geotrans")  # benchmark cases
 _STARTUP_NOTE = """\
-the seconds of `itae score MODEL one.png`, a process for each of ten calls, with a model that `itae fit` made of
-64x64 images, and with the programs that an earlier process compiled."""
+the seconds of `itae score MODEL one.png`, a process for each call, with a model that `itae fit` made and with
+programs that an earlier process compiled."""
 _CPU_NOTE = """\
 Two virtual CPU devices slow each other more than PyTorch's two threads do: XLA passes more memory between
 operations and exchanges batch statistics 36 times a step. Tried without gain: patches or shifted products on
@@ -292,18 +292,19 @@ def speed_page() -> str:
 
 def _figure3() -> Iterator[str]:
     """Yields a line about how many more images ITAE scores a second than GeoTrans, both at full size."""
-    speeds = {}
+    speeds: dict[tuple[str, str], dict[str, float]] = {}
     for path in sorted(RESULTS.glob("bench_method*.json")):
         measured = json.loads(path.read_text(encoding="utf-8"))
+        settings, about = measured["settings"], measured["environment"]
         for one in measured["timings"]:
             if (one["kind"], one["contender"]) == ("scoring", "itae_jax") and one["case"] in _FULL_SIZE:
-                speeds[measured["settings"]["paper_method"]] = one["images_per_second"]
-    if not speeds.keys() >= bench_report.PAPER.keys():
-        return
-    ours, papers = (of["ITAE"] / of["GeoTrans"] for of in (speeds, bench_report.PAPER))
-    more = f"{ours:.1f} times as many images a second as GeoTrans (paper: {papers:.1f})"
-    yield f"At full size, ITAE scores {more}."
-    yield ""
+                of_commit = speeds.setdefault((f"{about['device']}, {settings['dtype']}", about["commit"]), {})
+                of_commit[settings["paper_method"]] = one["images_per_second"]
+    for (device, _), of_commit in speeds.items():
+        if of_commit.keys() >= bench_report.PAPER.keys():
+            ours, papers = (of["ITAE"] / of["GeoTrans"] for of in (of_commit, bench_report.PAPER))
+            more = f"{ours:.1f} times as many images a second as GeoTrans (paper: {papers:.1f})"
+            yield from [f"At full size, ITAE scores {more}, on {device}.", ""]
 
 
 def _startup() -> Iterator[str]:
@@ -317,7 +318,13 @@ def _startup() -> Iterator[str]:
             f"{about['device']}, jax {about['versions']['jax']}: {_STARTUP_NOTE}",
             "",
         ]
-        table = pd.DataFrame({"commit": [row["environment"]["commit"] for row in rows]})
+        table = pd.DataFrame(
+            {
+                "commit": [row["environment"]["commit"] for row in rows],
+                "image": ["x".join(map(str, row["image_shape"])) for row in rows],
+                "calls": [len(row["seconds"]) for row in rows],
+            }
+        )
         seconds = [pd.Series(row["seconds"]) for row in rows]
         for title, measure in (
             ("median, s", pd.Series.median),
@@ -325,7 +332,7 @@ def _startup() -> Iterator[str]:
             ("most", pd.Series.max),
         ):
             table[title] = [f"{measure(values):.2f}" for values in seconds]
-        yield from [*markdown(table, list(table.columns[1:])), ""]
+        yield from [*markdown(table, list(table.columns[2:])), ""]
 
 
 def _bench(measured: dict[str, Any], lines: list[str]) -> str:
@@ -349,19 +356,9 @@ def _bench(measured: dict[str, Any], lines: list[str]) -> str:
 
 def _quality(measured: dict[str, Any], lines: list[str]) -> str:
     recipes = measured["recipes"]
-    reached = {
-        f"{100 * mark:.0f}": {
-            name: f"{point['seconds']:.0f} s, {point['images']} images" if point else "not reached"
-            for name, points in recipes.items()
-            for point in [quality.reached(points, mark)]
-        }
-        for mark in quality.MARKS
-        if any(quality.reached(points, mark) for points in recipes.values())
-    }
-    frame = pd.DataFrame(reached).T.rename_axis("AUROC").reset_index()
-    lines += markdown(frame, ["AUROC", *recipes])
+    lines += markdown(pd.DataFrame(quality.rows(measured)), ["AUROC", *recipes])
     of_settings = ", ".join(f"{name}={value}" for name, value in measured["settings"].items())
-    last = ", ".join(f"{name} {100 * points[-1]['auroc']:.1f}" for name, points in recipes.items())
+    last = ", ".join(f"{name} {100 * points[-1]['auroc']:.1f}" for name, points in recipes.items() if points)
     return f"seconds of training and images seen until an AUROC is reached; {of_settings}. At the end: {last}."
 
 

@@ -1,7 +1,7 @@
 """Runs the paper's tables and figures: reduced, as a CPU can do them, or at full size.
 
   python experiments/scripts/reproduce.py --root DIR                  all, reduced, into runs/reduced/<name>/
-  python experiments/scripts/reproduce.py table4 figure --root DIR    those of these names, or that begin so
+  python experiments/scripts/reproduce.py table4 figure --root DIR    these, or all that begin with them
   python experiments/scripts/reproduce.py table1_cifar10 --full --at-once 8 --root cifar10=DIR
 
 Each is `itae run`, so the same command resumes. With --at-once every class is a process of its own and has its
@@ -151,7 +151,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"names, or how they begin: {', '.join(RUNS)}")
+    about = f"a run, or how the names of some begin: {', '.join(RUNS)}"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=about)
     parser.add_argument("--full", action="store_true", help="the paper's size")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="processes side by side; default 1")
     parser.add_argument("--root", nargs="+", default=[], metavar="[DATASET=]DIR", help="where data sets lie")

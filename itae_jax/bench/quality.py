@@ -1,4 +1,4 @@
-"""`itae bench quality`: how long a training by each recipe takes until it detects so and so well."""
+"""`itae bench quality`: how long a training by each recipe takes to reach given AUROCs."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 
 from itae_jax import data, environment, experiment
 from itae_jax.data.dataset import OneClassSplit
+from itae_jax.errors import DivergedError
 from itae_jax.evaluate import metrics
 from itae_jax.experiment import Experiment
 from itae_jax.training.learner import learner_for
@@ -20,8 +21,8 @@ def measure(assignments: Sequence[str], say: Callable[[str], None] = lambda line
     """Trains one class by the defaults, which are the paper's recipe, and by each recipe of the method.
 
     Args:
-      assignments: `section.field=value`; by default the smallest benchmark case of ITAE trains 20 epochs on
-        the first class of the digits, classes=K names another, and every epoch the test images are scored.
+      assignments: `section.field=value`; by default the smallest benchmark case of the method trains 20 epochs
+        on the first class of the digits, classes=K names another, and every epoch the test images are scored.
       say: gets a line for each point.
 
     Returns JSON values: "environment", "settings" and "recipes", name -> points with "epoch", "images" seen,
@@ -54,7 +55,10 @@ def _points(
     name: str,
     say: Callable[[str], None],
 ) -> list[dict[str, float]]:
-    learner = learner_for(one.method, one.train, one.evaluate, one.compute, image_shape)
+    learner, size = (
+        learner_for(one.method, one.train, one.evaluate, one.compute, image_shape),
+        one.train.batch_size,
+    )
     train_images, test_images = split.train_images.in_memory(), split.test_images.in_memory()
     points: list[dict[str, float]] = []
     start, scoring = time.perf_counter(), 0.0
@@ -65,14 +69,17 @@ def _points(
         scores_N = trained_so_far().score(test_images).scores_N
         readable = np.flatnonzero(~np.isnan(scores_N))
         auroc = metrics.auroc(split.is_anomaly[readable], scores_N[readable])
-        seconds, images = before - start - scoring, report.epoch * len(train_images)
+        seconds, images = before - start - scoring, report.epoch * (len(train_images) // size * size)
         points.append(
             {"epoch": report.epoch, "images": images, "seconds": seconds, "loss": report.loss, "auroc": auroc}
         )
         say(f"{name}: {images} images, {seconds:.0f} s, loss {report.loss:.4f}, AUROC {100 * auroc:.1f}")
         scoring += time.perf_counter() - before
 
-    learner.fit(train_images, (one.seed, normal_class), on_report)
+    try:
+        learner.fit(train_images, (one.seed, normal_class), on_report)
+    except DivergedError as error:
+        say(f"{name}: {error}")
     return points
 
 
@@ -81,17 +88,26 @@ def reached(points: Sequence[dict[str, float]], mark: float) -> dict[str, float]
     return next((point for point in points if point["auroc"] >= mark), None)
 
 
+def rows(result: dict[str, Any]) -> list[dict[str, str]]:
+    """Returns for each mark that a recipe reaches the seconds and images that each recipe took."""
+    found = []
+    for mark in MARKS:
+        of_recipes = {name: reached(points, mark) for name, points in result["recipes"].items()}
+        if any(of_recipes.values()):
+            texts = {
+                name: f"{one['seconds']:.0f} s, {one['images']} images" if one else "not reached"
+                for name, one in of_recipes.items()
+            }
+            found.append({"AUROC": f"{100 * mark:.0f}", **texts})
+    return found
+
+
 def table(result: dict[str, Any]) -> str:
     """Returns a line for each mark that a recipe reaches."""
-    recipes = result["recipes"]
-    lines = [f"class {result['settings']['class']}: seconds and images seen until an AUROC is reached"]
-    lines.append(f"{'AUROC':<7}" + "".join(f"{name:>24}" for name in recipes))
-    for mark in MARKS:
-        cells = [reached(points, mark) for points in recipes.values()]
-        if any(cells):
-            texts = [f"{one['seconds']:.0f} s, {one['images']}" if one else "not reached" for one in cells]
-            lines.append(f"{100 * mark:<7.0f}" + "".join(f"{text:>24}" for text in texts))
-    return "\n".join(lines)
+    columns = ["AUROC", *result["recipes"]]
+    lines = [dict(zip(columns, columns, strict=True)), *rows(result)]
+    about = f"class {result['settings']['class']}: seconds and images until an AUROC is reached"
+    return "\n".join([about, *("".join(f"{line[name]:<24}" for name in columns).rstrip() for line in lines)])
 
 
 def draw(result: dict[str, Any]) -> Any:
@@ -101,8 +117,8 @@ def draw(result: dict[str, Any]) -> Any:
     figure = Figure((5.5, 3.6), layout="constrained")
     axes = figure.subplots()
     for name, points in result["recipes"].items():
-        xs, ys = zip(*((point["seconds"], 100 * point["auroc"]) for point in points), strict=True)
-        axes.plot(xs, ys, "o-", ms=3, label=name)
+        seconds, percent = [one["seconds"] for one in points], [100 * one["auroc"] for one in points]
+        axes.plot(seconds, percent, "o-", ms=3, label=name)
     axes.set(xlabel="seconds of training", ylabel="AUROC, %")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -98,14 +98,20 @@ class LazyImages:
         return ArrayImages(array, frozenset(missing))
 
     def batches(self, batch_size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
-        """Does what `ArrayImages.batches` does, while Grain's threads read ahead of more than one batch."""
+        """Does what `ArrayImages.batches` does; Grain's threads read ahead if there is more than one batch."""
+
+        def load(position):
+            image = self._read_or_none(self.keys[int(position)])
+            return None if image is None else (position, image)  # Grain drops None
+
         order = np.arange(len(self)) if order is None else np.asarray(order)
-        if len(order) <= batch_size:
-            with ThreadPoolExecutor(self.workers or cpu_cores()) as pool:
-                images = list(pool.map(self._read_or_none, [self.keys[int(position)] for position in order]))
-            if found := [(at, image) for at, image in zip(order, images, strict=True) if image is not None]:
-                positions, readable = zip(*found, strict=True)
-                yield np.array(positions), np.stack(readable)
+        threads = self.workers or cpu_cores()
+        if len(order) <= batch_size:  # starting Grain takes longer than reading
+            with ThreadPoolExecutor(threads) as pool:
+                found = [*filter(None, pool.map(load, order))]
+            if found:
+                positions, images = zip(*found, strict=True)
+                yield np.stack(positions), np.stack(images)
             return
         try:
             import grain
@@ -113,11 +119,6 @@ class LazyImages:
             what = "the images do not fit into data.memory_gib, and reading in batches needs the package grain"
             raise RequestError(f"{what}; pip install grain, or raise data.memory_gib") from None
 
-        def load(position):
-            image = self._read_or_none(self.keys[int(position)])
-            return None if image is None else (position, image)  # Grain drops None
-
-        threads = self.workers or cpu_cores()
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch_size)
         loaded = grain.MapDataset.source(order).map(load).to_iter_dataset(options)
         yield from loaded.batch(batch_size, drop_remainder=False)

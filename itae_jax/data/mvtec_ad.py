@@ -72,7 +72,7 @@ def load(config: DataConfig) -> Dataset:
         if not test:
             raise RequestError(f"{folder / 'test'}: no images in folders in it")
         masks = tuple(mask_of(folder, path) for path in test)
-        if (marks := folder / "ground_truth").is_dir() and not any(masks):
+        if any((marks := folder / "ground_truth").glob("*/*")) and not any(masks):
             unreadable[str(marks)] = "no mask there has the name of a test image"
         return OneClassSplit(
             train_images=images.lazy(config, reader.read, normal[name], reader.shape, unreadable),

@@ -56,9 +56,8 @@ def candidates(
                     taken.append(whole)
                     found.append(Candidate(title, chosen, settings))
     found = found or [Candidate(method.title, choose(looks, asked, num_train, method, accelerator), {})]
-    if any(field.startswith("method.") for field in asked):
-        return found
-    for settings in filter(None, (one.FOR_OBJECTS for one in all_methods)):
+    settings = next((one.FOR_OBJECTS for one in all_methods if one.FOR_OBJECTS), {})
+    if settings and not any(field.startswith("method.") for field in asked):
         other = methods.config_class(settings["method.name"])()
         chosen = choose(looks, asked | settings, num_train, other, accelerator)
         found.append(Candidate("other kinds of objects", chosen, settings, for_objects=True))

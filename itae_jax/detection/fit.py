@@ -220,48 +220,62 @@ def _choose_and_train(
     progress: Progress,
     events: tensorboard.EventFile | None,
 ) -> None:
-    """Rates the candidates that are not yet rated, and trains the best one into `work`."""
-    minutes, for_defects = started.details["minutes"], [one for one in to_compare if not one.for_objects]
-    variety = None
-    if len(for_defects) < len(to_compare) and len(folder.rating):
-        variety = folder.variety(folder.prepare(for_defects[0])[0])
-    if not (variety and variety.of_objects):
-        to_compare = for_defects
-    compares = len(to_compare) > 1 and len(folder.rating) > 0
-    if compares:
-        for candidate in for_defects:
-            if candidate.title not in started.ratings:
-                start = time.monotonic()
-                try:
-                    rating = _try(folder, candidate, minutes, started.seed, progress)
-                except DivergedError as error:
-                    progress.say(f"{candidate.title}: {error}")
-                    rating = 0.0
-                started.ratings[candidate.title] = rating
-                started.seconds += time.monotonic() - start
-                started.write()
-    title = best(started.ratings) if compares else to_compare[0].title
-    chosen = next(candidate for candidate in to_compare if candidate.title == title)
-    if to_compare[-1].for_objects and started.ratings[title] < _POOR:
-        chosen = to_compare[-1]
+    """Chooses a candidate, unless that was done, and trains it into `work`."""
+    chosen = next((candidate for candidate in to_compare if candidate.title == started.chosen), None)
+    if chosen is None:
+        chosen = _choose(folder, to_compare, started, progress)
+    if chosen.for_objects:  # no surrogates rate it
         folder.training = np.union1d(folder.training, folder.rating)
-    for line in _about_choice(started.ratings, chosen, variety):
-        progress.say(line)
     settings, learner = folder.prepare(chosen)
-    if minutes is not None:
+    if (minutes := started.details["minutes"]) is not None:
         left = max(60 * minutes - started.seconds, 6 * minutes)
         learner = learner.with_epochs(started.epochs or _epochs(learner, left, len(folder.training)))
     settings = dataclasses.replace(settings, train=learner.trainer.config)
     if not started.epochs:
         started.epochs = settings.train.epochs
         started.write()
-    details = started.details | ({"ratings": started.ratings} if compares else {})
+    details = started.details | ({"ratings": started.ratings} if started.ratings else {})
     _train(work, settings, learner, folder, details, progress, events)
 
 
-def _try(folder: _Folder, candidate: Candidate, minutes: float | None, seed: int, progress: Progress) -> float:
+def _choose(folder: _Folder, to_compare: list[Candidate], started: Started, progress: Progress) -> Candidate:
+    """Rates the candidates that are not yet rated, where there are several, and notes the best one."""
+    for_defects = [candidate for candidate in to_compare if not candidate.for_objects]
+    for_objects = to_compare[len(for_defects) :]
+    start, variety = time.monotonic(), None
+    if for_objects and len(folder.rating):
+        variety = folder.variety(folder.prepare(for_defects[0])[0])
+        started.seconds += time.monotonic() - start
+    may_be_objects = variety is not None and variety.of_objects
+    most_rated = len(folder.rating) if may_be_objects else _MOST_RATED
+    chosen = for_defects[0]
+    if len(folder.rating) and (may_be_objects or len(for_defects) > 1):
+        for candidate in for_defects:
+            if candidate.title not in started.ratings:
+                start = time.monotonic()
+                try:
+                    rating = _try(folder, candidate, started, progress, most_rated)
+                except DivergedError as error:
+                    progress.say(f"{candidate.title}: {error}")
+                    rating = 0.0
+                started.ratings[candidate.title] = rating
+                started.seconds += time.monotonic() - start
+                started.write()
+        title = best(started.ratings)
+        chosen = next(candidate for candidate in for_defects if candidate.title == title)
+        if may_be_objects and 0 < started.ratings[title] < _POOR:
+            chosen = for_objects[0]
+    started.chosen = chosen.title
+    started.write()
+    for line in _about_choice(started.ratings, chosen, variety, for_defects[0]):
+        progress.say(line)
+    return chosen
+
+
+def _try(folder: _Folder, candidate: Candidate, started: Started, progress: Progress, most_rated: int) -> float:
     """Trains a candidate for a short time; returns its rating."""
     progress.say(f"trying: {candidate.title}")
+    minutes, seed = started.details["minutes"], started.seed
     settings, learner = folder.prepare(candidate)
     some = folder.training[:: math.ceil(len(folder.training) / _MOST_TRIED)]
     epochs = (
@@ -273,11 +287,13 @@ def _try(folder: _Folder, candidate: Candidate, minutes: float | None, seed: int
     images = folder.images(settings).select(some).in_memory()
     few = images.select(np.arange(len(images))[:: math.ceil(len(images) / _MOST_RATED)])
     trained = learner.fit(images, (seed,), lambda *_: None, calibrated_on=few)
-    rating = folder.rating[:: math.ceil(len(folder.rating) / _MOST_RATED)]
+    rating = folder.rating[:: math.ceil(len(folder.rating) / most_rated)]
     return rated(trained, folder.images(settings).select(rating), folder.reader(settings), seed)[1]
 
 
-def _about_choice(ratings: dict[str, float], chosen: Candidate, variety: Variety | None) -> Iterator[str]:
+def _about_choice(
+    ratings: dict[str, float], chosen: Candidate, variety: Variety | None, usual: Candidate
+) -> Iterator[str]:
     """Says what was compared and chosen, and why."""
     if ratings:
         yield "AUROC of normal images against surrogate anomalies made of them; this compares the candidates,"
@@ -285,9 +301,10 @@ def _about_choice(ratings: dict[str, float], chosen: Candidate, variety: Variety
         for title, rating in ratings.items():
             yield f"  {title:<28} {100 * rating:5.1f}{'  chosen' if title == chosen.title else ''}"
     if chosen.for_objects:
-        yield "surrogate defects are hardly found, and these look like photographs of objects:"
+        yield "surrogate defects are hardly found, and the images look like photographs of objects:"
         yield f"  {variety}"
-        yield "anomalies are taken for other kinds of objects; if they are defects: --set method.name=ensemble"
+        yield "so other kinds of objects count as anomalies; if yours are defects:"
+        yield f"  --set method.name={usual.settings['method.name']}"
     yield "chosen, change any by --set FIELD=VALUE:"
     for field, value in chosen.settings.items():
         yield f"  {field}={value}"
@@ -336,9 +353,11 @@ def _train(
         trained, auroc = rated(trained, rating, folder.reader(settings), settings.seed)
         details = details | {"surrogate_auroc": auroc}
         progress.say(f"AUROC on surrogate anomalies {100 * auroc:.1f}; no promise about real ones")
-        if auroc < _POOR and (others := settings.method.FOR_OBJECTS):
-            remedy = " ".join(f"{field}={value}" for field, value in others.items())
-            progress.say(f"hardly above chance, 50: it may find little; for other objects try --set {remedy}")
+        if auroc < _POOR:
+            progress.say("that is hardly above chance (50): the model may find little")
+            if others := settings.method.FOR_OBJECTS:
+                remedy = " ".join(f"{field}={value}" for field, value in others.items())
+                progress.say(f"if anomalies are other kinds of objects, try --set {remedy}")
     if isinstance(learner.method, Combines):
         weights = learner.method.weights(trained.calibration).items()
         shares = ", ".join(f"{name.removeprefix('score_')} {100 * weight:.0f} %" for name, weight in weights)

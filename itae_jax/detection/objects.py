@@ -35,7 +35,10 @@ class Variety(NamedTuple):
 
     def __str__(self) -> str:
         up, known = 100 * self.upright, 100 * self.explained
-        return f"a probe recognises {up:.0f} % as upright, {_COMPONENTS} components explain {known:.0f} %"
+        return (
+            f"a linear probe tells upright from upside down in {up:.0f} % of cases; "
+            f"{_COMPONENTS} principal components explain {known:.0f} % of the variance"
+        )
 
 
 def variety(images_NxHxWx1: np.ndarray) -> Variety | None:
@@ -45,8 +48,8 @@ def variety(images_NxHxWx1: np.ndarray) -> Variety | None:
     if len(images_NxHxWx1) < _LEAST:
         return None
     images = np.asarray(images_NxHxWx1, np.float32) / 127.5 - 1
-    turned_2xNxHxWx1 = np.stack([images, np.rot90(images, 2, (1, 2))])
-    features = np.stack([np.asarray(hog(jnp.asarray(each))) for each in turned_2xNxHxWx1])
+    both = images, np.rot90(images, 2, (1, 2))
+    features = np.stack([np.asarray(hog(jnp.asarray(each))) for each in both])
     upright = float(probe.recognised(features).mean())
     rows = images.reshape(len(images), -1)
     fitted, others = rows[::2], rows[1::2]

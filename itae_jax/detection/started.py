@@ -29,6 +29,7 @@ class Started:
     Attributes:
       ratings: AUROC on surrogates by title of each candidate rated so far.
       seconds: the time that this took.
+      chosen: the title of the candidate that trains; empty until it is chosen.
       epochs: those of the chosen candidate; 0 until it is chosen.
     """
 
@@ -38,6 +39,7 @@ class Started:
     ratings: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     epochs: int = 0
+    chosen: str = ""
 
     @classmethod
     def read(cls, work: Path, seed: int, details: dict) -> "Started":
@@ -48,7 +50,8 @@ class Started:
             return cls(work, seed, details)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             notes = json.loads(path.read_text(encoding="utf-8"))
-            found = cls(work, seed, details, dict(notes["ratings"]), notes["seconds"], notes["epochs"])
+            known = (notes[name] for name in ("seconds", "epochs", "chosen"))
+            found = cls(work, seed, details, dict(notes["ratings"]), *known)
             different = differences(notes["details"], notes["seed"], details, seed)
         if different and not (notes.get("ratings") or any((work / CHECKPOINTS).glob("*"))):
             return cls(work, seed, details)  # nothing would be lost

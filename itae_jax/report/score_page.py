@@ -73,8 +73,8 @@ def write_for_scores(
 
     With the model that scored it shows restorations and heat maps. Without a false-positive rate it has the
     threshold that the file was written with. `normal` is the name of the folder of normal images, empty for
-    good or normal. RequestError if the file or the model cannot be read or do not match, if no image is where
-    the file says, relative to the working directory, or for a rate without a model.
+    good or normal. RequestError if the file or the model cannot be read or do not match, or for a rate without
+    a model.
     """
     if scores.suffix == ".html":
         raise RequestError(f"{scores}: the page would overwrite it; give the scores another ending")
@@ -83,8 +83,6 @@ def write_for_scores(
         raise RequestError(f"--false-positive-rate needs --model MODEL, {why}")
     images = read_scores(scores)
     loaded = None if model is None else trained.load(model, trust)
-    if not any(os.path.isabs(name) or os.path.exists(name) for name in images.paths):
-        raise RequestError(f"{scores}: none of its images is below {Path.cwd()}; run this where itae score ran")
     if loaded and not _is_scored_by(images, loaded):
         raise RequestError(f"--model {model}: is not the model that wrote {scores}")
     if loaded and false_positive_rate is not None:
@@ -158,6 +156,8 @@ def _write(
         seen_N, about = training_files.trained_on(model, images.paths)
     elif labels:
         about = "Without --model it is unknown whether the model was trained on some of these."
+    if is_labelled and not any(map(os.path.exists, images.paths)):
+        about += f" None of the images is there, seen from {Path.cwd()}: run itae report where itae score ran."
     is_new_N = ~seen_N
     is_defect_N = None
     if labels is not None:

@@ -27,7 +27,7 @@ from itae_jax.training.trainer import Trainer
 from itae_jax.transforms import to_float
 
 _FEW_STEPS = 50
-_CPU_BATCH = 32  # images of 32x32 to score at a time: more are no faster, and a single one waits for them
+_BATCH, _CPU_BATCH = 256, 32  # images of 32x32; on a CPU more are no faster, and one is padded to a batch
 _FACTS = {"num_train": int, "train_seconds": float}
 
 
@@ -182,9 +182,11 @@ class Learner:
 
     @property
     def _batch_size(self) -> int:
-        most = _CPU_BATCH if self.trainer.devices[0].platform == "cpu" else math.inf
-        pixels = min(self._evaluate.batch_size, most) * 32 * 32
-        return shared_evenly(max(1, int(pixels // math.prod(self.image_shape[:2]))), len(self.trainer.devices))
+        on_cpu = self.trainer.devices[0].platform == "cpu"
+        size = self._evaluate.batch_size or (_CPU_BATCH if on_cpu else _BATCH)
+        return shared_evenly(
+            max(1, size * 32 * 32 // math.prod(self.image_shape[:2])), len(self.trainer.devices)
+        )
 
     def memory_bytes(self, variables: Any) -> int | None:
         """The memory that scoring takes on each device by XLA's account; None if it is not known."""
