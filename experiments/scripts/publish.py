@@ -62,7 +62,6 @@ every class and seed, with further measures, device, data and commit.
   anomalous images are restored better than the normal ones.
 - *paper*: the paper's average over the same classes; *of these classes* is the average of its cells. *derived*,
   *quoted*, *restored* and *unverified* say how a number was read that is not plainly printed.
-- *difference*: AUROC minus the paper's, in points.
 """
 
 _STUDY_SCORES = [("l1", "mean"), ("l1", "max"), ("l2", "mean"), ("l2", "max")]
@@ -156,19 +155,18 @@ def summary() -> pd.DataFrame:
                         "settings": ", ".join(_settings(run)),
                     }
                     row |= {"method": column.title, "classes": name, "seeds": shown.seeds, "AUROC": shown.text}
-                    row |= dict(zip(("paper", "difference"), _paper(shown), strict=True))
+                    row["paper"] = _paper(shown)
                     rows.append(row | {"epochs": run.experiment.train.epochs, "count": len(classes)})
     return pd.DataFrame(rows)
 
 
-def _paper(line: tables.Line) -> tuple[str, str]:
-    """Returns the paper's number, with how it was read unless it is printed, and the difference to ours."""
+def _paper(line: tables.Line) -> str:
+    """Returns the paper's number, with how it was read unless it is printed."""
     if line.cell is None:
-        return "", ""
+        return ""
     spread = f" ± {line.cell.spread}" if line.cell.spread else ""
     source = "" if line.cell.source == "printed" else f" ({line.cell.source})"
-    difference = "" if line.difference is None else f"{line.difference:+.{line.digits}f}"
-    return f"{line.cell.text}{spread}{source}", difference.replace("-", tables.MINUS)
+    return f"{line.cell.text}{spread}{source}"
 
 
 def _settings(run: RunResults) -> Iterator[str]:
@@ -199,7 +197,7 @@ def markdown(frame: pd.DataFrame, numbers: Sequence[str]) -> list[str]:
 
 def results_page() -> str:
     """Returns docs/results.md."""
-    kept = ["experiment", "settings", "method", "classes", "seeds", "AUROC", "paper", "difference"]
+    kept = ["experiment", "settings", "method", "classes", "seeds", "AUROC", "paper"]
     return "\n".join([_RESULTS_NOTE, *markdown(summary()[kept], kept[4:]), "", *_study(), *_folders()])
 
 
@@ -273,7 +271,7 @@ def speed_page() -> str:
     """Returns docs/speed.md."""
     lines = ["# Speed", "", "Written by `make results` from the JSON files of `experiments/results/`.", ""]
     for title, pattern, section in (
-        ("Training and scoring, beside PyTorch", "bench_method*.json", _bench),
+        ("Training and scoring, beside PyTorch", "bench_method_?pu.json", _bench),
         ("How training grows", "scaling*.json", _scaling),
         ("Reading image files", "bench_data*.json", _reading),
         ("Time to quality", "bench_quality*.json", _quality),
