@@ -52,14 +52,13 @@ _RESULTS_NOTE = """\
 # Results
 
 Written by `make results` from `experiments/results/`, where each run directory has its config and a row for
-every class and seed, with further measures, device, data and commit.
+every class and seed.
 
-- *settings*: what differs from the experiment file. Smaller networks, fewer epochs and fewer images than the
-  paper's are the reduced runs that a CPU can do; they show that the code runs, not how good the method is.
+- *settings*: what differs from the experiment file. Runs reduced for a CPU show that the code works, not how
+  good the method is.
 - *method*: the variant, the paper's name (ITAE; AE, the plain autoencoder) or the erasing transform. `a → b` is
   trained by the loss a and scored by the error b.
-- *AUROC*: percent, the average over the normal classes that were run; ± is the SD over seeds. Below 50 the
-  anomalous images are restored better than the normal ones.
+- *AUROC*: percent, the average over the normal classes that were run; ± is the SD over seeds.
 - *paper*: the paper's average over the same classes; *of these classes* is the average of its cells. *derived*,
   *quoted*, *restored* and *unverified* say how a number was read that is not plainly printed.
 """
@@ -355,9 +354,9 @@ def _bench(measured: dict[str, Any], lines: list[str]) -> str:
 def _quality(measured: dict[str, Any], lines: list[str]) -> str:
     recipes = measured["recipes"]
     lines += markdown(pd.DataFrame(quality.rows(measured)), ["AUROC", *recipes])
-    of_settings = ", ".join(f"{name}={value}" for name, value in measured["settings"].items())
     last = ", ".join(f"{name} {100 * points[-1]['auroc']:.1f}" for name, points in recipes.items() if points)
-    return f"seconds of training and images seen until an AUROC is reached; {of_settings}. At the end: {last}."
+    about = f"{measured['data']}, class {measured['settings']['class']}"
+    return f"{about}, seconds of training and images seen until an AUROC is reached. At the end: {last}."
 
 
 def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
