@@ -55,11 +55,9 @@ def _points(
     name: str,
     say: Callable[[str], None],
 ) -> list[dict[str, float]]:
-    learner, size = (
-        learner_for(one.method, one.train, one.evaluate, one.compute, image_shape),
-        one.train.batch_size,
-    )
+    learner = learner_for(one.method, one.train, one.evaluate, one.compute, image_shape)
     train_images, test_images = split.train_images.in_memory(), split.test_images.in_memory()
+    images_an_epoch = len(train_images) // one.train.batch_size * one.train.batch_size
     points: list[dict[str, float]] = []
     start, scoring = time.perf_counter(), 0.0
 
@@ -69,7 +67,7 @@ def _points(
         scores_N = trained_so_far().score(test_images).scores_N
         readable = np.flatnonzero(~np.isnan(scores_N))
         auroc = metrics.auroc(split.is_anomaly[readable], scores_N[readable])
-        seconds, images = before - start - scoring, report.epoch * (len(train_images) // size * size)
+        seconds, images = before - start - scoring, report.epoch * images_an_epoch
         points.append(
             {"epoch": report.epoch, "images": images, "seconds": seconds, "loss": report.loss, "auroc": auroc}
         )

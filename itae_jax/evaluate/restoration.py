@@ -56,7 +56,8 @@ def over_views(
     """The maps of the images, T x B x H x W of each kind; the mean over several views, see `VIEWS`.
 
     The views are the images, mirrored left to right ("flip"), without their first row and column ("shift"),
-    and both. Each view's maps are put back in place first.
+    and both. Each view's maps are put back in place first. All views are restored at once, in as many times the
+    memory of one.
     """
     names = [] if views == "one" else views.split("+")
     chosen = [*itertools.chain(*(itertools.combinations(names, n) for n in range(len(names) + 1)))]

@@ -27,7 +27,8 @@ from itae_jax.training.trainer import Trainer
 from itae_jax.transforms import to_float
 
 _FEW_STEPS = 50
-_BATCH, _CPU_BATCH = 256, 32  # images of 32x32; on a CPU more are no faster, and one is padded to a batch
+# Images of 32x32 to score at a time. On a CPU more are no faster, and a single image is padded to so many.
+_BATCH, _CPU_BATCH = 256, 32
 _FACTS = {"num_train": int, "train_seconds": float}
 
 
@@ -184,9 +185,8 @@ class Learner:
     def _batch_size(self) -> int:
         on_cpu = self.trainer.devices[0].platform == "cpu"
         size = self._evaluate.batch_size or (_CPU_BATCH if on_cpu else _BATCH)
-        return shared_evenly(
-            max(1, size * 32 * 32 // math.prod(self.image_shape[:2])), len(self.trainer.devices)
-        )
+        size = max(1, size * 32 * 32 // math.prod(self.image_shape[:2]))
+        return shared_evenly(size, len(self.trainer.devices))
 
     def memory_bytes(self, variables: Any) -> int | None:
         """The memory that scoring takes on each device by XLA's account; None if it is not known."""
