@@ -255,6 +255,8 @@ def load(
 
     Args:
       path: Python, or the config.json of a run, which is then repeated.
+      assignments: `section.field=value`. Of variants with several methods, a setting of a method changes those
+        that have it.
       chosen: the variants to keep; None: all.
       recipe: of the method; empty: the file's own settings.
 
@@ -270,7 +272,10 @@ def load(
         raise RequestError(f"--variants: {path} has no variant {unknown[0]!r}; its variants: {there}")
     assignments = list(assignments)
     kept = experiments if chosen is None else [name for name in experiments if name in chosen]
-    overridden = {variant: override(experiments[variant], assignments, recipe) for variant in kept}
+    overridden = {
+        variant: override(experiments[variant], _applicable(experiments, kept, variant, assignments), recipe)
+        for variant in kept
+    }
     if path.suffix == ".json":
         _check_names_no_code(path, overridden[""], assignments)
     first_of: dict[Experiment, str] = {}
@@ -280,6 +285,18 @@ def load(
             alike = f"the variants {other} and {variant} alike"
             raise RequestError(f"--set: makes {alike}; choose one by --variants")
     return overridden
+
+
+def _applicable(
+    experiments: Mapping[str, Experiment], kept: Iterable[str], variant: str, assignments: Sequence[str]
+) -> list[str]:
+    """The assignments without those that the method of another variant has and this one's lacks."""
+    names = [text.partition("=")[0] for text in assignments]
+    if "method.name" in names:
+        return list(assignments)
+    fields = {one: fields_of(type(experiments[one].method)) for one in kept}
+    elsewhere = set().union(*fields.values()) - fields[variant].keys()
+    return [text for name, text in zip(names, assignments, strict=True) if name not in elsewhere]
 
 
 def _check_names_no_code(path: Path, experiment: Experiment, assignments: list[str]) -> None:

@@ -115,7 +115,7 @@ def test_rated_without_a_readable_image_changes_nothing(ensemble, tmp_path):
     (tmp_path / "0.png").write_bytes(b"no image")
     reader = Reader(16, 1)
     normal = LazyImages(reader.read, [tmp_path / "0.png"], reader.shape)
-    assert candidates.rated(ensemble, normal, reader, 0) == (ensemble, 0)
+    assert candidates.rated(ensemble, normal, reader, 0) == (ensemble, 0, {})
 
 
 def test_rated_weighs_the_scores_by_surrogates(ensemble, tmp_path):
@@ -124,11 +124,13 @@ def test_rated_weighs_the_scores_by_surrogates(ensemble, tmp_path):
     for path, image in zip(paths, ramps(12, 1), strict=True):
         Image.fromarray(image[..., 0]).save(path)
     paths[3].write_bytes(b"no image")
-    weighed, rating = candidates.rated(ensemble, normal, reader, 0)
+    weighed, rating, by_member = candidates.rated(ensemble, normal, reader, 0)
     assert 0.5 < rating <= 1 and list(normal.unreadable) == [str(paths[3])]
     weights = weighed.calibration["weights"]
     assert weights.sum() == pytest.approx(1) and np.ptp(weights) > 0
-    again, same = candidates.rated(ensemble, normal, reader, 0)
+    assert list(by_member) == list(ensemble.learner.method.members)
+    assert np.argsort(list(by_member.values()))[-1] == np.argmax(weights)
+    again, same, _ = candidates.rated(ensemble, normal, reader, 0)
     assert same == rating and (again.calibration["weights"] == weights).all()
 
 

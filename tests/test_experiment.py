@@ -198,6 +198,20 @@ def test_variants_are_chosen_overridden_and_kept_apart(tmp_path):
             experiment.load(path, *arguments)
 
 
+def test_a_setting_of_a_method_changes_the_variants_that_have_it(tmp_path):
+    body = """get_configs():
+        from itae_jax.methods.ganomaly import GANomalyConfig
+        return {'a': Experiment(), 'b': Experiment(method=GANomalyConfig())}
+    """
+    path = write(tmp_path / "mine.py", body)
+    both = experiment.load(path, ["method.width=8", "method.channels=9", "train.epochs=3"])
+    assert (both["a"].method.width, both["b"].method.channels) == (8, 9)
+    assert {one.train.epochs for one in both.values()} == {3}
+    for chosen, field in ((None, "melted"), (["a"], "channels")):
+        with pytest.raises(RequestError, match=f"no setting 'method.{field}'"):
+            experiment.load(path, [f"method.{field}=9"], chosen)
+
+
 def test_a_run_is_repeated_by_its_config_but_code_that_it_names_only_if_named_again(tmp_path):
     path = tmp_path / "config.json"
     for transform, assignments in (("rotate", []), ("mine:T", ["method.transform=mine:T"])):

@@ -231,7 +231,7 @@ def test_fit_leaves_foreign_files_alone(photos, tmp_path, refused):
 
 
 def test_fit_says_what_to_try_where_it_may_find_little(photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("itae_jax.detection.fit.rated", lambda trained, *_: (trained, 0.5))
+    monkeypatch.setattr("itae_jax.detection.fit.rated", lambda trained, *_: (trained, 0.5, {}))
     options = ["--holdout", "0.1", *SMALL_FITS["defects"]]
     save_images(tmp_path / "more", 50)
     assert fit(tmp_path / "more", tmp_path / "model", *options) == 0

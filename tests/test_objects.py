@@ -65,7 +65,7 @@ def fit(tmp_path, tiny_network):
 
 
 def rate(monkeypatch, rating):
-    monkeypatch.setattr("itae_jax.detection.fit.rated", lambda trained, *_: (trained, rating))
+    monkeypatch.setattr("itae_jax.detection.fit.rated", lambda trained, *_: (trained, rating, {}))
 
 
 def test_fit_keeps_the_ensemble_where_surrogates_are_found(fit, tmp_path, monkeypatch):

@@ -68,7 +68,7 @@ def test_paper_numbers_stand_beside_the_same_classes():
 
     def texts(cells, *aurocs):
         results = [make_result(index, 0, auroc) for index, auroc in enumerate(aurocs)]
-        return [(line.text, line.paper_text(with_difference=True)) for line in tables.lines(results, cells)]
+        return [(line.text, line.paper_text) for line in tables.lines(results, cells)]
 
     both = [("95.0", "90.0 (+5.0)"), ("68.0", f"70 (quoted, {MINUS}2.0)")]
     everything = [("81.5", "80.0 (+1.5)"), ("19.09", "14.14 (+4.95)")]
@@ -106,10 +106,10 @@ def test_cells_of_the_paper_give_its_average_and_sd(table, dataset, ours, count,
     lines = {line.key: line for line in tables.lines(results, paper.cells(run))}
     assert lines[AVERAGE].value == pytest.approx(by_hand[0], abs=0.0051)
     differences = [f"{MINUS}0.1"] if ours == "fashion_mnist" else ["+0.0", f"{MINUS}0.0"]  # of rounding
-    assert lines[AVERAGE].paper_text() == average and lines[AVERAGE].difference_text in differences
+    assert tables.paper_text(lines[AVERAGE].cell) == average and lines[AVERAGE].difference_text in differences
     if sd:
         assert lines[SD].value == pytest.approx(by_hand[1], abs=0.0051)
-        assert lines[SD].paper_text() == sd
+        assert tables.paper_text(lines[SD].cell) == sd
         assert lines[SD].value == pytest.approx(float(sd), abs=0.006)  # of rounded cells
 
 
@@ -154,6 +154,24 @@ def test_nothing_stands_beside_what_the_paper_did_not_do(settings, fields):
     assert averages.keys() == {"avg", "SD"} and paper.summary(averages, [0]) == {}
 
 
+def test_other_systems_of_the_paper_stand_apart():
+    rows = pd.DataFrame(files.read_csv(PAPER / "table1.csv"))
+    rows = rows[(rows["dataset"] == "MNIST") & rows["class"].isin(["0", "1"])]
+    of_paper = rows.pivot(index="method", columns="class", values="auroc")
+    runs = [
+        make_run(((0, 0, 0.9), (1, 0, 0.9)), *settings, table="table1", dataset="mnist")
+        for settings in (["method.transform=rotate"], ["method.name=geotrans"])
+    ]
+    (group,) = columns.by_dataset(runs)
+    others = tables.others_grid(group)
+    assert set(others.header[1:]) == set(of_paper.index) - {"ITAE", "GeoTrans"}
+    for system, *cells in zip(*[row[1:] for row in (others.header, *others.rows)], strict=True):
+        assert cells[:2] == of_paper.loc[system].tolist()
+        assert cells[2] == f"{of_paper.loc[system].astype(float).mean():.1f} (of these classes)"
+    ((own,),) = columns.by_dataset([make_run(dataset="mine")])
+    assert tables.others_grid([own]) is None
+
+
 def test_table_5_is_two_columns_of_every_training():
     fields = {"further_aurocs": {"l1": 0.8, "l2": 0.7}, "best_f1": 0.5}
     run, other = (make_run(((0, 0, 0.8),), *loss, table="table5", **fields) for loss in ([], [L1]))
@@ -170,7 +188,7 @@ def test_table_5_is_two_columns_of_every_training():
 def test_table_6_compares_mean_and_sd_over_the_runs():
     runs, settings = ((1, 0, 0.999), (1, 1, 0.9994)), "method.transform=rotate"
     column = column_of(runs, settings, table="table6", dataset="mnist")
-    texts = {(line.text, line.paper_text(with_difference=True)) for line in column.lines}
+    texts = {(line.text, line.paper_text) for line in column.lines}
     assert texts == {("99.92 ± 0.03", f"99.94 ± 0.01 ({MINUS}0.02)")}
     column.run.paper[:] = [row for row in column.run.paper if row["class"] != "SD"]
     assert paper.cells(column.run) == {"1": Cell("99.94")}

@@ -23,7 +23,7 @@ from itae_jax.bench import quality, reading
 from itae_jax.bench import report as bench_report
 from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
-from itae_jax.report import columns, tables
+from itae_jax.report import columns, efficiency, tables
 from itae_jax.runs import directory, read, results
 from itae_jax.runs.read import RunResults
 from itae_jax.training.log import MetricsLog, read_metrics
@@ -134,15 +134,20 @@ def _run_directories(place: Path) -> list[Path]:
     return sorted((path.parent for path in place.glob("*/results.csv")), key=lambda path: int(path.name))
 
 
+def _published(path: Path) -> RunResults:
+    """Reads a run with the rows of its table of the paper."""
+    run = read.read(path)
+    table = run.experiment.paper_table
+    return dataclasses.replace(run, paper=read.read_paper(PAPER / f"{table}.csv") if table else [])
+
+
 def summary() -> pd.DataFrame:
     """Returns the averages over classes: a row for each run, or for each score of it that is compared."""
     rows: list[dict[str, Any]] = []
     for place in sorted(RESULTS.iterdir()):
         if place.name.startswith(("figure", "study")):  # what they draw, and a table of its own
             continue
-        for run in map(read.read, _run_directories(place)):
-            table = run.experiment.paper_table
-            run = dataclasses.replace(run, paper=read.read_paper(PAPER / f"{table}.csv") if table else [])
+        for run in map(_published, _run_directories(place)):
             (of_run,) = columns.by_dataset([run])
             for column in of_run:
                 classes = [line for line in column.lines if line.key.is_class]
@@ -154,18 +159,9 @@ def summary() -> pd.DataFrame:
                         "settings": ", ".join(_settings(run)),
                     }
                     row |= {"method": column.title, "classes": name, "seeds": shown.seeds, "AUROC": shown.text}
-                    row["paper"] = _paper(shown)
+                    row["paper"] = tables.paper_text(shown.cell) if shown.cell else ""
                     rows.append(row | {"epochs": run.experiment.train.epochs, "count": len(classes)})
     return pd.DataFrame(rows)
-
-
-def _paper(line: tables.Line) -> str:
-    """Returns the paper's number, with how it was read unless it is printed."""
-    if line.cell is None:
-        return ""
-    spread = f" ± {line.cell.spread}" if line.cell.spread else ""
-    source = "" if line.cell.source == "printed" else f" ({line.cell.source})"
-    return f"{line.cell.text}{spread}{source}"
 
 
 def _settings(run: RunResults) -> Iterator[str]:
@@ -288,7 +284,7 @@ def speed_page() -> str:
 
 
 def _figure3() -> Iterator[str]:
-    """Yields a line about how many more images ITAE scores a second than GeoTrans, both at full size."""
+    """Yields how many more images ITAE scores a second than GeoTrans at full size, and the run of Figure 3."""
     speeds: dict[tuple[str, str], dict[str, float]] = {}
     for path in sorted(RESULTS.glob("bench_method*.json")):
         measured = json.loads(path.read_text(encoding="utf-8"))
@@ -302,6 +298,11 @@ def _figure3() -> Iterator[str]:
             ours, papers = (of["ITAE"] / of["GeoTrans"] for of in (of_commit, bench_report.PAPER))
             more = f"{ours:.1f} times as many images a second as GeoTrans (paper: {papers:.1f})"
             yield from [f"At full size, ITAE scores {more}, on {device}.", ""]
+    runs = [_published(path) for path in _run_directories(RESULTS / "figure3_efficiency")]
+    for of_dataset in columns.by_dataset(runs):
+        notes = dict.fromkeys(note for run in runs for note in columns.about_paper(run))
+        yield from [f"Figure 3, {runs[0].results[0].device}. {efficiency.ABOUT} {'; '.join(notes)}.", ""]
+        yield from [tables.as_markdown(efficiency.grid(efficiency.compared(of_dataset))), ""]
 
 
 def _startup() -> Iterator[str]:

@@ -86,8 +86,10 @@ def set_aside(training_N: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray
     return np.sort(order[:count]), np.sort(order[count:])
 
 
-def rated(trained: Trained, normal: LazyImages, reader: Reader, seed: int) -> tuple[Trained, float]:
-    """Weighs the scores of a method that combines some, and rates the result.
+def rated(
+    trained: Trained, normal: LazyImages, reader: Reader, seed: int
+) -> tuple[Trained, float, dict[str, float]]:
+    """Weighs the scores of a method that combines some; rates the result, and each of these scores by name.
 
     A rating is the mean AUROC over the families of surrogates. Each of the normal images, whose keys are paths,
     gives one of every family, the same in every call. Without a readable image nothing changes, and the rating
@@ -112,13 +114,13 @@ def rated(trained: Trained, normal: LazyImages, reader: Reader, seed: int) -> tu
 
     found, method = trained.score(images), trained.learner.method
     if np.isnan(found.scores_N).all():
-        return trained, 0.0
+        return trained, 0.0, {}
     if not isinstance(method, Combines):
-        return trained, auroc_of(found.scores_N)
+        return trained, auroc_of(found.scores_N), {}
     ratings = {name: auroc_of(found.columns[name]) for name in method.members}
     is_normal = (np.arange(len(images)) < len(normal)) & ~np.isnan(found.scores_N)
     trained = trained.combined({name: found.columns[name][is_normal] for name in ratings}, ratings)
-    return trained, auroc_of(method.combine(found.columns, trained.calibration))
+    return trained, auroc_of(method.combine(found.columns, trained.calibration)), ratings
 
 
 def _mean_auroc(scores_FxN: np.ndarray) -> float:

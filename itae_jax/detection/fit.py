@@ -348,9 +348,10 @@ def _train(
     trained = learner.fit(training.in_memory(), (settings.seed,), on_report, checkpoints, on_step)
     log.finish({"epoch": train.epochs})
     progress.say("scoring the calibration images")
+    ratings: dict[str, float] = {}
     if len(folder.rating) and isinstance(learner.method, Combines):
         rating = images.select(folder.rating)
-        trained, auroc = rated(trained, rating, folder.reader(settings), settings.seed)
+        trained, auroc, ratings = rated(trained, rating, folder.reader(settings), settings.seed)
         details = details | {"surrogate_auroc": auroc}
         progress.say(f"AUROC on surrogate anomalies {100 * auroc:.1f}; no promise about real ones")
         if auroc < _POOR:
@@ -360,8 +361,10 @@ def _train(
                 progress.say(f"if anomalies are other kinds of objects, try --set {remedy}")
     if isinstance(learner.method, Combines):
         weights = learner.method.weights(trained.calibration).items()
-        shares = ", ".join(f"{name.removeprefix('score_')} {100 * weight:.0f} %" for name, weight in weights)
-        progress.say(f"the score combines {shares}")
+        progress.say("the score combines:")
+        for name, weight in weights:
+            alone = f", AUROC alone {100 * ratings[name]:.1f}" if name in ratings else ""
+            progress.say(f"  {name.removeprefix('score_'):<10} {100 * weight:2.0f} %{alone}")
     normal = NormalScores.measure(trained, held_out, [str(path.absolute()) for path in held_out.keys])
     details = details | {"num_train": trained.num_train, "num_held_out": len(normal.ids)}
     add_unreadable(work / "unreadable.csv", folder.unreadable)

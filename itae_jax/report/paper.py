@@ -51,22 +51,33 @@ def name_of(run: RunResults, table: str = "", score: str = "") -> str:
 
 
 def cells(run: RunResults, score: str = "") -> dict[str, Cell]:
-    """Returns the paper's cells for a run's method, by class number, "avg" and "SD".
+    """Returns the paper's cells for a run's method, by class number, "avg" and "SD"; see `cells_of`.
 
-    `score` is the component that scores, if not the method's own. Empty for what the paper did not do, for
-    other classes or a part of the data, and for a user's folder. Table 6 has runs of one class: their average
-    and SD become the cell of class "1". Table 3 has one number, which becomes class "0" and the average.
+    `score` is the component that scores, if not the method's own.
+    """
+    return cells_of(run, name_of(run, run.experiment.paper_table, score))
+
+
+def systems(run: RunResults) -> list[str]:
+    """Returns the names of all methods in the paper's table of a run."""
+    return list(dict.fromkeys(row["method"] for row in run.paper))
+
+
+def cells_of(run: RunResults, method: str) -> dict[str, Cell]:
+    """Returns the cells of one of the paper's methods in the table of a run, by class number, "avg" and "SD".
+
+    Empty for what the paper did not do, for other classes or a part of the data, and for a user's folder.
+    Table 6 has runs of one class: their average and SD become the cell of class "1". Table 3 has one number,
+    which becomes class "0" and the average.
     """
     if run.results[0].coverage != "complete":
         return {}
-    table = run.experiment.paper_table
-    method = name_of(run, table, score)
     rows = [row for row in run.paper if row["method"] == method]
     rows = [row for row in rows if is_same_dataset(row["dataset"], run.dataset)]
     found = {row["class"]: Cell(row["auroc"], row["source"]) for row in rows}
     if run.dataset in _CLASSES_IN_DOUBT:
         found = {key: cell for key, cell in found.items() if key in _NOT_CLASSES}
-    if table == "table6" and "avg" in found:
+    if run.experiment.paper_table == "table6" and "avg" in found:
         return {"1": found["avg"]._replace(spread=found.get("SD", Cell("")).text)}
     if "all" in found:
         return {"0": found["all"], "avg": found["all"]}

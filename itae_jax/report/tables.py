@@ -80,14 +80,17 @@ class Line:
     def difference_text(self) -> str:
         return "" if self.difference is None else f"{self.difference:+.{self.digits}f}".replace("-", MINUS)
 
-    def paper_text(self, with_difference: bool = False) -> str:
-        """The paper's number, and how it was read if it is not plainly printed."""
-        if self.cell is None:
-            return ""
-        source = self.cell.source.replace("printed", "")
-        marks = ", ".join(filter(None, (source, self.difference_text if with_difference else "")))
-        spread = f" ± {self.cell.spread}" if self.cell.spread else ""
-        return f"{self.cell.text}{spread}{f' ({marks})' if marks else ''}".strip()
+    @property
+    def paper_text(self) -> str:
+        """The paper's number and ours minus it."""
+        return paper_text(self.cell, self.difference_text) if self.cell else ""
+
+
+def paper_text(cell: Cell, difference: str = "") -> str:
+    """Returns the paper's number, and how it was read if it is not plainly printed."""
+    marks = ", ".join(filter(None, (cell.source.replace("printed", ""), difference)))
+    spread = f" ± {cell.spread}" if cell.spread else ""
+    return f"{cell.text}{spread}{f' ({marks})' if marks else ''}".strip()
 
 
 def value_of(result: Result, measure: str) -> float | None:
@@ -204,9 +207,24 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
         title = f"{column.title}: AUROC, %" if len(of_dataset) == 1 else column.title
         columns.append((title, _texts(column.lines, differ)))
         if column.has_paper:
-            texts = {line.key: line.paper_text(with_difference=True) for line in column.lines}
+            texts = {line.key: line.paper_text for line in column.lines}
             columns.append((f"paper (ours {MINUS} paper)", texts))
     return _grid(columns)
+
+
+def others_grid(of_dataset: Sequence[Column]) -> Grid | None:
+    """Returns the paper's numbers of the systems that no column compares with, over the columns' classes."""
+    run, compared = of_dataset[0].run, [column.cells for column in of_dataset]
+    keys = {line.key for column in of_dataset for line in column.lines if line.key.is_class}
+    columns = []
+    for system in paper.systems(run):
+        if (cells := paper.cells_of(run, system)) not in compared:
+            of_all = paper.summary(cells, [key.number for key in keys])
+            found = {key: cells.get(str(key.number)) for key in keys}
+            found |= {AVERAGE: of_all.get("avg"), SD: of_all.get("SD")}
+            texts = {key: paper_text(cell) for key, cell in found.items() if cell}
+            columns += [(system, texts)] if texts else []
+    return _grid(columns) if columns else None
 
 
 def measures(run: RunResults) -> dict[str, str]:
