@@ -144,7 +144,8 @@ def _run_variants(experiments: dict, path: Path, out: Path, arguments) -> int:
         finally:
             if profile:
                 profile.stop()
-            directory.add_variants(out, experiments)
+            if directories[variant].is_dir():
+                directory.add_variants(out, experiments)
     if processes.is_leader():
         print("writing the report", flush=True)
         runs = read_all([out])
@@ -279,7 +280,7 @@ def _report(arguments) -> int:
     from itae_jax.runs.read import read_all
 
     runs, out = read_all(arguments.paths), arguments.out or first
-    run_page.make_out(out)
+    run_page.make_out(out, is_ours=out in arguments.paths)
     print(run_page.text_tables(runs), flush=True)
     for path in arguments.paths:
         if missing := directory.unfinished(path):

@@ -86,7 +86,7 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def locked(directory: Path, name: Path | None = None) -> Iterator[None]:
-    """Locks a directory, `name` in messages, until the process ends; RequestError if another one holds it."""
+    """Locks a directory, `name` in messages, in the block; RequestError if another process holds it."""
     import filelock
 
     lock = filelock.FileLock(directory / ".lock")

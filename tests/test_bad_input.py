@@ -74,6 +74,8 @@ def site(tmp_path_factory, tiny_network, finished_run, small_model):
         (site / "broken").mkdir(exist_ok=True)
         (site / "broken" / f"{number}.png").write_bytes(b"no image")
     (site / "empty").mkdir()
+    (site / "thesis").mkdir()
+    (site / "thesis" / "report.md").write_text("years of work")
     for name, content in FILES.items():
         (site / name).write_bytes(content)
     for original, whole, copies in ((finished_run, "run", RUNS), (small_model, "model", MODELS)):
@@ -130,6 +132,8 @@ COMMANDS = [
     (run(reuse="{site}/empty"), "empty: no results.csv there"),
     (run(out="{site}/run"), "train.epochs: 2 -> 50"),
     (run(out="{site}/bad_config"), "bad_config/config.json"),
+    (run(out="{site}/model"), "model/config.json", "name another directory"),
+    (run("data.name=digits", experiment="table5_losses", out="{site}/empty", classes="melted"), "melted"),
     (run(profile=DIGITS), "--profile", "digits.py"),
     ([*run(), "--process-id", "0"], "--coordinator, --num-processes and --process-id"),
     *((joined(*words), named) for *words, named in PROCESSES),
@@ -140,6 +144,7 @@ COMMANDS = [
     *((["report", f"{{site}}/{copy}"], f"{copy}/results.csv") for copy in ("cut_row", "not_text")),
     *((["report", f"{{site}}/{copy}"], f"{copy}/{JOB}") for copy in ("pickled", "pickle_inside", "no_scores")),
     (["report", "{site}/run", "--out", DIGITS], "digits.py", "--out"),
+    (["report", "{site}/run", "--out", "{site}/thesis"], "--out", "thesis", "report.md"),
     (["bench", "--rounds", "0"], "--rounds", "1 to"),
     (["bench", "--set", "method.widht=3"], "method.widht", "method.width"),
     (["bench", "--json", "no/such/bench.json"], "no/such"),

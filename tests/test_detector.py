@@ -257,7 +257,9 @@ def test_fit_refuses_images_of_the_wrong_kind(bad, message):
         ({"image_shape": 16}, "image_shape=16"),
         ({"contamination": 0.6}, "contamination=0.6"),
         ({"holdout": 1}, "holdout=1"),
-        ({"holdout": 0.99}, "at least 2 images"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"learning_rate": 0.0}, "learning_rate=0"),
         ({"random_state": -1}, "random_state=-1"),
         ({"transform": "melt"}, "'melt' is not a transform"),
         ({"width": 2.5}, "method.width=2.5"),
@@ -283,6 +285,13 @@ def test_detector_does_nothing_before_fitting_and_takes_one_shape_after(detector
             use(given)
     with pytest.raises(RequestError, match="fitted on images of 16x16x1"):
         detector.predict(np.zeros((2, 20, 20), np.uint8))
+
+
+def test_detector_trains_on_one_image_at_least():
+    few = ITAEDetector(**SMALL_DETECTOR | {"holdout": 0.9}).fit(GREY[:4])
+    assert (few.model_.trained.num_train, len(few.model_.normal.ids)) == (1, 3)
+    with pytest.raises(RequestError, match="at least 2 images"):
+        ITAEDetector(**SMALL_DETECTOR).fit(GREY[:1])
 
 
 @pytest.mark.parametrize("count", [1, 4, 19, 20, 99, 152])

@@ -50,6 +50,21 @@ def test_reproduce_reduces_every_table_and_figure(capsys):
             assert one.data.root == ("OTHER" if one.data.name == "cifar10" else "DIR")
 
 
+def test_reproduce_finds_the_trainings_of_each_class_and_refuses_unknown_data_sets(capsys, tmp_path):
+    import reproduce
+
+    for name in ("table1_cifar10_0", "table1_cifar10_9", "table1_cifar10_ae"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.csv").touch()
+    words = ["table5", "--full", "--at-once", "8", "--out", str(tmp_path), "--root", "cifar10=/d/a=b"]
+    ((asked, variants),) = requests(capsys, *words)
+    assert {path.name for path in asked.reuse} == {"table1_cifar10_0", "table1_cifar10_9"}
+    assert {one.data.root for one in variants.values()} == {"/d/a=b"}
+    with pytest.raises(SystemExit):
+        reproduce.main(["--list", "--root", "cifar=DIR"])
+    assert "cifar10" in capsys.readouterr().err
+
+
 def test_reproduce_at_full_size_gives_each_class_a_directory(capsys):
     assert len(list(requests(capsys, "table1_mnist", "--full", "--at-once", "4"))) == 10  # an exact name
     found = list(requests(capsys, "table1_mn", "--full", "--at-once", "4"))

@@ -202,6 +202,8 @@ def test_export_replaces_weights_of_its_own_alone(directory, tmp_path, refused):
         path.write_bytes(content)
         assert "weights.safetensors" in refused("export", directory, "--out", path)
         assert path.read_bytes() == content
+    command = ["export", str(directory), "--out", str(tmp_path / "weights.bin"), "--format", "safetensors"]
+    assert cli.main(command) == cli.main(command) == 0
 
 
 def test_weights_come_back_from_safetensors_to_the_same_bits(model, directory, tmp_path):

@@ -105,7 +105,8 @@ def command(name: str, classes: str, place: Path, root: str, full: bool) -> list
     """Returns the arguments of `itae` for a run; --reuse names what is finished now."""
     run = RUNS[name]
     settings = f"{run.settings} {'' if full else run.reduced}".split() + ([f"data.root={root}"] if root else [])
-    others = [place.parent / other for other in run.reuse.split()]
+    whole = [place.parent / other for other in run.reuse.split()]
+    others = [path for one in whole for path in (one, *sorted(place.parent.glob(f"{one.name}_[0-9]*")))]
     reused = [str(other) for other in others if (other / "results.csv").exists()]
     given = {"--variants": [run.variant], "--classes": [classes], "--reuse": reused, "--set": settings}
     options = [word for option, values in given.items() if any(values) for word in (option, *values)]
@@ -162,7 +163,14 @@ def main(argv: list[str] | None = None) -> int:
     for word in parsed.names:
         if not any(name.startswith(word) for name in RUNS):
             parser.error(f"no name begins with {word!r}; choose from {', '.join(RUNS)}")
-    roots = {text.rpartition("=")[0]: str(Path(text.rpartition("=")[2]).expanduser()) for text in parsed.root}
+    roots = {}
+    for text in parsed.root:
+        dataset, equals, path = text.partition("=")
+        if equals and dataset not in (known := {run.data for run in RUNS.values()}):
+            parser.error(
+                f"--root {text}: no data set is called {dataset!r}; choose from {', '.join(sorted(known))}"
+            )
+        roots[dataset if equals else ""] = str(Path(path if equals else text).expanduser())
     out, jobs = parsed.out or Path("runs", "full" if parsed.full else "reduced"), []
     prefixes = tuple(word for word in parsed.names if word not in RUNS)
     for name in [

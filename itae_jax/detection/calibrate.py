@@ -16,9 +16,7 @@ from itae_jax.errors import RequestError
 from itae_jax.training.log import add_unreadable
 
 
-def calibrate(
-    directory: Path, source: Path, out: Path, say: Callable[[str], None], trust: str = ""
-) -> models.TrainedModel:
+def calibrate(directory: Path, source: Path, out: Path, say: Callable[[str], None], trust: str = "") -> None:
     """Writes a copy of a model atomically, calibrated by the normal images below a folder; trains nothing.
 
     Raises:
@@ -57,4 +55,3 @@ def calibrate(
     if unreadable:
         listed = out / "unreadable.csv"
         say(f"images that cannot be read and are left out: {len(unreadable)}, listed in {listed}")
-    return model

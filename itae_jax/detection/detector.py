@@ -77,7 +77,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         lower than new normal images, so the false-positive rate will be higher than `contamination`.
       batch_size: images a step; fewer training images make up one batch.
       learning_rate: of SGD, halved after every 50 epochs.
-      augment: "none", "flip", "shift", or "flip+shift".
+      augment: "none", or "flip", "shift", "light", "cropN", joined by +.
       settings: any other settings: {"train.halve_every_epochs": 10, "method.output": "linear"}.
       verbose: 1 prints the loss ten times.
 
@@ -133,9 +133,9 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         self._check_parameters()
         images_NxHxWxC = self._images(X, fitting=True)
         count = len(images_NxHxWxC)
-        num_held_out = 0 if self.holdout == 0 else max(1, round(self.holdout * count))
-        if count - num_held_out < 1 or count < 2:
+        if count < 2:
             raise RequestError(f"n_samples = {count}: expected at least 2 images, one of them to hold out")
+        num_held_out = 0 if self.holdout == 0 else min(max(1, round(self.holdout * count)), count - 1)
         seed = self.random_state
         if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(2**31 - 1)
@@ -155,6 +155,9 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
             raise RequestError(f"contamination={self.contamination!r}: expected a number in (0, 0.5]")
         if not isinstance(self.holdout, (int, float, np.number)) or not 0 <= self.holdout < 1:
             raise RequestError(f"holdout={self.holdout!r}: expected a number in [0, 1)")
+        for name in ("epochs", "batch_size", "learning_rate"):  # in a config 0 stands for the default
+            if not self.get_params()[name] > 0:
+                raise RequestError(f"{name}={self.get_params()[name]!r}: expected a number above 0")
         if self.settings is not None and not isinstance(self.settings, Mapping):
             raise RequestError(f"settings={self.settings!r}: expected a dict such as {{'method.loss': 'l1'}}")
         if isinstance(self.random_state, Integral) and not 0 <= int(self.random_state) < 2**32:

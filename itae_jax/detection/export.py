@@ -99,8 +99,8 @@ def _is_about(path: Path) -> bool:
 
 
 def _is_export(path: Path) -> bool:
-    if path.suffix != ".safetensors":
-        return _is_about(_beside(path))
+    if _is_about(_beside(path)):
+        return True
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -42,7 +42,7 @@ _LEAST_IMAGES = 8
 _ASKED = 20  # unreadable images, for their reasons
 _POOR = 0.55  # AUROC
 _SHARE_TRIED = 0.06  # of the time
-_MOST_TRIED, _MOST_RATED = 500, 32  # images on which it trains in that time, and on which it is rated
+_MOST_TRIED, _RATED_BRIEFLY = 500, 32  # images on which it trains in that time, and on which it is rated
 # Settings that fit chooses itself, or that only `itae run` uses.
 _ONLY_RUN = (
     *("name", "variant", "runs", "classes", "paper_table", "data.name", "data.root", "data.superclasses"),
@@ -247,7 +247,7 @@ def _choose(folder: _Folder, to_compare: list[Candidate], started: Started, prog
         variety = folder.variety(folder.prepare(for_defects[0])[0])
         started.seconds += time.monotonic() - start
     may_be_objects = variety is not None and variety.of_objects
-    most_rated = len(folder.rating) if may_be_objects else _MOST_RATED
+    most_rated = len(folder.rating) if may_be_objects else _RATED_BRIEFLY
     chosen = for_defects[0]
     if len(folder.rating) and (may_be_objects or len(for_defects) > 1):
         for candidate in for_defects:
@@ -277,7 +277,8 @@ def _try(folder: _Folder, candidate: Candidate, started: Started, progress: Prog
     progress.say(f"trying: {candidate.title}")
     minutes, seed = started.details["minutes"], started.seed
     settings, learner = folder.prepare(candidate)
-    some = folder.training[:: math.ceil(len(folder.training) / _MOST_TRIED)]
+    most = max(_MOST_TRIED, 2 * settings.train.batch_size)  # every other one is a batch still
+    some = folder.training[:: math.ceil(len(folder.training) / most)]
     epochs = (
         _epochs(learner, 60 * minutes * _SHARE_TRIED, len(some))
         if minutes
@@ -285,7 +286,7 @@ def _try(folder: _Folder, candidate: Candidate, started: Started, progress: Prog
     )
     learner = learner.with_epochs(epochs)
     images = folder.images(settings).select(some).in_memory()
-    few = images.select(np.arange(len(images))[:: math.ceil(len(images) / _MOST_RATED)])
+    few = images.select(np.arange(len(images))[:: math.ceil(len(images) / _RATED_BRIEFLY)])
     trained = learner.fit(images, (seed,), lambda *_: None, calibrated_on=few)
     rating = folder.rating[:: math.ceil(len(folder.rating) / most_rated)]
     return rated(trained, folder.images(settings).select(rating), folder.reader(settings), seed)[1]

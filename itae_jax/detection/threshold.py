@@ -80,7 +80,8 @@ class NormalScores:
     def p_values(self, scores_M: np.ndarray) -> np.ndarray:
         """Returns for each score the chance that a new normal image scores as high or higher.
 
-        (1 + number of the N calibration scores >= score) / (1 + N): at most r with probability r at most.
+        (1 + number of the N calibration scores >= score) / (1 + N). A normal image's is at most r with a
+        probability of at most r.
         """
         below_M = np.searchsorted(np.sort(self.scores_N), scores_M, side="left")
         return (1 + len(self.ids) - below_M) / (1 + len(self.ids))

@@ -9,6 +9,7 @@ import numpy as np
 
 from itae_jax.data import folders
 from itae_jax.detection.model import TrainedModel
+from itae_jax.errors import RequestError
 
 _LEAST_HELD_OUT, _MOST_HELD_OUT, _LEAST_TRAINING = 2, 2000, 4
 
@@ -43,8 +44,9 @@ def trained_on(model: TrainedModel, paths: Sequence[str]) -> tuple[np.ndarray, s
     trained = _training_files(model, root)
     if trained is None:
         inside = any(Path(path).is_relative_to(os.path.realpath(root)) for path in real)
-        about = f"It is unknown whether the model was trained on some of these: {root} is gone or has changed."
-        return seen, about if inside or not root.is_dir() else ""
+        about = "It is unknown whether the model was trained on some of these: "
+        about += f"{root} is gone, has changed, or cannot be read."
+        return seen, about if inside or not os.path.isdir(root) else ""
     seen = np.array([path in trained for path in real], bool)
     about = (
         f"The model was trained on {seen.sum()} of these; they score lower than new ones and are not counted."
@@ -54,11 +56,12 @@ def trained_on(model: TrainedModel, paths: Sequence[str]) -> tuple[np.ndarray, s
 
 def _training_files(model: TrainedModel, root: Path) -> set[str] | None:
     """Returns the real paths of the training files; None if the files below the root have changed."""
-    files, holdout = folders.find_images(root), model.details.get("holdout")
+    holdout = model.details.get("holdout")
     try:
+        files = folders.find_images(root)
         if not isinstance(holdout, float) or digest(root, files) != model.details.get("files"):
             return None
-    except OSError:  # a broken link
+    except (OSError, RequestError):  # somebody else's folder
         return None
     _, training = divided(len(files), holdout, model.experiment.seed)
     return {os.path.realpath(files[position]) for position in training}

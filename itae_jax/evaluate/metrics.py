@@ -83,14 +83,10 @@ def of_images(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> dict[str, float
     return dict(zip(IMAGE_COLUMNS, values, strict=True))
 
 
-def of_pixels(masks: Sequence[np.ndarray | None], maps: Sequence[np.ndarray]) -> dict[str, float]:
-    """The measures of pixels, by their column in results.csv; empty where they are undefined.
-
-    Images whose mask is None, defects that nobody marked, do not count.
-    """
-    known = [(mask, map_) for mask, map_ in zip(masks, maps, strict=True) if mask is not None]
-    visible = [mask[~np.isnan(map_)] for mask, map_ in known]
+def of_pixels(masks: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> dict[str, float]:
+    """The measures of pixels, by their column in results.csv; empty where they are undefined."""
+    visible = [mask[~np.isnan(map_)] for mask, map_ in zip(masks, maps, strict=True)]
     if not any(mask.any() for mask in visible) or all(mask.all() for mask in visible):
         return {}
-    arrays = np.stack([mask for mask, _ in known]), np.stack([map_ for _, map_ in known])
+    arrays = np.stack(masks), np.stack(maps)
     return dict(zip(PIXEL_COLUMNS, (pixel_auroc(*arrays), aupro(*arrays)), strict=True))

@@ -13,7 +13,7 @@ import numpy as np
 
 from itae_jax.methods.itae import ITAE, ITAEConfig, torch_weights
 from itae_jax.methods.knn import KNN, KNNConfig
-from itae_jax.methods.method import Spec, State
+from itae_jax.methods.method import Method, Spec, State
 from itae_jax.methods.pca import PCA, PCAConfig
 
 _FINE, _PART = 512, 64  # side of images that show fine defects, and of the parts to train on
@@ -62,14 +62,14 @@ class Ensemble:
 
     def __init__(self, config: EnsembleConfig, image_shape: tuple[int, int, int], dtype: str):
         self._itae = ITAE(config, image_shape, dtype)
-        self._pca = PCA(PCAConfig(side=_SIDE), image_shape, dtype)
-        self._knn = KNN(KNNConfig(k=1, features="hog"), image_shape, dtype)
-        self.components = (*self._itae.components, "score_pca", "score_knn")
-        own = {
-            f"score_{config.own_error}": None,
-            "score_msgms_top" if config.is_detailed else "score_l1": None,
+        self._others: dict[str, Method] = {
+            "pca": PCA(PCAConfig(side=_SIDE), image_shape, dtype),
+            "knn": KNN(KNNConfig(k=1, features="hog"), image_shape, dtype),
         }
-        self.members = (*own, "score_pca", "score_knn")  # what the score combines
+        others = [f"score_{name}" for name in self._others]
+        self.components = (*self._itae.components, *others)
+        own = [f"score_{config.own_error}", "score_msgms_top" if config.is_detailed else "score_l1"]
+        self.members = (*dict.fromkeys(own), *others)  # what the score combines
 
     def init(self, key: jax.Array) -> State:
         return self._itae.init(key)
@@ -82,23 +82,19 @@ class Ensemble:
 
     def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
         measured = self._itae.measure(variables, images_BxHxWxC)
-        for member in (self._pca, self._knn):
+        for member in self._others.values():
             measured |= member.measure(variables, images_BxHxWxC)
         return measured
 
     def calibrate(self, measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        errors = {name: values for name, values in measured.items() if name not in ("pixels", "hog")}
-        parts = {
-            "itae": self._itae.calibrate(errors),
-            "pca": self._pca.calibrate(measured),
-            "knn": self._knn.calibrate(measured),
-        }
+        members: dict[str, Method] = {"itae": self._itae, **self._others}
+        parts = {name: member.calibrate(measured) for name, member in members.items()}
         found = {f"{part}_{name}": value for part, values in parts.items() for name, value in values.items()}
-        step = math.ceil(len(measured["pixels"]) / _MOST_FOLDED)
-        some = {name: values[::step] for name, values in measured.items()}
-        normal, count = self.columns(some, found), len(some["pixels"])
+        all_images = len(next(iter(measured.values())))
+        some = {name: values[:: math.ceil(all_images / _MOST_FOLDED)] for name, values in measured.items()}
+        normal, count = self.columns(some, found), len(next(iter(some.values())))
         fold_N = np.arange(count) % _FOLDS
-        for name, member in (("pca", self._pca), ("knn", self._knn)):
+        for name, member in self._others.items():
             scores_N = normal[f"score_{name}"] = np.zeros(count)
             for fold in range(min(_FOLDS, count)):
                 inside, outside = (
@@ -140,12 +136,11 @@ class Ensemble:
         return ((logs_NxM - means) / deviations * weights).sum(1)
 
     def columns(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> dict[str, Any]:
-        of_pca, of_knn = (
-            member.score(measured, _part(calibration, name))
-            for name, member in (("pca", self._pca), ("knn", self._knn))
-        )
         of_itae = self._itae.columns(measured, _part(calibration, "itae"))
-        return of_itae | {"score_pca": of_pca, "score_knn": of_knn}
+        return of_itae | {
+            f"score_{name}": member.score(measured, _part(calibration, name))
+            for name, member in self._others.items()
+        }
 
     def anomaly_map(self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array) -> jax.Array:
         """That of ITAE."""

@@ -104,7 +104,7 @@ class ITAEConfig(MethodConfig):
         return self.transform if ":" in self.transform else ""
 
     def _by_the_paper(self) -> "ITAEConfig":
-        """The same, where it follows a recipe the recipe's settings at their defaults again."""
+        """These settings; if they follow a recipe, with the recipe's own ones back at their defaults."""
         for recipe in self.RECIPES.values():
             own = {name.removeprefix("method."): value for name, value in recipe.items() if "method." in name}
             if all(getattr(self, name) == value for name, value in own.items()):
@@ -314,7 +314,7 @@ class ITAE:
         return {kind: values.mean(-1).reshape(shape) for kind, values in of_pixels.items()}
 
     def calibrate(self, measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {kind: restoration.normal_errors(errors_NxT) for kind, errors_NxT in measured.items()}
+        return {kind: restoration.normal_errors(measured[kind]) for kind in self._config.errors}
 
     def score(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> Any:
         kind = self._config.own_error

@@ -56,6 +56,11 @@ def draw(figure: Figure, **options: Any) -> bytes:
     return content.getvalue()
 
 
+def is_ours(page: Path) -> bool:
+    """Returns whether a file is a page of this program."""
+    return page.is_file() and b'content="itae_jax"' in page.read_bytes()[:500]
+
+
 def is_drawn(path: Path) -> bool:
     """Returns whether a file is a PNG that `draw` made."""
     from PIL import Image

@@ -32,12 +32,16 @@ def markdown(runs: Sequence[RunResults]) -> str:
     return html.render("report.md", groups=columns.by_dataset(runs), **_FOR_TEMPLATES)
 
 
-def make_out(out: Path) -> None:
-    """Makes the directory for a report; RequestError if it cannot be made."""
+def make_out(out: Path, is_ours: bool) -> None:
+    """Makes the directory for a report; RequestError if it cannot be made, or has such files of others."""
     if out.is_file():
         raise RequestError(f"--out {out}: is a file; name a directory")
     with writing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
+        there = [name for name in ("report.html", "report.md", "report.csv") if (out / name).exists()]
+        if there and not is_ours and not html.is_ours(out / "report.html"):
+            other = f"holds {there[0]}, which this command did not write"
+            raise RequestError(f"--out {out}: {other}; name another directory")
 
 
 def write(runs: Sequence[RunResults], out: Path) -> Path:
@@ -92,7 +96,9 @@ def _draw_run(run: RunResults, files: Sequence[tuple], out: Path, prefix: str) -
     scale = "from 0 to 1 within each video (Eq. 4)" if run.results[0].num_videos else "higher = more anomalous"
     losses = training_curves(run, "loss").values()
     return {
-        "loss": _save(figures.loss_curve(*losses), out, f"{prefix}loss") if losses else None,
+        "loss": _save(figures.loss_curve(*losses), out, f"{prefix}loss")
+        if losses and not run.experiment.method.ONE_PASS
+        else None,
         "restorations": list(restored.values()),
         "histograms": _save(figures.score_histograms(panels, scale), out, f"{prefix}histograms"),
         "roc": _save(figures.roc_curves(panels), out, f"{prefix}roc"),

@@ -100,14 +100,14 @@ def write_for_model(directory: Path, false_positive_rate: float | None, trust: s
     normal = model.normal
     threshold = normal.threshold(FALSE_POSITIVE_RATE if false_positive_rate is None else false_positive_rate)
     images = ScoredImages(list(normal.ids), normal.scores_N, normal.scores_N > threshold, normal.components)
-    entries = read_metrics(directory / "metrics.jsonl")
+    metrics = read_metrics(directory / "metrics.jsonl")
+    losses = {one["epoch"]: one["loss"] for one in metrics if isinstance(one.get("loss"), float)}
+    has_losses = losses and not model.experiment.method.ONE_PASS
     page = {
         "title": directory.absolute().name,
         "what": "calibration images",
         "settings": experiment.changed(model.experiment),
-        "loss": html.png(figures.loss_curve({entry["epoch"]: entry["loss"] for entry in entries}))
-        if entries
-        else None,
+        "loss": html.png(figures.loss_curve(losses)) if has_losses else None,
     }
     return _write(directory / "report.html", images, threshold, model, page, is_labelled=False)
 
@@ -148,7 +148,7 @@ def _write(
     is_labelled: bool = True,
     normal: str = "",
 ) -> Path:
-    check_output_file(path, lambda old: b'content="itae_jax"' in old.read_bytes()[:500], "page")
+    check_output_file(path, html.is_ours, "page")
     order, names = np.argsort(-images.scores_N, kind="stable"), _short(images.paths)
     labels, why = score_measures.labels_of(images.paths, normal) if is_labelled else (None, "")
     seen_N, about = np.zeros(len(names), bool), ""

@@ -269,7 +269,7 @@ def as_text(table: Grid) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """Returns a text in one line, with the characters escaped that Markdown and HTML reserve."""
+    """Returns a text in one line, with \\, |, & and < escaped."""
     for sign, escaped in (("\\", "\\\\"), ("|", "\\|"), ("&", "&amp;"), ("<", "&lt;")):
         text = text.replace(sign, escaped)
     return " ".join(text.split())

@@ -13,7 +13,7 @@ OUT/variants.json.
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from itae_jax import environment, experiment, files
@@ -37,10 +37,12 @@ def check_same_experiment(out: Path, wanted: Experiment) -> None:
         if (out / "results.csv").exists():
             raise RequestError(f"--out {out}: has results.csv but no config.json; name another directory")
         return
-    if _is_untouched(out):
-        return
-    different = experiment.differences(experiment.read_record(path), wanted)
-    if different:
+    try:
+        there = experiment.read_record(path)
+    except RequestError as error:
+        raise RequestError(f"--out {out}: {error}; name another directory") from None
+    different = experiment.differences(there, wanted)
+    if different and not _is_untouched(out):
         raise RequestError(
             f"--out {out}: holds results of another config ({experiment.as_text(different)}); "
             "undo the change or name another directory"
@@ -66,9 +68,8 @@ def opened(out: Path, wanted: Experiment) -> Iterator[None]:
         yield
 
 
-def of_variants(out: Path, experiments: Iterable[str]) -> dict[str, Path]:
+def of_variants(out: Path, experiments: Collection[str]) -> dict[str, Path]:
     """The run directory of each variant, or `out` itself; RequestError if it holds the other kind."""
-    experiments = list(experiments)
     if "" in experiments:
         if (out / _ORDER).exists():
             raise RequestError(f"--out {out}: holds an experiment of several variants; name another directory")
@@ -78,9 +79,8 @@ def of_variants(out: Path, experiments: Iterable[str]) -> dict[str, Path]:
     return {variant: out / variant for variant in experiments}
 
 
-def add_variants(out: Path, experiments: Iterable[str]) -> None:
+def add_variants(out: Path, experiments: Collection[str]) -> None:
     """Adds variants to the order that `out` keeps."""
-    experiments = list(experiments)
     if "" in experiments or not out.is_dir():
         return
     order = list(dict.fromkeys([*_order(out), *experiments]))

@@ -192,7 +192,7 @@ def read_paper(path: Path, advice: str = "repair it") -> list[dict[str, str]]:
                 raise ValueError("a row is cut short")
             if not 0 <= float(row["auroc"] or 0) <= 100:
                 raise ValueError(f"auroc={row['auroc']}, expected percent")
-            for column in ("images_per_second", "memory_mb") if row.get("images_per_second") else ():
+            for column in ("images_per_second", "memory_mb", "auroc") if row.get("images_per_second") else ():
                 if not 0 < float(row.get(column) or 0) < float("inf"):
                     raise ValueError(f"{column}={row.get(column)!r}, expected a positive number")
     except (OSError, csv.Error, ValueError) as error:

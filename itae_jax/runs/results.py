@@ -30,9 +30,9 @@ class Result:
       status: "done"; "undefined" where the test images give no AUROC; "failed" where training did. The
         note says why.
       coverage: as `Dataset.coverage`.
-      num_train, num_test: readable images.
+      num_train, num_test: readable images; of a failed training, all.
       num_videos: whose frames the test images are, scored within each video (Eq. 4); None for still images.
-      train_seconds: of the first training of a run with compiling.
+      train_seconds: includes compiling in a run's first training.
       further_aurocs: by the method's further scores, columns `auroc_<name>`.
     """
 

@@ -13,7 +13,7 @@ from itae_jax.runs import directory, results
 from itae_jax.runs import read as finished
 from itae_jax.runs.read import RunResults
 from itae_jax.runs.results import Result
-from itae_jax.training.log import MetricsLog, add_unreadable, read_metrics, read_unreadable
+from itae_jax.training.log import add_unreadable, copy_metrics, read_unreadable
 
 
 def read(directories: Sequence[Path]) -> list[RunResults]:
@@ -64,10 +64,7 @@ def _copy(run: RunResults, result: Result, wanted: Experiment, out: Path) -> Non
     shutil.rmtree(here, ignore_errors=True)
     shutil.copytree(there, here)
     of_job = {"normal_class": result.normal_class, "seed": result.seed}
-    metrics = MetricsLog(out / "metrics.jsonl", of_job)
-    for entry in read_metrics(root / "metrics.jsonl"):
-        if entry.items() >= of_job.items():
-            metrics.add(entry)
+    copy_metrics(root / "metrics.jsonl", out / "metrics.jsonl", of_job)
     add_unreadable(out / "unreadable.csv", unreadable)
     renamed = dataclasses.replace(result, experiment=wanted.name, variant=wanted.variant)
     results.add(out / "results.csv", renamed)

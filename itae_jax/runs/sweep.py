@@ -296,7 +296,7 @@ def _with_measures(
     if trained.learner.has_maps and any(mask is not None and mask.any() for mask in masks):
         known = [i for i, mask in enumerate(masks) if mask is not None]
         maps = trained.anomaly_maps(test_images.select(readable[known]))
-        measures |= metrics.of_pixels([masks[i] for i in known], list(maps))
+        measures |= metrics.of_pixels([mask for mask in masks if mask is not None], list(maps))
     memory = trained.memory_bytes()
     return dataclasses.replace(
         result,
@@ -334,7 +334,6 @@ def _write_illustrations(
         labels=np.asarray(split.test_labels)[shown],
         is_anomaly=split.is_anomaly[shown],
         originals=originals,
-        has_mask=np.array([mask is not None for mask in masks]),
         masks=np.stack([np.zeros(originals.shape[1:3], bool) if mask is None else mask for mask in masks]),
         **cast(Any, trained.illustrate(originals)),
     )

@@ -49,7 +49,7 @@ class Scores:
 
 
 class Learner:
-    """A method for images of one shape, compiled; RequestError if the devices or it cannot do what is asked."""
+    """A method for images of one shape, compiled; RequestError if the method or the devices cannot do this."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Learner:
         self.trainer = Trainer(self.method, train, compute)
         self._dtype = parameter_dtype(compute.dtype)
         self._try_crops(train.augment)
-        self.has_maps = hasattr(self.method, "anomaly_map")
+        self.has_maps = isinstance(self.method, Localises)
 
     def __reduce__(self):
         return _on_this_machine, self._arguments
@@ -302,11 +302,16 @@ class Trained:
         return maps_NxHxW
 
     def illustrate(self, images_NxHxWxC: np.ndarray) -> dict[str, np.ndarray]:
-        """uint8 `inputs` and `outputs`, T x N x H x W x C, and `maps`, as far as the method has them."""
+        """uint8 `inputs` and `outputs`, T x N x H x W x C, and `maps`, as far as the method has them.
+
+        Inputs of other than 1 or 3 channels, which no picture can show, become the mean of theirs.
+        """
         shown: dict[str, np.ndarray] = {}
         if examples := self.learner._examples:
             calibration = self.learner._floats(self.calibration)
             inputs, outputs = examples(self.variables, calibration, to_float(jnp.asarray(images_NxHxWxC)))
+            if inputs.shape[-1] not in (1, 3):
+                inputs = inputs.mean(-1, keepdims=True)
             shown |= {"inputs": _to_uint8(inputs), "outputs": _to_uint8(outputs)}
         if self.learner.has_maps:
             shown["maps"] = self.anomaly_maps(images_NxHxWxC)

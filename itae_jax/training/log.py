@@ -67,6 +67,14 @@ class MetricsLog:
         return entry.items() >= self._job.items()
 
 
+def copy_metrics(source: Path, target: Path, job: dict) -> None:
+    """Copies the lines of one training from one metrics.jsonl to another."""
+    metrics = MetricsLog(target, job)
+    for entry in read_metrics(source):
+        if entry.items() >= job.items():
+            metrics.add(entry)
+
+
 def read_metrics(path: Path) -> list[dict]:
     """The entries of metrics.jsonl; leaves out lines that a kill cut short, and foreign ones."""
     entries = []
