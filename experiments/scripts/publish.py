@@ -298,8 +298,9 @@ def _figure3() -> Iterator[str]:
             yield from [f"At full size, ITAE scores {more}, on {device}.", ""]
     runs = [_published(path) for path in _run_directories(RESULTS / "figure3_efficiency")]
     for of_dataset in columns.by_dataset(runs):
-        notes = dict.fromkeys(note for run in runs for note in columns.about_paper(run))
-        yield from [f"Figure 3, {runs[0].results[0].device}. {efficiency.ABOUT} {'; '.join(notes)}.", ""]
+        alike = [name for name in _settings(runs[0]) if all(name in _settings(run) for run in runs)]
+        on = f"{runs[0].results[0].device}; ours with {', '.join(alike)} and a quarter of the width"
+        yield from [f"Figure 3, one run on {on}, the paper's on a GTX 1080 Ti:", ""]
         yield from [tables.as_markdown(efficiency.grid(efficiency.compared(of_dataset))), ""]
 
 
@@ -374,6 +375,7 @@ def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
         "",
     ]
     frame = pd.DataFrame(measured["differences"]["rows"])
+    frame = frame[frame["devices"] == frame["devices"].max()]
     frame[["first", "largest"]] = frame[["first", "largest"]].map("{:.1g}".format)
     lines += markdown(frame.rename(columns={"first": "first step"}), ["devices", "first step", "largest"])
     cores, images = measured["environment"]["cores"], measured["settings"]["batch_size"]
