@@ -280,7 +280,7 @@ def _report(arguments) -> int:
     from itae_jax.runs.read import read_all
 
     runs, out = read_all(arguments.paths), arguments.out or first
-    run_page.make_out(out, is_ours=out in arguments.paths)
+    run_page.make_out(out, arguments.paths)
     print(run_page.text_tables(runs), flush=True)
     for path in arguments.paths:
         if missing := directory.unfinished(path):

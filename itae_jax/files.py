@@ -6,9 +6,11 @@ import hashlib
 import io
 import os
 import shutil
+import types
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
 from itae_jax.errors import DISK_ERRORS, RequestError
 
@@ -36,10 +38,15 @@ def check_commas(path: Path, header: Sequence[str]) -> None:
 def write_csv(path: Path, rows: Sequence[dict], columns: Sequence[str] | None = None) -> None:
     """Writes rows under a header, atomically; `columns` defaults to those of the first row."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns or list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(csv_lines(buffer), columns or list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, buffer.getvalue())
+
+
+def csv_lines(file: TextIO) -> Any:
+    r"""Ends the lines of a `csv.writer` by \n; if it did so itself, it would not quote \r in cells."""
+    return types.SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
 
 
 def write_text(path: Path, text: str) -> None:

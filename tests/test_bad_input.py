@@ -76,6 +76,8 @@ def site(tmp_path_factory, tiny_network, finished_run, small_model):
     (site / "empty").mkdir()
     (site / "thesis").mkdir()
     (site / "thesis" / "report.md").write_text("years of work")
+    (site / "web").mkdir()
+    (site / "web" / "config.json").write_text('{"name": "web", "seed": 1}')
     for name, content in FILES.items():
         (site / name).write_bytes(content)
     for original, whole, copies in ((finished_run, "run", RUNS), (small_model, "model", MODELS)):
@@ -133,6 +135,10 @@ COMMANDS = [
     (run(out="{site}/run"), "train.epochs: 2 -> 50"),
     (run(out="{site}/bad_config"), "bad_config/config.json"),
     (run(out="{site}/model"), "model/config.json", "name another directory"),
+    (run(out="{site}/web"), "web/config.json", "name another directory"),
+    (run(out="{site}/thesis"), "thesis", "report.md"),
+    (run("data.name=digits", experiment="table5_losses", out="{site}/thesis"), "thesis", "report.md"),
+    (run(out="m", tensorboard="m/events"), "--tensorboard m/events", "--out"),
     (run("data.name=digits", experiment="table5_losses", out="{site}/empty", classes="melted"), "melted"),
     (run(profile=DIGITS), "--profile", "digits.py"),
     ([*run(), "--process-id", "0"], "--coordinator, --num-processes and --process-id"),
@@ -145,6 +151,7 @@ COMMANDS = [
     *((["report", f"{{site}}/{copy}"], f"{copy}/{JOB}") for copy in ("pickled", "pickle_inside", "no_scores")),
     (["report", "{site}/run", "--out", DIGITS], "digits.py", "--out"),
     (["report", "{site}/run", "--out", "{site}/thesis"], "--out", "thesis", "report.md"),
+    (["report", "{site}/run", "--out", "{site}/model"], "--out", "model", "another run or model"),
     (["bench", "--rounds", "0"], "--rounds", "1 to"),
     (["bench", "--set", "method.widht=3"], "method.widht", "method.width"),
     (["bench", "--json", "no/such/bench.json"], "no/such"),

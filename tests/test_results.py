@@ -17,7 +17,7 @@ DOCUMENTED = "experiment,dataset,method,normal_class,normal_class_name,seed,epoc
 DOCUMENTED += "train_seconds,score_seconds,device"
 FRACTIONS = st.floats(0, 1).map(lambda value: round(value, 6))
 SECONDS = st.floats(0, 1e6).map(lambda value: round(value, 3))
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"))
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 COUNTS = st.integers(0, 10**9)
 OF_FIELD = {
     "train_seconds": st.none() | SECONDS,

@@ -28,7 +28,7 @@ from itae_jax.training.learner import learner_for
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
 NAMES = ["black.png", "z.png", "a/1.png", "a/2.jpg", "b/1.jpg", "b/1.png"]
-NAMES += ["b/broken.png", "b/comma, 'quote\" and\nline.png"]
+NAMES += ["b/broken.png", "b/comma, 'quote\" and\nline\r.png"]
 
 
 @pytest.fixture(scope="module")

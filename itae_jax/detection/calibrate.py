@@ -1,6 +1,7 @@
 """`itae calibrate`: a copy of a model with other normal images as its calibration set."""
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ def calibrate(directory: Path, source: Path, out: Path, say: Callable[[str], Non
       RequestError: there is no model or no readable image, the model was trained on some of the images, or the
         copy cannot be written.
     """
+    out = Path(os.path.realpath(out))
     models.check_free(out)
     if not source.is_dir():
         raise RequestError(f"{source}: no such folder; name a folder of normal images")

@@ -93,7 +93,8 @@ def _about(model: TrainedModel, kind: str) -> dict:
 def _is_about(path: Path) -> bool:
     """Returns whether a file is the FILE.json of an export."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["kind"] in FORMATS
+        about = json.loads(path.read_text(encoding="utf-8"))
+        return about["kind"] in FORMATS and {"image", "method", "normal_scores"} <= about.keys()
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -27,7 +27,7 @@ from itae_jax.detection.model import TrainedModel
 from itae_jax.detection.threshold import threshold
 from itae_jax.environment import cpu_cores
 from itae_jax.errors import RequestError
-from itae_jax.files import STDOUT, atomic_path, check_output_file, claim, writing
+from itae_jax.files import STDOUT, atomic_path, check_output_file, claim, csv_lines, writing
 from itae_jax.progress import Progress
 
 _ROWS = 256  # of a heat map that are drawn at a time, to save memory
@@ -126,7 +126,7 @@ def score(
     counts, undrawn_reason = collections.Counter[str](), ""
     one_by_one = out == STDOUT and "-" in sources
     with _opened(out) as file, ThreadPoolExecutor(cpu_cores()) as pool:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(csv_lines(file))
         writer.writerow(["path", "score", "is_anomaly", "p_value", *components, "reason"])
         while chunk := list(itertools.islice(named, 1 if one_by_one else _AT_A_TIME)):
             undrawn: list[str] = []

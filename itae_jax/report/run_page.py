@@ -14,6 +14,7 @@ from itae_jax.files import write_bytes, write_text, writing
 from itae_jax.report import columns, efficiency, html, tables
 from itae_jax.runs.read import RunResults, read_illustrations, read_scores, training_curves
 
+_WRITTEN = ("figures", "report.html", "report.md", "report.csv")
 _FOR_TEMPLATES = {"tables": tables, "columns": columns, "efficiency": efficiency}
 
 
@@ -32,16 +33,18 @@ def markdown(runs: Sequence[RunResults]) -> str:
     return html.render("report.md", groups=columns.by_dataset(runs), **_FOR_TEMPLATES)
 
 
-def make_out(out: Path, is_ours: bool) -> None:
-    """Makes the directory for a report; RequestError if it cannot be made, or has such files of others."""
+def make_out(out: Path, shown: Sequence[Path]) -> None:
+    """Makes the directory for a report of these runs; RequestError if it cannot, or holds files of others."""
     if out.is_file():
         raise RequestError(f"--out {out}: is a file; name a directory")
     with writing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
-        there = [name for name in ("report.html", "report.md", "report.csv") if (out / name).exists()]
-        if there and not is_ours and not html.is_ours(out / "report.html"):
-            other = f"holds {there[0]}, which this command did not write"
-            raise RequestError(f"--out {out}: {other}; name another directory")
+        is_run = any((out / name).exists() for name in ("config.json", "variants.json"))
+        if is_run and out.resolve() not in [path.resolve() for path in shown]:
+            raise RequestError(f"--out {out}: is the directory of another run or model; name another")
+        there = [name for name in _WRITTEN if (out / name).exists()]
+        if (there and not is_run and not html.is_ours(out / "report.html")) or (out / "figures").is_symlink():
+            raise RequestError(f"--out {out}: holds {there[0]}, not of this command; name another directory")
 
 
 def write(runs: Sequence[RunResults], out: Path) -> Path:

@@ -30,23 +30,36 @@ def of_job(out: Path, normal_class: int, seed: int) -> Path:
 
 def check_same_experiment(out: Path, wanted: Experiment) -> None:
     """Raises RequestError if `out` holds anything but results of this experiment."""
-    if out.exists() and not out.is_dir():
-        raise RequestError(f"--out {out}: is a file; name a directory")
-    path = out / "config.json"
-    if not path.exists():
-        if (out / "results.csv").exists():
-            raise RequestError(f"--out {out}: has results.csv but no config.json; name another directory")
+    if not (out / "config.json").exists():
+        _check_free(out)
         return
-    try:
-        there = experiment.read_record(path)
-    except RequestError as error:
-        raise RequestError(f"--out {out}: {error}; name another directory") from None
-    different = experiment.differences(there, wanted)
+    different = experiment.differences(_recorded(out / "config.json"), wanted)
     if different and not _is_untouched(out):
         raise RequestError(
             f"--out {out}: holds results of another config ({experiment.as_text(different)}); "
             "undo the change or name another directory"
         )
+
+
+def _recorded(path: Path) -> Experiment:
+    with contextlib.suppress(RequestError, OSError):
+        if b'"environment"' in path.read_bytes():  # else another program wrote it
+            return experiment.read_record(path)
+    raise RequestError(f"--out {path.parent}: {path} is damaged or not of a run; name another directory")
+
+
+def _check_free(out: Path) -> None:
+    """Raises RequestError if a directory without config.json holds anything but runs, and what a kill left."""
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"--out {out}: is a file; name a directory")
+    with files.writing(out, "--out"):
+        there = sorted(out.iterdir()) if out.is_dir() else []
+        others = [path for path in there if path.name != ".lock" and path.suffix != ".partial"]
+        others = [
+            path for path in others if not any((path / name).exists() for name in ("config.json", ".lock"))
+        ]
+    if others:
+        raise RequestError(f"--out {out}: holds {others[0].name}, not of a run; name a new or empty directory")
 
 
 def _is_untouched(out: Path) -> bool:
@@ -76,6 +89,8 @@ def of_variants(out: Path, experiments: Collection[str]) -> dict[str, Path]:
         return {"": out}
     if (out / "config.json").exists():
         raise RequestError(f"--out {out}: holds an experiment without variants; name another directory")
+    if not (out / _ORDER).exists():
+        _check_free(out)
     return {variant: out / variant for variant in experiments}
 
 

@@ -56,6 +56,8 @@ def run(
     """
     processes.together(lambda: directory.check_same_experiment(out, experiment))
     scalars = scalars if processes.is_leader() else None
+    if scalars and out.resolve() in (scalars.resolve(), *scalars.resolve().parents):
+        raise RequestError(f"--tensorboard {scalars}: lies in --out; name another directory")
     processes.together(tensorboard.check_installed if scalars else lambda: None)
     others = processes.together(lambda: reuse.read(reused) if processes.is_leader() else [])
     dataset = data.load(experiment.data)

@@ -67,7 +67,7 @@ class Learner:
         self.trainer = Trainer(self.method, train, compute)
         self._dtype = parameter_dtype(compute.dtype)
         self._try_crops(train.augment)
-        self.has_maps = isinstance(self.method, Localises)
+        self.has_maps = hasattr(self.method, "anomaly_map")
 
     def __reduce__(self):
         return _on_this_machine, self._arguments
@@ -304,7 +304,7 @@ class Trained:
     def illustrate(self, images_NxHxWxC: np.ndarray) -> dict[str, np.ndarray]:
         """uint8 `inputs` and `outputs`, T x N x H x W x C, and `maps`, as far as the method has them.
 
-        Inputs of other than 1 or 3 channels, which no picture can show, become the mean of theirs.
+        Inputs of other than 1 or 3 channels, which no picture can show, become their mean.
         """
         shown: dict[str, np.ndarray] = {}
         if examples := self.learner._examples:
