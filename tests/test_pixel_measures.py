@@ -37,6 +37,25 @@ def test_masks_are_cut_at_half_and_unknown_ones_are_none(category):
     assert [name.rpartition("/")[2] for name in dataset.unreadable] == ["3_mask.png"]
 
 
+def test_bars_around_an_image_do_not_count(tmp_path, tiny_network, monkeypatch):
+    root, wide = tmp_path / "plate", np.zeros((16, 32), np.uint8)
+    mask = wide.copy()
+    mask[:, 16:] = 255
+    for name in ("train/good/0", "test/good/0", "test/dent/0", "ground_truth/dent/0_mask"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask if "mask" in name else wide).save(root / f"{name}.png")
+    right = np.tile(np.arange(32, dtype=np.float32), (2, 32, 1))  # higher to the right, in the bars lowest
+    right[:, :8] = right[:, 24:] = -1
+    monkeypatch.setattr("itae_jax.training.learner.Trained.anomaly_maps", lambda self, images: right)
+    small = ["data.image_size=32", "data.fit=letterbox", "method.width=2", "train.epochs=1"]
+    small += ["train.batch_size=1", "method.transform=identity", "compute.devices=1", f"data.root={root}"]
+    assert cli.main(["run", "table2_mvtec_ad", "--out", str(tmp_path / "out"), "--set", *small]) == 0
+    (result,) = read_all([tmp_path / "out"])[0].results
+    normal = np.tile(np.arange(32), 2)  # the right half of one image of two is a defect
+    is_defect = np.repeat([True, False], 32) & (normal >= 16)
+    assert result.value("pixel_auroc") == pytest.approx(metrics.auroc(is_defect, normal), abs=1e-5)
+
+
 def test_run_measures_pixels_and_shows_them(category, tmp_path, tiny_network):
     small = [
         "data.image_size=16",

@@ -36,7 +36,7 @@ METHODS = {
 }
 
 
-def measure(folder: Path, method: str, seed: int, minutes: float) -> dict[str, Any]:
+def measure(folder: Path, method: str, seed: int, minutes: float, about: dict[str, Any]) -> dict[str, Any]:
     """Fits on train/good, scores test, and returns a row; the class of an image is its folder."""
     with tempfile.TemporaryDirectory() as place:
         model, scores = Path(place, "model"), Path(place, "scores.csv")
@@ -80,7 +80,7 @@ def measure(folder: Path, method: str, seed: int, minutes: float) -> dict[str, A
             "ratings": loaded.details.get("ratings", {}),
             "weights": weights,
             **found,
-            "environment": environment.describe(),
+            "environment": about,
         }
 
 
@@ -98,13 +98,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parsed = parser.parse_args()
     parallel.prepare_backends()
+    about = environment.describe()  # before a new row changes a file
     for seed in parsed.seeds:
         for folder in parsed.folders:
             for method in parsed.methods:
                 rows = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
                 job = {"data": folder.name, "method": method, "seed": seed, "minutes": parsed.minutes}
                 if not any(row.items() >= job.items() for row in rows):
-                    rows.append(measure(folder, method, seed, parsed.minutes))
+                    rows.append(measure(folder, method, seed, parsed.minutes, about))
                     files.write_text(RESULTS, json.dumps(rows, indent=1) + "\n")
                     print(
                         {name: rows[-1].get(name) for name in (*job, "auroc", "pixel_auroc", "aupro")},

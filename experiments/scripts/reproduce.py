@@ -30,6 +30,7 @@ _OTHERS = {  # settings of the other systems, reduced: a quarter of their width,
     "vae": "method.channels=16 data.limit_test=2000 train.epochs=20",
     "pca": "data.limit_test=2000",
     "knn": "data.limit_test=2000",
+    "iforest": "data.limit_test=2000",
 }
 _ALL = "method.width=16 method.channels=16"  # of methods that have it
 _CURVES = f"{_ALL} data.limit_test=2000 data.limit_train=2000 train.epochs=20 evaluate.every_epochs=2"

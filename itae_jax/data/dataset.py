@@ -27,6 +27,7 @@ class OneClassSplit:
         no masks.
       video_ids: for each test image the video that it is a frame of; empty for still images.
       read_mask: file -> H x W bool in the geometry of the images, or None if it cannot be read.
+      without_bars: (map of a test image, its file) -> the map with NaN in the black bars around the image.
     """
 
     train_images: Images
@@ -37,6 +38,7 @@ class OneClassSplit:
     test_masks: tuple[Path | None, ...] = ()
     video_ids: tuple[str, ...] = ()
     read_mask: Callable[[Path], np.ndarray | None] | None = None
+    without_bars: Callable[[np.ndarray, Path], np.ndarray] | None = None
 
     @property
     def is_anomaly(self) -> np.ndarray:

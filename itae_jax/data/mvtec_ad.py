@@ -82,6 +82,7 @@ def load(config: DataConfig) -> Dataset:
             normal_label="good",
             test_masks=masks,
             read_mask=read_mask,
+            without_bars=reader.without_bars,
         ).limited(limit_train, limit_test)
 
     names, root_name = tuple(found), root.absolute().name

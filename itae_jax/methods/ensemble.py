@@ -27,6 +27,7 @@ class EnsembleConfig(ITAEConfig):
     """Settings of the ensemble: those of ITAE."""
 
     NAME: ClassVar[str] = "ensemble"
+    RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}
     FOR_OBJECTS: ClassVar[dict[str, Any]] = {
         "method.name": "itae",
         "method.transform": "gray+rotate",

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from itae_jax import data, environment, files, parallel
-from itae_jax.data import Images
+from itae_jax.data import Images, LazyImages
 from itae_jax.data.dataset import Dataset, OneClassSplit
 from itae_jax.errors import DamagedError, DivergedError, RequestError, UntrainableError
 from itae_jax.evaluate import metrics
@@ -296,9 +296,12 @@ def _with_measures(
     readable = np.flatnonzero(~np.isnan(scores.scores_N))
     masks = split.masks(readable)
     if trained.learner.has_maps and any(mask is not None and mask.any() for mask in masks):
-        known = [i for i, mask in enumerate(masks) if mask is not None]
-        maps = trained.anomaly_maps(test_images.select(readable[known]))
-        measures |= metrics.of_pixels([mask for mask in masks if mask is not None], list(maps))
+        known = readable[[mask is not None for mask in masks]]
+        maps = list(trained.anomaly_maps(test_images.select(known)))
+        if split.without_bars and isinstance(split.test_images, LazyImages):
+            paths = split.test_images.select(known).keys
+            maps = [split.without_bars(one, path) for one, path in zip(maps, paths, strict=True)]
+        measures |= metrics.of_pixels([mask for mask in masks if mask is not None], maps)
     memory = trained.memory_bytes()
     return dataclasses.replace(
         result,
