@@ -61,7 +61,8 @@ def _texts(text: str) -> list[str]:
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
-    about = "change settings, such as train.epochs=20 or method.name=vae"
+    about = "change settings, such as train.epochs=20 or method.name=vae; of variants with several methods, a "
+    about += "setting of a method changes those that have it"
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help=about)
 
 

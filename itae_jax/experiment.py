@@ -290,7 +290,7 @@ def load(
 def _applicable(
     experiments: Mapping[str, Experiment], kept: Iterable[str], variant: str, assignments: Sequence[str]
 ) -> list[str]:
-    """The assignments without those that the method of another variant has and this one's lacks."""
+    """The assignments, less those of settings that only other variants' methods have."""
     names = [text.partition("=")[0] for text in assignments]
     if "method.name" in names:
         return list(assignments)

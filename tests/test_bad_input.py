@@ -76,6 +76,7 @@ def site(tmp_path_factory, tiny_network, finished_run, small_model):
     (site / "empty").mkdir()
     (site / "thesis").mkdir()
     (site / "thesis" / "report.md").write_text("years of work")
+    picture(site / "pictures" / "figures" / "roc.png")
     (site / "web").mkdir()
     (site / "web" / "config.json").write_text('{"name": "web", "seed": 1}')
     for name, content in FILES.items():
@@ -152,6 +153,7 @@ COMMANDS = [
     (["report", "{site}/run", "--out", DIGITS], "digits.py", "--out"),
     (["report", "{site}/run", "--out", "{site}/thesis"], "--out", "thesis", "report.md"),
     (["report", "{site}/run", "--out", "{site}/model"], "--out", "model", "another run or model"),
+    (["report", "{site}/run", "--out", "{site}/pictures"], "--out", "pictures", "figures"),
     (["bench", "--rounds", "0"], "--rounds", "1 to"),
     (["bench", "--set", "method.widht=3"], "method.widht", "method.width"),
     (["bench", "--json", "no/such/bench.json"], "no/such"),

@@ -258,6 +258,7 @@ def test_fit_refuses_images_of_the_wrong_kind(bad, message):
         ({"contamination": 0.6}, "contamination=0.6"),
         ({"holdout": 1}, "holdout=1"),
         ({"epochs": 0}, "epochs=0"),
+        ({"epochs": "10"}, "train.epochs='10'"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"learning_rate": 0.0}, "learning_rate=0"),
         ({"random_state": -1}, "random_state=-1"),

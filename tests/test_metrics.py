@@ -96,7 +96,7 @@ def test_aupro_takes_touching_corners_for_one_region():
     assert metrics.aupro(diagonal, maps) == pytest.approx(1)
 
 
-def test_measures_of_pixels_leave_out_nan_and_unknown_masks(rng):
+def test_measures_of_pixels_leave_out_nan(rng):
     masks, maps = rng.random((3, 8, 8)) < 0.3, rng.random((3, 8, 8))
     masks[2] = False
     wider = (
@@ -105,9 +105,7 @@ def test_measures_of_pixels_leave_out_nan_and_unknown_masks(rng):
     )
     expected = {"pixel_auroc": metrics.pixel_auroc(masks, maps), "aupro": metrics.aupro(masks, maps)}
     assert metrics.of_pixels(list(wider[0]), wider[1]) == expected
-    known = metrics.of_pixels([masks[0], None, masks[2]], maps)
-    assert known["pixel_auroc"] == auroc(masks[[0, 2]].ravel(), maps[[0, 2]].ravel())
-    assert metrics.of_pixels([None, masks[2]], maps[:2]) == {}
+    assert metrics.of_pixels([], []) == metrics.of_pixels([masks[2]], maps[:1]) == {}
 
 
 @pytest.mark.parametrize("fill", [False, True])

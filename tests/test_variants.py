@@ -78,6 +78,15 @@ def test_report_of_the_whole_is_that_of_its_parts_and_names_one_without_results(
     assert "plain" in line and "turned" not in line
 
 
+def test_variants_killed_before_their_order_is_written_resume(finished, file, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    (copy / "variants.json").unlink()
+    shutil.rmtree(copy / "plain")
+    command = ["run", str(file), "--out", str(copy), "--set", "data.limit_train=40"]
+    assert cli.main(command) == 0
+    assert json.loads((copy / "variants.json").read_text()) == ["turned", "plain"]
+
+
 def test_experiments_with_and_without_variants_do_not_share_a_directory(finished, file, capsys):
     for experiment, out, message in (
         ("digits", finished, "several variants"),

@@ -73,8 +73,8 @@ and the minutes, of two cores; `rotate` is ITAE by rotation in the same time. In
 new images show tiles of the training images in another light; tiles_grouped has none.
 The castings are from "casting product image data for quality inspection" (Kaggle), the scratches are made by
 `scratches.py`. In digit_8, fashion_shirt and those of CIFAR-10 the anomalies are other classes. On CIFAR-10
-`fit` itself chose rotation, by the images and without labels. In the file, a `+` after a commit: the rows
-before this one were not yet committed."""
+`fit` itself chose rotation, by the images and without labels. A `+` after a commit in `folders_cpu.json`:
+other rows were not yet committed."""
 _FULL_SIZE = ("width=64", "geotrans")  # benchmark cases
 _STARTUP_NOTE = """\
 the seconds of `itae score MODEL one.png`, a process for each call, with a model that `itae fit` made and with

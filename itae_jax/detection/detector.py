@@ -156,8 +156,8 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         if not isinstance(self.holdout, (int, float, np.number)) or not 0 <= self.holdout < 1:
             raise RequestError(f"holdout={self.holdout!r}: expected a number in [0, 1)")
         for name in ("epochs", "batch_size", "learning_rate"):  # in a config 0 stands for the default
-            if not self.get_params()[name] > 0:
-                raise RequestError(f"{name}={self.get_params()[name]!r}: expected a number above 0")
+            if vars(self)[name] == 0:
+                raise RequestError(f"{name}=0: expected a number above 0")
         if self.settings is not None and not isinstance(self.settings, Mapping):
             raise RequestError(f"settings={self.settings!r}: expected a dict such as {{'method.loss': 'l1'}}")
         if isinstance(self.random_state, Integral) and not 0 <= int(self.random_state) < 2**32:

@@ -277,7 +277,7 @@ def _try(folder: _Folder, candidate: Candidate, started: Started, progress: Prog
     progress.say(f"trying: {candidate.title}")
     minutes, seed = started.details["minutes"], started.seed
     settings, learner = folder.prepare(candidate)
-    most = max(_MOST_TRIED, 2 * settings.train.batch_size)  # every other one is a batch still
+    most = max(_MOST_TRIED, 2 * settings.train.batch_size)  # so that half of these are a batch
     some = folder.training[:: math.ceil(len(folder.training) / most)]
     epochs = (
         _epochs(learner, 60 * minutes * _SHARE_TRIED, len(some))

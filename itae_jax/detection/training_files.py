@@ -61,7 +61,7 @@ def _training_files(model: TrainedModel, root: Path) -> set[str] | None:
         files = folders.find_images(root)
         if not isinstance(holdout, float) or digest(root, files) != model.details.get("files"):
             return None
-    except (OSError, RequestError):  # somebody else's folder
+    except (OSError, RequestError):  # a folder that may not be read, a broken link
         return None
     _, training = divided(len(files), holdout, model.experiment.seed)
     return {os.path.realpath(files[position]) for position in training}

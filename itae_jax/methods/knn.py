@@ -50,8 +50,8 @@ class KNN(Pixels):
     def calibrate(self, measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         rows, k = measured[self._config.features], self._config.k
         if len(rows) <= k:
-            needed = f"{k} nearest neighbours need more training images than {len(rows)}"
-            raise RequestError(f"{needed}; give more, or lower method.k where it can be")
+            few = f"the {len(rows)} training images have fewer neighbours"
+            raise RequestError(f"method.k={k}: {few}; give more images or lower it")
         from sklearn.neighbors import NearestNeighbors
 
         others_Nxk = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(rows).kneighbors()[1]

@@ -14,7 +14,7 @@ from itae_jax.files import write_bytes, write_text, writing
 from itae_jax.report import columns, efficiency, html, tables
 from itae_jax.runs.read import RunResults, read_illustrations, read_scores, training_curves
 
-_WRITTEN = ("figures", "report.html", "report.md", "report.csv")
+_PAGES = ("report.html", "report.md", "report.csv")
 _FOR_TEMPLATES = {"tables": tables, "columns": columns, "efficiency": efficiency}
 
 
@@ -42,9 +42,12 @@ def make_out(out: Path, shown: Sequence[Path]) -> None:
         is_run = any((out / name).exists() for name in ("config.json", "variants.json"))
         if is_run and out.resolve() not in [path.resolve() for path in shown]:
             raise RequestError(f"--out {out}: is the directory of another run or model; name another")
-        there = [name for name in _WRITTEN if (out / name).exists()]
-        if (there and not is_run and not html.is_ours(out / "report.html")) or (out / "figures").is_symlink():
-            raise RequestError(f"--out {out}: holds {there[0]}, not of this command; name another directory")
+        page, figures = out / "report.html", out / "figures"
+        foreign = [] if is_run or html.is_ours(page) else [name for name in _PAGES if (out / name).exists()]
+        if figures.is_symlink() or figures.is_file() or not all(map(html.is_drawn, figures.glob("*.png"))):
+            foreign.append(figures.name)
+        if foreign:
+            raise RequestError(f"--out {out}: holds {foreign[0]}, not of this command; name another directory")
 
 
 def write(runs: Sequence[RunResults], out: Path) -> Path:
@@ -97,11 +100,9 @@ def _draw_run(run: RunResults, files: Sequence[tuple], out: Path, prefix: str) -
     if not panels:
         return {}
     scale = "from 0 to 1 within each video (Eq. 4)" if run.results[0].num_videos else "higher = more anomalous"
-    losses = training_curves(run, "loss").values()
+    losses = () if run.experiment.method.ONE_PASS else training_curves(run, "loss").values()
     return {
-        "loss": _save(figures.loss_curve(*losses), out, f"{prefix}loss")
-        if losses and not run.experiment.method.ONE_PASS
-        else None,
+        "loss": _save(figures.loss_curve(*losses), out, f"{prefix}loss") if losses else None,
         "restorations": list(restored.values()),
         "histograms": _save(figures.score_histograms(panels, scale), out, f"{prefix}histograms"),
         "roc": _save(figures.roc_curves(panels), out, f"{prefix}roc"),

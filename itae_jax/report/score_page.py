@@ -100,14 +100,13 @@ def write_for_model(directory: Path, false_positive_rate: float | None, trust: s
     normal = model.normal
     threshold = normal.threshold(FALSE_POSITIVE_RATE if false_positive_rate is None else false_positive_rate)
     images = ScoredImages(list(normal.ids), normal.scores_N, normal.scores_N > threshold, normal.components)
-    metrics = read_metrics(directory / "metrics.jsonl")
+    metrics = [] if model.experiment.method.ONE_PASS else read_metrics(directory / "metrics.jsonl")
     losses = {one["epoch"]: one["loss"] for one in metrics if isinstance(one.get("loss"), float)}
-    has_losses = losses and not model.experiment.method.ONE_PASS
     page = {
         "title": directory.absolute().name,
         "what": "calibration images",
         "settings": experiment.changed(model.experiment),
-        "loss": html.png(figures.loss_curve(losses)) if has_losses else None,
+        "loss": html.png(figures.loss_curve(losses)) if losses else None,
     }
     return _write(directory / "report.html", images, threshold, model, page, is_labelled=False)
 

@@ -213,8 +213,9 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
 
 
 def others_grid(of_dataset: Sequence[Column]) -> Grid | None:
-    """Returns the paper's numbers of the systems that no column compares with, over the columns' classes."""
-    run, compared = of_dataset[0].run, [column.cells for column in of_dataset]
+    """Returns the rows of the paper's table that no column compares with, over the columns' classes."""
+    runs, compared = [column.run for column in of_dataset], [column.cells for column in of_dataset]
+    run = next((one for one in runs if one.paper), runs[0])
     keys = {line.key for column in of_dataset for line in column.lines if line.key.is_class}
     columns = []
     for system in paper.systems(run):

@@ -21,6 +21,8 @@ from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
 
 _ORDER = "variants.json"
+_REPORT = ("report.html", "report.md", "report.csv", "figures")
+_WRITTEN = ("results.csv", "metrics.jsonl", "unreadable.csv", "paper.csv", *_REPORT)
 
 
 def of_job(out: Path, normal_class: int, seed: int) -> Path:
@@ -42,24 +44,21 @@ def check_same_experiment(out: Path, wanted: Experiment) -> None:
 
 
 def _recorded(path: Path) -> Experiment:
-    with contextlib.suppress(RequestError, OSError):
-        if b'"environment"' in path.read_bytes():  # else another program wrote it
-            return experiment.read_record(path)
-    raise RequestError(f"--out {path.parent}: {path} is damaged or not of a run; name another directory")
+    try:
+        if b'"environment"' not in path.read_bytes():
+            raise RequestError(f"{path}: not written by a run")
+        return experiment.read_record(path)
+    except (OSError, RequestError) as error:
+        raise RequestError(f"--out {path.parent}: {error}; name another directory") from None
 
 
 def _check_free(out: Path) -> None:
-    """Raises RequestError if a directory without config.json holds anything but runs, and what a kill left."""
+    """Raises RequestError if a directory that is not of a run holds what a run would write over."""
     if out.exists() and not out.is_dir():
         raise RequestError(f"--out {out}: is a file; name a directory")
-    with files.writing(out, "--out"):
-        there = sorted(out.iterdir()) if out.is_dir() else []
-        others = [path for path in there if path.name != ".lock" and path.suffix != ".partial"]
-        others = [
-            path for path in others if not any((path / name).exists() for name in ("config.json", ".lock"))
-        ]
-    if others:
-        raise RequestError(f"--out {out}: holds {others[0].name}, not of a run; name a new or empty directory")
+    there = [out / name for name in _WRITTEN if (out / name).exists()] + sorted(out.glob("class_*"))
+    if there:
+        raise RequestError(f"--out {out}: holds {there[0].name}, not of a run; name another directory")
 
 
 def _is_untouched(out: Path) -> bool:
@@ -89,7 +88,7 @@ def of_variants(out: Path, experiments: Collection[str]) -> dict[str, Path]:
         return {"": out}
     if (out / "config.json").exists():
         raise RequestError(f"--out {out}: holds an experiment without variants; name another directory")
-    if not (out / _ORDER).exists():
+    if not any((out / name / "config.json").exists() for name in experiments):
         _check_free(out)
     return {variant: out / variant for variant in experiments}
 

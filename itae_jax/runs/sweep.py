@@ -56,9 +56,7 @@ def run(
     """
     processes.together(lambda: directory.check_same_experiment(out, experiment))
     scalars = scalars if processes.is_leader() else None
-    if scalars and out.resolve() in (scalars.resolve(), *scalars.resolve().parents):
-        raise RequestError(f"--tensorboard {scalars}: lies in --out; name another directory")
-    processes.together(tensorboard.check_installed if scalars else lambda: None)
+    processes.together(lambda: _check_tensorboard(scalars, out) if scalars else None)
     others = processes.together(lambda: reuse.read(reused) if processes.is_leader() else [])
     dataset = data.load(experiment.data)
     chosen = dataset.trainable if classes is None else map(dataset.class_index, classes)
@@ -113,6 +111,12 @@ def run(
             for name, reason in list(unreadable.items())[:5]:
                 progress.say(f"  {name}: {reason}")
     return _results_of(jobs, out), missing
+
+
+def _check_tensorboard(scalars: Path, out: Path) -> None:
+    tensorboard.check_installed()
+    if out.resolve() in (scalars.resolve(), *scalars.resolve().parents):
+        raise RequestError(f"--tensorboard {scalars}: lies in --out; name another directory")
 
 
 def _check_same_data(out: Path, dataset: Dataset) -> None:
