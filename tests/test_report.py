@@ -172,6 +172,21 @@ def test_other_systems_of_the_paper_stand_apart():
     assert tables.others_grid([own]) is None
 
 
+def test_best_of_the_methods_of_one_pass_stands_beside_the_others():
+    aurocs = {"knn": (0.9, 0.5), "pca": (0.7, 0.6), "iforest": (0.6, 0.55)}
+    runs = [
+        make_run(((0, 0, first), (1, 0, second)), f"method.name={name}")
+        for name, (first, second) in aurocs.items()
+    ]
+    (group,) = columns.by_dataset([make_run(((0, 0, 0.8), (1, 0, 0.9))), *runs])
+    grid = tables.grid(group)
+    assert grid.header[-1] == "best of knn, pca, iforest"
+    assert [row[-1] for row in grid.rows] == ["90.0 (knn)", "60.0 (pca)", "70.0 (knn)", ""]
+    for fewer in (runs, [runs[0], make_run()]):
+        (group,) = columns.by_dataset(fewer)
+        assert not tables.grid(group).header[-1].startswith("best of")
+
+
 def test_table_5_is_two_columns_of_every_training():
     fields = {"further_aurocs": {"l1": 0.8, "l2": 0.7}, "best_f1": 0.5}
     run, other = (make_run(((0, 0, 0.8),), *loss, table="table5", **fields) for loss in ([], [L1]))

@@ -200,7 +200,10 @@ def _texts(of_column: Sequence[Line], differ: bool) -> dict[Key, str]:
 
 
 def grid(of_dataset: Sequence[Column]) -> Grid:
-    """Returns AUROC by class, each method before the paper's number and the difference to it."""
+    """Returns AUROC by class, each method before the paper's number and the difference to it.
+
+    Last stands the best of several methods of one pass, which others have to exceed.
+    """
     columns = []
     differ = averages_differ([column.lines for column in of_dataset])
     for column in of_dataset:
@@ -209,7 +212,21 @@ def grid(of_dataset: Sequence[Column]) -> Grid:
         if column.has_paper:
             texts = {line.key: line.paper_text for line in column.lines}
             columns.append((f"paper (ours {MINUS} paper)", texts))
+    one_pass = [column for column in of_dataset if column.run.experiment.method.ONE_PASS]
+    if 1 < len(one_pass) < len(of_dataset):
+        columns.append((f"best of {', '.join(column.title for column in one_pass)}", _best(one_pass)))
     return _grid(columns)
+
+
+def _best(columns: Sequence[Column]) -> dict[Key, str]:
+    """The highest number of each class, and of the averages if these compare, with the column's title."""
+    differ = averages_differ([column.lines for column in columns])
+    found: dict[Key, list[tuple[float, str]]] = {}
+    for column in columns:
+        for line in column.lines:
+            if line.key.is_class or (line.key == AVERAGE and not differ):
+                found.setdefault(line.key, []).append((line.value, column.title))
+    return {key: f"{value:.1f} ({title})" for key, of_key in found.items() for value, title in [max(of_key)]}
 
 
 def others_grid(of_dataset: Sequence[Column]) -> Grid | None:
