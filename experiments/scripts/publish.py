@@ -297,8 +297,12 @@ def _figure3() -> Iterator[str]:
             yield from [f"At full size, ITAE scores {more}, on {device}.", ""]
     runs = [_published(path) for path in _run_directories(RESULTS / "figure3_efficiency")]
     for of_dataset in columns.by_dataset(runs):
-        alike = [name for name in _settings(runs[0]) if all(name in _settings(run) for run in runs)]
-        on = f"{runs[0].results[0].device}; ours with {', '.join(alike)} and a quarter of the width"
+        settings = {run.experiment.variant: list(_settings(run)) for run in runs}
+        alike = [
+            one for one in settings[runs[0].experiment.variant] if all(one in own for own in settings.values())
+        ]
+        others = [f"{name} {one}" for name, own in settings.items() for one in own if one not in alike]
+        on = f"{runs[0].results[0].device}; ours with {', '.join([*alike, *others])}"
         methods = efficiency.compared(of_dataset)
         speed = {one.title.split(" ")[0]: one.images_per_second for one in methods}
         more = f"ITAE scores {speed['ITAE'] / speed['GeoTrans']:.1f} times as fast as GeoTrans"
