@@ -25,6 +25,7 @@ import jax
 import numpy as np
 import pytest
 import tiny_net
+from filelock import FileLock
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -129,6 +130,17 @@ def tiny_network():
         yield
 
 
+def once(tmp_path_factory, name, make):
+    """Makes a directory by the first of the test processes that needs it, and returns it."""
+    root = tmp_path_factory.getbasetemp()
+    place = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    with FileLock(f"{place}.lock"):
+        if not place.exists():
+            with training_tiny_networks():
+                make(place)
+    return place
+
+
 SMALL_RUN = ["train.epochs=2", "method.width=4", "data.limit_train=48", "data.limit_test=120"]
 SMALL_RUN += ["evaluate.batch_size=8"]
 
@@ -138,10 +150,10 @@ def finished_run(tmp_path_factory):
     """A run of two digits by SMALL_RUN, which tests must not change; they need `tiny_network`, too."""
     from itae_jax import cli
 
-    out = tmp_path_factory.mktemp("runs") / "two"
-    with training_tiny_networks():
+    def run(out):
         assert cli.main(["run", "digits", "--classes", "6,8", "--out", str(out), "--set", *SMALL_RUN]) == 0
-    return out
+
+    return once(tmp_path_factory, "finished_run", run)
 
 
 @pytest.fixture(scope="session")
@@ -211,16 +223,12 @@ def small_model_of(tmp_path_factory):
     """
     from itae_jax import cli
 
-    root = tmp_path_factory.mktemp("fit")
-    images = save_images(root / "good", 20)
+    images = once(tmp_path_factory, "good", lambda folder: save_images(folder, 20))
 
-    @functools.cache
-    def make(method):
-        with training_tiny_networks():
-            assert cli.main(["fit", str(images), "--out", str(root / method), *SMALL_FITS[method]]) == 0
-        return root / method
+    def fit(method, out):
+        assert cli.main(["fit", str(images), "--out", str(out), *SMALL_FITS[method]]) == 0
 
-    return make
+    return lambda method: once(tmp_path_factory, f"model_{method}", functools.partial(fit, method))
 
 
 @pytest.fixture(scope="session")

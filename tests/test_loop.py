@@ -88,7 +88,6 @@ def train(trainer, images, checkpoints=None, report_every=1, on_step=lambda epoc
     [
         ("itae", 1, 1, range(1, 16)),
         ("vae", 1, 3, range(1, 16)),
-        ("itae", 3, 1, [3, 4, 5, 8, 9, 10, 13, 14, 15]),
         ("itae", 3, 2, [3, 6, 9, 10, 13, 14, 15]),
     ],
 )

@@ -37,7 +37,7 @@ def trained(request, bars, tiny_network):
     """A method after some steps."""
     return fit(
         make_learner(
-            tiny(*CASES[request.param], "train.epochs=10", "train.learning_rate=0.02", "evaluate.batch_size=2")
+            tiny(*CASES[request.param], "train.epochs=10", "train.learning_rate=0.02", "compute.devices=1")
         ),
         bars,
     )
@@ -111,7 +111,8 @@ def test_update_with_parts_of_other_images_on_four_devices_is_that_on_one(make_t
     with jax.enable_x64(True):
         found = []
         for devices in (1, 4):
-            trainer = make_trainer(*CASES["defects"], f"compute.devices={devices}", "compute.dtype=float64")
+            settings = ["method.transform=paste", "method.head=2", "compute.dtype=float64"]
+            trainer = make_trainer("itae", *settings, f"compute.devices={devices}")
             state, metrics = trainer.initial_state((0,)), []
             for step in range(3):
                 batch = bars[8 * step : 8 * step + 8][None]

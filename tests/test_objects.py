@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from itae_jax import cli
+from itae_jax import cli, methods
 from itae_jax.detection import model as models
 from itae_jax.detection import objects
 
@@ -65,14 +65,18 @@ def fit(tmp_path, tiny_network):
 
 
 def rate(monkeypatch, rating):
+    """Makes `itae fit` compare PCA, which trains nothing, and rate it so."""
+    for name, offered in (("ensemble", []), ("pca", [("whole images", {})])):
+        offer = staticmethod(lambda side, offered=offered: offered)
+        monkeypatch.setattr(methods.config_class(name), "candidates", offer)
     monkeypatch.setattr("itae_jax.detection.fit.rated", lambda trained, *_: (trained, rating, {}))
 
 
-def test_fit_keeps_the_ensemble_where_surrogates_are_found(fit, tmp_path, monkeypatch):
+def test_fit_keeps_the_usual_method_where_surrogates_are_found(fit, tmp_path, monkeypatch):
     rate(monkeypatch, 0.7)
     assert fit() == 0
     settings, _, details = models.read_config(tmp_path / "model")
-    assert (settings.method.NAME, details["num_train"]) == ("ensemble", 108 - 16)
+    assert (settings.method.NAME, details["num_train"]) == ("pca", 108 - 16)
 
 
 def test_fit_takes_rotation_for_objects_where_surrogates_are_not_found_and_keeps_to_it(

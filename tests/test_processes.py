@@ -49,10 +49,13 @@ def assert_all_refused(found, message):
 
 
 def test_run_gives_the_same_on_four_devices_in_two_processes_and_on_one_device(tmp_path, tiny_network):
-    one, two = tmp_path / "one", tmp_path / "two"
-    both = start_two(2, *RUN, "--out", two, *SETTINGS)
+    from test_tensorboard import event_file, expected, scalars_of
+
+    one, two, scalars = (tmp_path / name for name in ("one", "two", "scalars"))
+    settings = [*SETTINGS, "train.epochs=3"]
+    both = start_two(2, *RUN, "--out", two, "--tensorboard", scalars, *settings)
     with jax.enable_x64(True):
-        assert cli.main([*RUN, "--out", str(one), *SETTINGS, "compute.devices=1"]) == 0
+        assert cli.main([*RUN, "--out", str(one), *settings, "compute.devices=1"]) == 0
     leader, follower = finish(*both)
     assert leader[0] == follower[0] == 0, leader[2] + follower[2]
     assert "AUROC" in leader[1]
@@ -62,6 +65,8 @@ def test_run_gives_the_same_on_four_devices_in_two_processes_and_on_one_device(t
         np.testing.assert_allclose(ours, theirs, rtol=rtol)
     ours, theirs = ([entry["loss"] for entry in log.read_metrics(out / "metrics.jsonl")] for out in (two, one))
     np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+    *epochs, _ = scalars_of(event_file(scalars / "class_6" / "seed_0"))  # there is one: process 0 alone writes
+    assert epochs == expected(two / "metrics.jsonl", normal_class=6, seed=0)
 
 
 def newest_checkpoint(out):

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 from conftest import SMALL_FIT, SMALL_RUN, contents, save_images
-from test_processes import RUN, SETTINGS, finish, start_two
 
 from itae_jax import cli, progress
 
@@ -117,14 +116,6 @@ def test_a_directory_with_the_scalars_of_another_run_is_refused_before_training(
     line = refused(*command, "--tensorboard", tmp_path / "scalars", "--set", *SMALL_RUN)
     assert f"holds the scalars of {tmp_path / 'one'}" in line
     assert contents(tmp_path / "scalars") == before and not (tmp_path / "two").exists()
-
-
-def test_of_two_processes_the_first_alone_writes_scalars(tmp_path):
-    out, scalars = tmp_path / "out", tmp_path / "scalars"
-    both = start_two(1, *RUN, "--out", out, "--tensorboard", scalars, *SETTINGS, "train.epochs=3")
-    assert [code for code, *_ in finish(*both)] == [0, 0]
-    *epochs, _ = scalars_of(event_file(scalars / "class_6" / "seed_0"))
-    assert epochs == expected(out / "metrics.jsonl", normal_class=6, seed=0)
 
 
 def test_scalars_inside_the_model_are_refused(tmp_path, refused):

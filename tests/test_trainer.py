@@ -28,10 +28,8 @@ def test_same_seeds_give_the_same_bits_and_others_do_not(make_trainer, bars):
     assert first != other
 
 
-@pytest.mark.parametrize("per_image", ["one", "all"])
-def test_the_number_of_devices_and_of_steps_in_a_call_changes_only_rounding(make_trainer, bars, per_image):
+def test_the_number_of_devices_and_of_steps_in_a_call_changes_only_rounding(make_trainer, bars):
     settings = ["train.epochs=4", "compute.dtype=float64", "train.augment=flip+shift"]
-    settings += [f"method.transforms_per_image={per_image}"]
     with jax.enable_x64(True):
         alone, *others = (
             losses_of(make_trainer("itae", *settings, *more), bars, report_every=2)[0]

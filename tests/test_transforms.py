@@ -77,7 +77,7 @@ def test_check_vmap_finds_an_image_that_depends_on_its_batch():
     mixed = Transform("mixed", 1, lambda image, index: 0.5 * image - 0.5 * brightness(image))
     finding = checks.check("vmap", mixed)
     assert not finding.passed
-    assert "in a batch of 16x16x1" in finding.found
+    assert "in a batch of 16x16x3" in finding.found
 
 
 def test_to_float_scales_pixels_to_minus_one_to_one():

@@ -22,7 +22,7 @@ from itae_jax.models.wide_resnet import WideResNet
 COUNT = 72  # 2 flips, 3 x 3 shifts, 4 rotations
 _DECAY = 2.5e-4  # weight of the squared parameters in the loss
 _LEAST_SIDE = 8
-_MOST_ITERATIONS, _TOLERANCE = 1000, 1e-9  # of the Dirichlet fit
+_MOST_ITERATIONS, _TOLERANCE = 100, 1e-9  # of the Dirichlet fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,27 +146,22 @@ class GeoTrans:
 def dirichlet(mean_log_p_TxK: np.ndarray) -> np.ndarray:
     """The most likely parameters, T x K, of T Dirichlet distributions given the means of log p.
 
-    By Minka's fixed point, digamma(alpha_k) = digamma(sum alpha) + mean log p_k.
+    By Newton's method (Minka, Estimating a Dirichlet distribution, 2000); no step more than doubles or halves.
     """
-    from scipy.special import digamma
+    from scipy.special import digamma, polygamma
 
     alpha_TxK = np.ones_like(mean_log_p_TxK)
     for _ in range(_MOST_ITERATIONS):
-        before = alpha_TxK
-        alpha_TxK = _inverse_digamma(digamma(before.sum(1, keepdims=True)) + mean_log_p_TxK)
+        before, total_Tx1 = alpha_TxK, alpha_TxK.sum(1, keepdims=True)
+        slope_TxK = digamma(total_Tx1) - digamma(alpha_TxK) + mean_log_p_TxK
+        own_TxK, shared_Tx1 = -polygamma(1, alpha_TxK), polygamma(1, total_Tx1)  # the Hessian
+        both_Tx1 = (slope_TxK / own_TxK).sum(1, keepdims=True)
+        both_Tx1 /= 1 / shared_Tx1 + (1 / own_TxK).sum(1, keepdims=True)
+        step_TxK = (slope_TxK - both_Tx1) / own_TxK
+        alpha_TxK = np.clip(alpha_TxK - step_TxK, alpha_TxK / 2, 2 * alpha_TxK)
         if np.abs(alpha_TxK / before - 1).max() < _TOLERANCE:
             break
     return alpha_TxK
-
-
-def _inverse_digamma(values: np.ndarray) -> np.ndarray:
-    """By Newton's method, from Minka's first guess."""
-    from scipy.special import digamma, polygamma
-
-    found = np.where(values >= -2.22, np.exp(values) + 0.5, -1 / (values - digamma(1)))
-    for _ in range(5):
-        found = found - (digamma(found) - values) / polygamma(1, found)
-    return found
 
 
 METHOD = Spec(GeoTransConfig, GeoTrans)

@@ -22,7 +22,7 @@ import numpy as np
 from itae_jax.transforms.transform import Transform
 
 # 16 is the least side that a network takes; 17, 19 and 26 have no factor in common with it or each other.
-_SQUARE, _OBLONG = ((16, 16), (19, 19)), ((17, 26),)
+_SIZES, _SQUARES = ((16, 16), (17, 26)), ((16, 16), (19, 19))
 _CLOSE = 1e-5
 _COMPILES, _ELSEWHERE = "compiles", "same elsewhere"
 # A change from black to white that shrinks below half a grey level of 8 bits is lost.
@@ -107,8 +107,13 @@ def _channels(transform: Transform) -> tuple[int, ...]:
 
 
 def _shapes(transform: Transform) -> list[tuple[int, int, int]]:
-    sizes = _SQUARE if transform.square_only else _SQUARE + _OBLONG
+    sizes = _SQUARES if transform.square_only else _SIZES
     return [(*size, channels) for size in sizes for channels in _channels(transform)]
+
+
+def _colour_shapes(transform: Transform) -> list[tuple[int, int, int]]:
+    """Those of three channels, for checks to which one channel reveals no more."""
+    return [shape for shape in _shapes(transform) if shape[2] == 3]
 
 
 def _images(shape: tuple[int, int, int], count: int = 3, dtype: str = "float32") -> jax.Array:
@@ -182,8 +187,7 @@ def _range(transform: Transform) -> str:
 
 def _jit(transform: Transform) -> str:
     """Compiled for a traced index, it does what it does uncompiled."""
-    of_colour = [shape for shape in _shapes(transform) if shape[2] == 3]  # the others reveal no more
-    for shape in of_colour:
+    for shape in _colour_shapes(transform):
         image = _images(shape)[0]
         for index in range(transform.count):
             with jax.disable_jit():
@@ -195,7 +199,7 @@ def _jit(transform: Transform) -> str:
 
 def _vmap(transform: Transform) -> str:
     """A batch, each image with a member of its own or with all, is what its images are one by one."""
-    for shape in _shapes(transform):
+    for shape in _colour_shapes(transform):
         images = _images(shape, count=transform.count + 1)
         looped = np.asarray([[transform.apply(image, i) for image in images] for i in range(transform.count)])
         _require_close(transform.apply_all(images), looped, f"in a batch of {_size(shape)}")
