@@ -58,6 +58,8 @@ def entry() -> NoReturn:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     parsed = argparse.Namespace(command="")
+    if sys.stderr is None:  # closed from the start; `print` would take standard output instead
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     Image.MAX_IMAGE_PIXELS = None  # data.max_side is the limit
     os.environ["MPLBACKEND"] = "agg"  # no command opens a window, and the backend of a notebook may be missing
     for stream in (sys.stdout, sys.stderr):
@@ -334,10 +336,12 @@ def _bench(arguments) -> int:
     parallel.prepare_backends()
     if arguments.what != "quality":  # whose seconds include compiling
         parallel.keep_programs()
+    from itae_jax import files
     from itae_jax.bench import quality, reading, report, timing
+    from itae_jax.report import html
 
     say, rounds = functools.partial(print, flush=True), arguments.rounds or 5
-    report.check_files(arguments.json, arguments.plot)
+    report.check_files(arguments.json, arguments.plot, html.is_drawn)
     if arguments.what == "data":
         result = reading.measure(arguments.count or 2000, rounds, say)
         print(reading.table(result))
@@ -352,7 +356,7 @@ def _bench(arguments) -> int:
         report.write(result, arguments.json)
     if arguments.plot:
         figure = quality.draw(result) if arguments.what == "quality" else report.draw(result)
-        figure.savefig(arguments.plot, dpi=150)
+        files.write_bytes(arguments.plot, html.draw(figure, dpi=150))
     return 0
 
 

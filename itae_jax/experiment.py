@@ -190,7 +190,7 @@ def from_tree(tree: Any) -> Experiment:
 def read_record(path: Path) -> Experiment:
     """The experiment of a run's config.json; RequestError if it cannot be read."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(path.read_text(encoding="utf-8-sig"))
         if isinstance(tree, dict):
             tree.pop("environment", None)
         return from_tree(tree)

@@ -21,12 +21,15 @@ _MARK = ".itae_jax"  # a file in directories whose content is ours
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Reads the rows of a CSV file with a header.
 
-    Leaves out a byte-order mark, as spreadsheets write it. RequestError if semicolons divide the columns.
+    Leaves out a byte-order mark, as spreadsheets write it. RequestError if semicolons divide the columns, or
+    for other encodings, which have NUL characters.
     """
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        rows = csv.DictReader(file)
-        check_commas(path, rows.fieldnames or ())
-        return list(rows)
+    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    if "\0" in text:
+        raise RequestError(f"{path}: is not text in UTF-8; save it as such")
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    check_commas(path, rows.fieldnames or ())
+    return list(rows)
 
 
 def check_commas(path: Path, header: Sequence[str]) -> None:

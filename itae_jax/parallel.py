@@ -71,9 +71,10 @@ def keep_programs() -> None:
         # A program for a CPU need not run on others that share the directory.
         kind = environment.cpu_kind() if jax.default_backend() == "cpu" else jax.default_backend()
         directory = Path(home, "itae_jax", kind)
-        _trim(directory)
-        jax.config.update("jax_compilation_cache_dir", str(directory))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        if directory.is_absolute():  # not without a home directory
+            _trim(directory)
+            jax.config.update("jax_compilation_cache_dir", str(directory))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if _LOG.isEnabledFor(logging.INFO):
         _LOG.info("backend %s, %s", jax.default_backend(), environment.describe())
 
@@ -150,7 +151,7 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
         whole: int = 1,
         donate: bool = False,
     ):
-        _check_not_forked()
+        check_not_forked()
         self._devices, self._is_replicated = tuple(devices), replicated_result
         own = [i for i, device in enumerate(devices) if device in _local(devices)]
         self._own = slice(own[0], own[-1] + 1)
@@ -169,7 +170,7 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
         )
 
     def __call__(self, *arguments: Any, axis: int = 0) -> Any:
-        _check_not_forked()
+        check_not_forked()
         result = self._mapped(*self._on_devices(arguments, axis))
         if self._is_gathered and self._devices[0].platform == "cpu":
             jax.block_until_ready(result)  # queued exchanges can wait for each other's threads
@@ -200,7 +201,8 @@ def is_forked() -> bool:
     return _first_process() != os.getpid()
 
 
-def _check_not_forked() -> None:
+def check_not_forked() -> None:
+    """Raises RequestError in a fork of a process that used JAX, where JAX would hang."""
     if is_forked():
         remedy = 'start processes by multiprocessing.get_context("spawn")'
         raise RequestError(f"this process was forked from one that used JAX, and would hang; {remedy}")

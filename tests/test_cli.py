@@ -31,6 +31,8 @@ def test_run_prints_its_result_and_where_the_report_is(finished_run, tmp_path, c
     printed = capsys.readouterr()
     (row,) = rows_of(out / "results.csv")
     assert f"AUROC {float(row['auroc']):.4f}" in printed.out and printed.err == ""
+    for said in ("too few to learn", "test images", "with compiling and calibration", "writing the report"):
+        assert said in printed.out  # no step is silent
     assert printed.out.splitlines()[-1] == f"report: {out / 'report.html'}"
     assert (out / "report.html").read_bytes()
 
@@ -135,7 +137,8 @@ def test_json_is_the_only_thing_on_standard_output_and_says_what_was_written(sma
     }
     anomalies = sum(int(row["is_anomaly"]) for row in rows)
     counts = {"num_scored": 6, "num_anomalies": anomalies, "num_unreadable": 1, "num_undrawn": 0}
-    assert found == paths | rates | counts | {"undrawn_reason": ""}
+    texts = {"undrawn_reason": "", "about_others": ""}
+    assert found == paths | rates | counts | {"num_others": 0} | texts
 
     found = summary("fit", small_model.parent / "good", "--out", small_model, *SMALL_FIT)
     expected = {"model": str(small_model), "new": False, "method": "itae", "image_shape": [16, 16, 1]}

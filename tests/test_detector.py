@@ -229,7 +229,7 @@ def test_fit_says_how_to_convert_images_of_another_type(converted, rng):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (GREY / 255, r"\(255 \* x\).round\(\).astype\('uint8'\)"),
+        (GREY / 255, r"\(255 \* x.clip\(0, 1\)\).round\(\).astype\('uint8'\)"),
         (GREY.astype(np.int64) - 300, "expected uint8; scale it"),
         (GREY + np.nan, "NaN or infinity"),
         (GREY[0], "N x H x W"),
@@ -254,6 +254,7 @@ def test_fit_refuses_images_of_the_wrong_kind(bad, message):
         ({"contamination": "auto"}, "contamination='auto'"),
         ({"holdout": None}, "holdout=None"),
         ({"settings": "a=b"}, "settings='a=b'"),
+        ({"settings": {1: 2}}, "settings={1: 2}"),
         ({"image_shape": 16}, "image_shape=16"),
         ({"contamination": 0.6}, "contamination=0.6"),
         ({"holdout": 1}, "holdout=1"),

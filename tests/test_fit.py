@@ -3,8 +3,10 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from conftest import SMALL_FIT, SMALL_FITS, contents, save_images
+from PIL import Image
 
 from itae_jax import cli, experiment, files, methods, progress
 from itae_jax.data import reader
@@ -224,6 +226,26 @@ def test_calibration_images_are_found_from_any_directory(tmp_path, monkeypatch):
     assert fit("good", "model", *SMALL_FIT) == 0
     named = models.load(tmp_path / "model").normal.ids
     assert {os.path.dirname(name) for name in named} == {str(tmp_path / "good")}
+
+
+def test_fit_and_calibrate_refuse_a_data_set_with_test_images(photos, model, tmp_path, refused):
+    for place in (tmp_path / "set", tmp_path / "sets" / "wood"):
+        save_images(place / "train" / "good", 20)
+        save_images(place / "test" / "crack", 3)
+    for source in (tmp_path / "set", tmp_path / "sets"):
+        for command in (["fit", source], ["calibrate", model, source]):
+            assert "holds test images" in refused(*command, "--out", tmp_path / "out")
+
+
+def test_fit_says_that_images_show_little_and_which_files_it_leaves_out(tmp_path, capsys):
+    for number in range(12):  # 16 bits with pixels of 8
+        path = save_images(tmp_path / "good", 0) / f"{number}.png"
+        Image.fromarray(np.full((20, 20), 100 + number, np.uint16)).save(path)
+    (tmp_path / "good" / "notes.txt").touch()
+    assert fit(tmp_path / "good", tmp_path / "model", *SMALL_FIT) == 0
+    said = capsys.readouterr().out
+    assert "of 255 levels" in said and "1 with .txt" in said
+    assert "AUROC on surrogate anomalies" in said  # of a method that was not chosen by it, too
 
 
 def test_fit_leaves_foreign_files_alone(photos, tmp_path, refused):

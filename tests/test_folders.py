@@ -226,6 +226,14 @@ def test_mvtec_ad_says_that_no_mask_belongs_to_an_image(inspection):
     dataset = load(inspection / "wood", "mvtec_ad", image_size=16)
     dataset.split(0)
     assert list(dataset.unreadable) == [str(marks)]
+    picture(marks / "crack" / "000_mask.png", 255, (40, 30), "L")
+    dataset.split(0)
+    assert "masks of no test image: 1, such as crack" in dataset.unreadable[str(marks)]
+
+
+def test_images_beside_the_folders_of_classes_are_listed(tree):
+    picture(tree / "train" / "stray.png", 50)
+    assert list(load(tree).unreadable) == [str(tree / "train" / "stray.png")]
 
 
 def test_mvtec_ad_is_published_if_all_its_categories_are(inspection, tree):

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from itae_jax.data.images import UnreadableImageError
 from itae_jax.data.reader import Reader, is_grey, look
@@ -64,11 +64,13 @@ TURNS = [  # how orientations 1 to 8 of EXIF are seen upright
     lambda x: np.rot90(x, 2).swapaxes(0, 1),
     np.rot90,
 ]
-KINDS = [
-    ("tif", mode, {"compression": how}) for mode in ("1", "L", "RGB", "CMYK") for how in (None, "tiff_lzw")
+COMPRESSIONS = (None, "tiff_lzw", "tiff_adobe_deflate", "packbits")
+KINDS = [("tif", mode, {"compression": how}) for mode in ("1", "L", "RGB", "CMYK") for how in COMPRESSIONS]
+KINDS += [
+    ("tif", mode, {"compression": how}) for mode in ("I;16", "P", "LA", "RGBA") for how in COMPRESSIONS[:2]
 ]
-KINDS += [("tif", "I;16", {"compression": None}), ("tif", "P", {"compression": None})]
-KINDS += [("png", mode, {}) for mode in ("1", "L", "RGB", "RGBA", "P", "I;16")]
+KINDS += [("tif", "1", {"compression": "group4"})]
+KINDS += [("png", mode, {}) for mode in ("1", "L", "LA", "RGB", "RGBA", "P", "I;16")]
 KINDS += [("jpg", mode, {}) for mode in ("L", "RGB", "CMYK")] + [("webp", "RGB", {"lossless": True})]
 
 
@@ -90,6 +92,47 @@ def test_an_image_is_read_upright_from_a_file_and_from_bytes(save, rng, ending, 
         np.testing.assert_array_equal(found, reader.read((path.name, path.read_bytes())))
     seen = look(path)
     assert (seen.height, seen.width) == found.shape[:2]
+
+
+@pytest.mark.parametrize(
+    "ending", ["bmp", "dib", "jp2", "j2k", "pcx", "ppm", "qoi", "sgi", "tga", "gif", "avif"]
+)
+def test_formats_without_an_orientation_are_read_alike_from_a_file_and_from_bytes(save, colours, ending):
+    path = save(colours, f"image.{ending}")
+    found = RGB.read(path)
+    np.testing.assert_array_equal(found, RGB.read((path.name, path.read_bytes())))
+    if ending in ("gif", "avif"):  # they change colours
+        assert found.shape == colours.shape
+    else:
+        np.testing.assert_array_equal(found, colours)
+
+
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+def test_a_png_is_turned_by_its_xmp_too(save, colours):
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP)
+    np.testing.assert_array_equal(RGB.read(save(colours, pnginfo=text)), np.rot90(colours, -1))
+
+
+def test_bars_are_where_the_image_is_not_also_if_it_was_decoded_at_a_part_of_its_size(save, tmp_path):
+    for height in range(280, 310):
+        path = save(np.full((height, 600, 3), 255, np.uint8), "wide.jpg")
+        reader = Reader(64, 3, "letterbox")
+        is_shown = reader.read(path)[..., 0] > 127
+        np.testing.assert_array_equal(is_shown, ~np.isnan(reader.without_bars(np.zeros((64, 64)), path)))
+
+
+def test_a_tiny_defect_does_not_vanish_from_a_smaller_mask(save):
+    mask = np.zeros((256, 256), np.uint8)
+    mask[100:102, 50:52] = 255
+    found = Reader(64, 1, "stretch").read_mask(save(mask))
+    assert found[25, 12] and found.sum() <= 4
+    assert not Reader(64, 1, "stretch").read_mask(save(np.zeros((256, 256), np.uint8))).any()
 
 
 def chunk(kind, content, checksum=None):

@@ -1,6 +1,7 @@
 """`--tensorboard`: each epoch stands once in the event files, and files of others stay."""
 
 import json
+import shutil
 import struct
 import sys
 
@@ -116,6 +117,16 @@ def test_a_directory_with_the_scalars_of_another_run_is_refused_before_training(
     line = refused(*command, "--tensorboard", tmp_path / "scalars", "--set", *SMALL_RUN)
     assert f"holds the scalars of {tmp_path / 'one'}" in line
     assert contents(tmp_path / "scalars") == before and not (tmp_path / "two").exists()
+
+
+def test_scalars_that_cannot_be_written_cost_no_training(tmp_path, monkeypatch, caplog):
+    def lose(self, name, epoch, loss, rate):
+        shutil.rmtree(tmp_path / "scalars", ignore_errors=True)
+
+    monkeypatch.setattr(progress.ConsoleProgress, "epoch", lose)
+    assert run(tmp_path / "out", tmp_path / "scalars", "6") == 0
+    (warning,) = (record.getMessage() for record in caplog.records if record.name.startswith("itae_jax"))
+    assert "--tensorboard" in warning
 
 
 def test_scalars_inside_the_model_are_refused(tmp_path, refused):

@@ -1,15 +1,16 @@
 """The results of `itae bench` as ratios, a table and a picture."""
 
 import json
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from itae_jax.errors import RequestError
-from itae_jax.files import write_text, writing
+from itae_jax.files import check_output_file, write_text, writing
 
 # Images that the paper's Figure 3 scores a second, on a GTX 1080 Ti in 2019.
 PAPER = {"ITAE": 270, "GeoTrans": 35}
-_PICTURES = (".png", ".pdf", ".svg")
 
 
 def ratios(result: dict[str, Any]) -> dict[tuple[str, str], float]:
@@ -88,16 +89,19 @@ def write(result: dict[str, Any], path: Path) -> None:
     write_text(path, json.dumps(result, indent=2) + "\n")
 
 
-def check_files(json: Path | None, plot: Path | None) -> None:
-    """Raises RequestError if a file that is to be written cannot be; call before measuring."""
-    if plot and plot.suffix.lower() not in _PICTURES:
-        raise RequestError(f"--plot {plot}: name a file that ends in {' or '.join(_PICTURES)}")
-    if json and plot and json.resolve() == plot.resolve():
-        raise RequestError(f"--json and --plot: {json}: name two files")
-    for option, path in (("--json", json), ("--plot", plot)):
+def check_files(json: Path | None, plot: Path | None, is_picture: Callable[[Path], bool]) -> None:
+    """Raises RequestError if a file cannot be written, or is there and not of `itae bench`."""
+    if plot and plot.suffix.lower() != ".png":
+        raise RequestError(f"--plot {plot}: name a file that ends in .png")
+    for option, path, is_ours in (("--json", json, _is_result), ("--plot", plot, is_picture)):
         if path is not None:
-            is_new = not path.exists()
-            with writing(path, option):
-                path.open("ab").close()
-            if is_new:
-                path.unlink()
+            check_output_file(path, is_ours, option)
+            with writing(path.parent, option), tempfile.TemporaryFile(dir=path.parent):
+                pass
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        return {"settings", "environment"} <= json.loads(path.read_bytes()).keys()
+    except (ValueError, AttributeError):
+        return False

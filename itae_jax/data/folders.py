@@ -1,8 +1,10 @@
 """Folder trees of image files: which files are where, always in the same order."""
 
+import collections
 import itertools
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,27 +19,28 @@ from itae_jax.files import read_csv
 
 _LOG = logging.getLogger(__name__)
 ENDINGS = (
-    ".apng, .bmp, .dib, .gif, .j2k, .jfif, .jp2, .jpe, .jpeg, .jpg, .pbm, .pcx, .pgm, .png, .pnm, .ppm, .tga, "
-    ".tif, .tiff, .webp"
+    ".apng, .avif, .bmp, .dib, .gif, .j2c, .j2k, .jfif, .jp2, .jpc, .jpe, .jpeg, .jpf, .jpg, .jpx, .mpo, .pbm, "
+    ".pcx, .pgm, .png, .pnm, .ppm, .psd, .qoi, .sgi, .tga, .tif, .tiff, .webp"
 )
 SUFFIXES = frozenset(ENDINGS.split(", "))
 _TEST_NAMES = ("test", "val", "validation")
 _NUM_HEADERS = 64  # of so many files `make_reader` asks whether they are grey
 
 
-def find_images(directory: Path) -> list[Path]:
+def find_images(directory: Path, others: Counter[str] | None = None) -> list[Path]:
     """Returns what `each_image` yields."""
-    found = list(each_image(directory))
+    found = list(each_image(directory, others))
     _LOG.info("%d images in %s", len(found), directory)
     return found
 
 
-def each_image(directory: Path) -> Iterator[Path]:
+def each_image(directory: Path, others: Counter[str] | None = None) -> Iterator[Path]:
     """Yields all image files below a directory by their suffixes, sorted, without hidden ones.
 
-    Follows links to directories, each directory once, so that a loop of links ends. RequestError for a
-    directory that cannot be read.
+    Follows links to directories, each directory once, so that a loop of links ends. `others` counts the other
+    files by their suffixes. RequestError for a directory that cannot be read.
     """
+    others = collections.Counter() if others is None else others
 
     def refuse(error: OSError):
         if not isinstance(error, FileNotFoundError):
@@ -53,9 +56,33 @@ def each_image(directory: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+        for name in sorted(name for name in names if not name.startswith(".")):
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in SUFFIXES:
                 yield Path(folder, name)
+            else:
+                others[suffix or "no ending"] += 1
+
+
+def about_others(others: Counter[str]) -> str:
+    """Says which other files were left out; empty if there were none."""
+    listed = ", ".join(f"{count} with {suffix}" for suffix, count in others.most_common(5))
+    return f"files that are no images by their ending: {others.total()} ({listed})" if others else ""
+
+
+def data_set_in(root: Path, *names: str) -> Path | None:
+    """Returns the first of a folder and the folders in it that has folders of these names."""
+    places = (root, *(root / name for name in subfolders(root))) if root.is_dir() else ()
+    return next((place for place in places if all((place / name).is_dir() for name in names)), None)
+
+
+def find_normal_images(directory: Path, others: Counter[str]) -> list[Path]:
+    """Does what `find_images` does; RequestError for no folder, and for a data set with test images."""
+    if not directory.is_dir():
+        raise RequestError(f"{directory}: no such folder; name the folder of the normal images")
+    if place := data_set_in(directory, "train", "test"):
+        raise RequestError(f"{place}: holds test images; name the normal ones in {place / 'train'}")
+    return find_images(directory, others)
 
 
 def subfolders(directory: Path) -> list[str]:
@@ -180,7 +207,8 @@ def load_tree(
     reader = make_reader(config, fit=fit, size=size, channels=channels, paths=train_paths)
     shape = shape_of(reader, train_paths, train)
     suffixes = "/".join(sorted({path.suffix.lower().lstrip(".") for path in train_paths}))
-    unreadable: dict[str, str] = {}
+    stray = [path for split in (train, test) for path in split.iterdir() if path.suffix.lower() in SUFFIXES]
+    unreadable = {str(path): "is in no folder that names its class" for path in stray if path.is_file()}
     return Dataset.labelled(
         name=name or root_name,
         source=f"folder {root_name}: {len(train_paths)} + {len(test_paths)} {suffixes}",

@@ -15,6 +15,7 @@ from itae_jax.environment import cpu_cores
 from itae_jax.errors import RequestError
 
 Shape = tuple[int, int, int]  # height, width, channels
+_BEYOND = 0.01  # of the range, as rounding and interpolation exceed it
 Batch = tuple[np.ndarray, np.ndarray]  # positions B, images B x H x W x C
 
 
@@ -164,18 +165,18 @@ def to_uint8(array: np.ndarray) -> str:
     if array.dtype == np.uint8 or array.dtype.kind not in "biuf" or not array.size:
         return ""
     low, high, is_whole = float(array.min()), float(array.max()), array.dtype.kind in "iu"
-    if array.dtype.kind == "b":
+    if array.dtype.kind == "b" or (is_whole and low >= 0 and high <= 1):
         how = "255 * x.astype('uint8')"
     elif is_whole and low >= 0 and high <= 255:
         how = "x.astype('uint8')"
     elif is_whole and low >= 0 and high <= 65535:
         how = "(x / 257).round().astype('uint8')"
-    elif low >= 0 and high <= 1:
-        how = "(255 * x).round().astype('uint8')"
-    elif low >= -1 and high <= 1:
-        how = "(127.5 * (x + 1)).round().astype('uint8')"
-    elif low >= 0 and high <= 255:
-        how = "x.round().astype('uint8')"
+    elif low >= -_BEYOND and high <= 1 + _BEYOND:
+        how = "(255 * x.clip(0, 1)).round().astype('uint8')"
+    elif low >= -1 - _BEYOND and high <= 1 + _BEYOND:
+        how = "(127.5 * (x.clip(-1, 1) + 1)).round().astype('uint8')"
+    elif low >= -255 * _BEYOND and high <= 255 * (1 + _BEYOND):
+        how = "x.clip(0, 255).round().astype('uint8')"
     else:
         return "; scale it to whole numbers from 0 to 255"
     return f"; convert it by {how}"

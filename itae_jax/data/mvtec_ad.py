@@ -72,8 +72,11 @@ def load(config: DataConfig) -> Dataset:
         if not test:
             raise RequestError(f"{folder / 'test'}: no images in folders in it")
         masks = tuple(mask_of(folder, path) for path in test)
-        if any((marks := folder / "ground_truth").glob("*/*")) and not any(masks):
-            unreadable[str(marks)] = "no mask there has the name of a test image"
+        marks = folder / "ground_truth"
+        unused = sorted({*folders.find_images(marks)} - {*masks}) if marks.is_dir() else []
+        if unused:
+            place = unused[0].relative_to(marks)
+            unreadable[str(marks)] = f"holds masks of no test image: {len(unused)}, such as {place}"
         return OneClassSplit(
             train_images=images.lazy(config, reader.read, normal[name], reader.shape, unreadable),
             test_images=images.lazy(config, reader.read, test, reader.shape, unreadable),

@@ -25,7 +25,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _TURNED = (5, 6, 7, 8)  # the orientations that exchange width and height
-_PNG, _KEPT = b"\x89PNG\r\n\x1a\n", (b"tRNS", b"eXIf")  # chunks besides the critical ones
+_PNG = b"\x89PNG\r\n\x1a\n"
+# Beginnings of text chunks, not compressed, that may hold the orientation of a PNG file.
+_TURNING, _MOST_TEXT = (b"iTXtXML:com.adobe.xmp\0\0", b"tEXtRaw profile type exif\0"), 2**16
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -59,7 +61,8 @@ class Reader:
 
     def read_mask(self, path: Path) -> np.ndarray:
         """Reads a mask in the geometry of `read`: H x W bool, true above half of its brightest pixel."""
-        return dataclasses.replace(self, channels=1)._read(path, _stretched)[..., 0] > 127
+        mask_HxW = dataclasses.replace(self, channels=1)._read(path, _stretched)[..., 0]
+        return mask_HxW > min(127, mask_HxW.max(initial=0) / 2)  # a tiny defect does not vanish as it shrinks
 
     def _read(self, source: Path | tuple[str, bytes], to_bytes: Callable) -> np.ndarray:
         name, stream = (str(source), source) if isinstance(source, Path) else (source[0], io.BytesIO(source[1]))
@@ -70,11 +73,15 @@ class Reader:
                 if max(image.size) > self.max_side:
                     reason = f"{image.width}x{image.height} pixels, more than data.max_side={self.max_side}"
                     raise UnreadableImageError(name, reason)
+                size = image.size
                 if self.size and self.fit != "pad":
                     # Decodes a JPEG at 1/2, 1/4 or 1/8 where that leaves twice the size.
                     image.draft(None, (2 * self.size, 2 * self.size))
                 upright = _upright(image)
-                fitted = self._fitted(to_bytes(upright, self.channels))
+                size = (
+                    (size if upright.size == image.size else size[::-1]) if image.size != size else upright.size
+                )
+                fitted = self._fitted(to_bytes(upright, self.channels), size)
                 return np.asarray(fitted, np.uint8).reshape(fitted.height, fitted.width, -1)
         except UnreadableImageError:
             raise
@@ -85,13 +92,14 @@ class Reader:
         except Exception as error:  # on damaged files Pillow's decoders raise anything
             raise UnreadableImageError(name, " ".join(str(error).split()) or type(error).__name__) from None
 
-    def _fitted(self, image: Image.Image) -> Image.Image:
+    def _fitted(self, image: Image.Image, full_size: tuple[int, int]) -> Image.Image:
+        """Fits an image, decoded at its full size or at a part of it."""
         target = (self.size, self.size)
         if not self.size or image.size == target:
             return image
         if self.fit == "stretch":
             return image.resize(target, _BILINEAR)
-        inside, _ = self._placement(*image.size)
+        inside, _ = self._placement(*full_size)
         if inside is None:
             return ImageOps.fit(image, target, _BILINEAR)
         left, top, right, bottom = inside
@@ -102,7 +110,7 @@ class Reader:
     def fitted(self, image_HxWxC: np.ndarray) -> np.ndarray:
         """Brings a uint8 image of any size to what `read` returns for a file of these pixels."""
         image = Image.fromarray(image_HxWxC[..., 0] if image_HxWxC.shape[2] == 1 else image_HxWxC)
-        image = self._fitted(image)
+        image = self._fitted(image, image.size)
         return np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
 
     def lay_over(self, map_HxW: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -159,13 +167,16 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
 
 
 def _pixels_only(png: bytes) -> bytes:
-    """Leaves out metadata, for which Pillow refuses a PNG file if they are damaged or long."""
+    """Leaves out metadata but the orientation: Pillow refuses a PNG file for damaged or long ones."""
     kept, start = [_PNG], len(_PNG)
     while start + 8 <= len(png):
         length, kind = struct.unpack_from(">I4s", png, start)
         end = start + length + 12  # with length, kind and checksum
-        is_intact = kind != b"eXIf" or zlib.crc32(png[start + 4 : end - 4]).to_bytes(4) == png[end - 4 : end]
-        if is_intact and (kind in _KEPT or not kind[0] & 0x20):  # a capital letter: critical
+        if kind == b"eXIf" or (length <= _MOST_TEXT and png[start + 4 : end].startswith(_TURNING)):
+            is_kept = zlib.crc32(png[start + 4 : end - 4]).to_bytes(4) == png[end - 4 : end]
+        else:
+            is_kept = kind == b"tRNS" or not kind[0] & 0x20  # a capital letter: critical
+        if is_kept:
             kept.append(png[start:end])
         start = end
     return b"".join(kept)
@@ -232,9 +243,9 @@ class Look:
 
 def look(path: Path, max_side: int = Reader.max_side) -> Look | None:
     """Looks at a file, decoding as little as possible; None if it is too large or cannot be read."""
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         with _opened(path) as image:
             if max(image.size) > max_side:
                 return None

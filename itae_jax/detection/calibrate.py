@@ -1,5 +1,6 @@
 """`itae calibrate`: a copy of a model with other normal images as its calibration set."""
 
+import collections
 import dataclasses
 import os
 import shutil
@@ -26,9 +27,8 @@ def calibrate(directory: Path, source: Path, out: Path, say: Callable[[str], Non
     """
     out = Path(os.path.realpath(out))
     models.check_free(out)
-    if not source.is_dir():
-        raise RequestError(f"{source}: no such folder; name a folder of normal images")
-    paths = folders.find_images(source)
+    others: collections.Counter[str] = collections.Counter()
+    paths = folders.find_normal_images(source, others)
     if not paths:
         raise RequestError(f"{source}: no images in it; the endings read are {folders.ENDINGS}")
     model = models.load(directory, trust)
@@ -37,8 +37,8 @@ def calibrate(directory: Path, source: Path, out: Path, say: Callable[[str], Non
     seen, about = training_files.trained_on(model, names)
     if seen.any():
         raise RequestError(f"{source}: the model was trained on {seen.sum()} of its images; name new ones")
-    if about:
-        say(about)
+    for line in filter(None, (about, folders.about_others(others))):
+        say(line)
     images = LazyImages(model.read, paths, model.image_shape, unreadable)
     normal = NormalScores.measure(model.trained, images, names)
     details = model.details | {"num_held_out": len(normal.ids), "calibrated": True}

@@ -150,15 +150,19 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         self.model_ = TrainedModel(settings, shape, trained, scores, {"detector": self._details()})
         return self
 
-    def _check_parameters(self) -> None:
+    def _check_contamination(self) -> None:
         if not isinstance(self.contamination, (int, float, np.number)) or not 0 < self.contamination <= 0.5:
             raise RequestError(f"contamination={self.contamination!r}: expected a number in (0, 0.5]")
+
+    def _check_parameters(self) -> None:
+        self._check_contamination()
         if not isinstance(self.holdout, (int, float, np.number)) or not 0 <= self.holdout < 1:
             raise RequestError(f"holdout={self.holdout!r}: expected a number in [0, 1)")
         for name in ("epochs", "batch_size", "learning_rate"):  # in a config 0 stands for the default
             if vars(self)[name] == 0:
                 raise RequestError(f"{name}=0: expected a number above 0")
-        if self.settings is not None and not isinstance(self.settings, Mapping):
+        settings = {} if self.settings is None else self.settings
+        if not isinstance(settings, Mapping) or not all(isinstance(name, str) for name in settings):
             raise RequestError(f"settings={self.settings!r}: expected a dict such as {{'method.loss': 'l1'}}")
         if isinstance(self.random_state, Integral) and not 0 <= int(self.random_state) < 2**32:
             raise RequestError(f"random_state={self.random_state}: expected 0 to 4294967295")
@@ -198,6 +202,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
     def offset_(self) -> float:
         """The threshold with scikit-learn's sign."""
         check_is_fitted(self)
+        self._check_contamination()
         scores_N = self.model_.normal.scores_N
         if self.holdout == 0:
             return -float(np.quantile(scores_N, 1 - self.contamination))

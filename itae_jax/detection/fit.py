@@ -4,12 +4,13 @@ While it works, the model is in MODEL.partial, with checkpoints and `started.jso
 the candidates and the number of epochs. The same command resumes there; another one is refused.
 """
 
-import collections
+import contextlib
 import dataclasses
 import functools
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,12 @@ from itae_jax.training.learner import Learner
 from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
 
 _LEAST_IMAGES = 8
-_ASKED = 20  # unreadable images, for their reasons
+_ASKED = 20  # images, why they cannot be read, or how much their pixels differ
+_CONTRAST_SIDE, _LEAST_CONTRAST = 64, 8  # pixels, grey levels between the darkest and the brightest pixel
 _POOR = 0.55  # AUROC
 _SHARE_TRIED = 0.06  # of the time
-_MOST_TRIED, _RATED_BRIEFLY = 500, 32  # images on which it trains in that time, and on which it is rated
+# Images on which it trains in that time, on which it is rated then, and on which another method is at the end.
+_MOST_TRIED, _RATED_BRIEFLY, _RATED_AT_END = 500, 32, 64
 # Settings that fit chooses itself, or that only `itae run` uses.
 _ONLY_RUN = (
     *("name", "variant", "runs", "classes", "paper_table", "data.name", "data.root", "data.superclasses"),
@@ -76,7 +79,7 @@ def fit(
     if scalars:
         tensorboard.check_installed()
     base = experiment.override(Experiment(), assignments)
-    paths, looks = _images_in(source, holdout, base.data.max_side)
+    paths, looks, others = _images_in(source, holdout, base.data.max_side)
     asked = _asked(base, assignments)
     held_out, training = training_files.divided(len(paths), holdout, base.seed)
     decisive = experiment.decisive(base)
@@ -98,7 +101,8 @@ def fit(
     learners = [folder.prepare(candidate)[1] for candidate in to_compare]  # refuses wrong settings
     if len(to_compare) > 1 or isinstance(learners[0].method, Combines):
         folder.rating, folder.training = set_aside(training, base.seed)
-    for line in _introduction(source, len(paths), looks, len(held_out), asked):
+    about = folders.about_others(others), _about_contrast(paths, base.data.max_side)
+    for line in filter(None, (*_introduction(source, len(paths), looks, len(held_out), asked), *about)):
         progress.say(line)
     work = out.with_name(out.name + ".partial")
     there = {path.name for path in work.iterdir()} if work.is_dir() else set()
@@ -126,22 +130,21 @@ def fit(
     return True
 
 
-def _images_in(source: Path, holdout: float, max_side: int) -> tuple[list[Path], list[Look]]:
-    """Finds the images and looks at some of them."""
+def _images_in(source: Path, holdout: float, max_side: int) -> tuple[list[Path], list[Look], Counter[str]]:
+    """Finds the images, looks at some of them, and counts the other files."""
     if not 0 < holdout < 1:
         raise RequestError(f"--holdout {holdout}: expected a share between 0 and 1")
-    if not source.is_dir():
-        raise RequestError(f"{source}: no such folder; name the folder of the normal images")
-    paths = folders.find_images(source)
+    others: Counter[str] = Counter()
+    paths = folders.find_normal_images(source, others)
     if len(paths) < _LEAST_IMAGES:
         needed = f"at least {_LEAST_IMAGES} are needed; endings read: {folders.ENDINGS}"
         raise RequestError(f"{source}: {len(paths)} images in it, {needed}")
     looks = look_at(paths, max_side)
     if not looks:
-        reasons = collections.Counter(_why_unreadable(path, max_side) for path in paths[:_ASKED])
+        reasons = Counter(_why_unreadable(path, max_side) for path in paths[:_ASKED])
         (reason, _), *_ = reasons.most_common(1)
         raise RequestError(f"{source}: none of the {len(paths)} images there can be read; mostly: {reason}")
-    return paths, looks
+    return paths, looks, others
 
 
 def _why_unreadable(path: Path, max_side: int) -> str:
@@ -172,6 +175,18 @@ def _introduction(
     yield f"{num_held_out} of them ({share}) are calibration images: not trained on, they give the threshold"
     if asked:
         yield "as asked: " + " ".join(f"{field}={value}" for field, value in asked.items())
+
+
+def _about_contrast(paths: Sequence[Path], max_side: int) -> str:
+    """Says so if images have nearly one value each."""
+    reader, found = Reader(_CONTRAST_SIDE, 1, "stretch", max_side), []
+    for path in paths[:: math.ceil(len(paths) / _ASKED)]:
+        with contextlib.suppress(UnreadableImageError):
+            found.append(int(np.ptp(reader.read(path))))
+    if not found or np.median(found) >= _LEAST_CONTRAST:
+        return ""
+    why = "files of 16 bits with pixels of 8 look so: convert them"
+    return f"the pixels of an image differ by {np.median(found):.0f} of 255 levels, so it shows little; {why}"
 
 
 @dataclasses.dataclass
@@ -350,9 +365,12 @@ def _train(
     log.finish({"epoch": train.epochs})
     progress.say("scoring the calibration images")
     ratings: dict[str, float] = {}
-    if len(folder.rating) and isinstance(learner.method, Combines):
-        rating = images.select(folder.rating)
-        trained, auroc, ratings = rated(trained, rating, folder.reader(settings), settings.seed)
+    rating = folder.rating
+    if not isinstance(learner.method, Combines):  # then nothing is fitted to the ratings
+        rating = folder.held_out[:: math.ceil(len(folder.held_out) / _RATED_AT_END)]
+    if len(rating) and (isinstance(learner.method, Combines) or not folder.rating.size):
+        normal_images = images.select(rating)
+        trained, auroc, ratings = rated(trained, normal_images, folder.reader(settings), settings.seed)
         details = details | {"surrogate_auroc": auroc}
         progress.say(f"AUROC on surrogate anomalies {100 * auroc:.1f}; no promise about real ones")
         if auroc < _POOR:

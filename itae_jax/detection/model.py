@@ -24,6 +24,7 @@ from itae_jax.training.learner import Learner, Trained, fit_batch, learner_for
 
 _FORMAT = 3
 _MOST_SIDE = 16_384
+_SCORES = "normal_scores.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,8 @@ class TrainedModel:
             "environment": environment.describe(),
         }
         self.trained.save(directory / "state")
-        self.normal.write(directory / "normal_scores.csv")
+        self.normal.write(directory / _SCORES)
+        record["details"] = self.details | {_SCORES: files.sha256(directory / _SCORES)}
         files.write_text(directory / "config.json", json.dumps(record, indent=2) + "\n")
 
     def save(self, directory: Path) -> None:
@@ -109,7 +111,7 @@ def prepare(
 
 def is_model(directory: Path) -> bool:
     """Returns whether a directory holds a trained model."""
-    return all((directory / name).is_file() for name in ("normal_scores.csv", "config.json"))
+    return all((directory / name).is_file() for name in (_SCORES, "config.json"))
 
 
 def check_free(directory: Path) -> None:
@@ -126,7 +128,7 @@ def read_config(directory: Path) -> tuple[Experiment, tuple[int, int, int], dict
         raise RequestError(f"{directory}: no trained model there; itae fit IMAGES --out MODEL makes one")
     path = directory / "config.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
         if record["format"] != _FORMAT:
             raise RequestError(f"its format is {record['format']!r}, this version reads {_FORMAT}")
         settings = experiment.from_tree(record["experiment"])
@@ -155,7 +157,9 @@ def load(directory: Path, trust: str = "") -> TrainedModel:
         )
     here = dataclasses.replace(settings, compute=dataclasses.replace(settings.compute, devices=0))
     _, learner = prepare(here, image_shape, settings.train.batch_size)
-    normal = NormalScores.read(directory / "normal_scores.csv", learner.method.components)
+    normal = NormalScores.read(directory / _SCORES, learner.method.components)
+    if details.get(_SCORES, "") not in ("", files.sha256(directory / _SCORES)):
+        raise RequestError(f"{directory / _SCORES}: was changed since it was written; fit the model again")
     try:
         trained = learner.trained(*learner.read(directory / "state"))
     except RequestError as error:

@@ -45,6 +45,7 @@ class Summary:
       asked_false_positive_rate: the share that was asked for, which is less if the calibration images are few.
       num_calibration, num_scored, num_anomalies, num_unreadable: counts of images.
       num_undrawn, undrawn_reason: images whose maps cannot be written, and why, of the first.
+      num_others, about_others: files in the folders that are not read, by their endings.
     """
 
     out: Path
@@ -57,6 +58,8 @@ class Summary:
     num_unreadable: int
     num_undrawn: int
     undrawn_reason: str
+    num_others: int
+    about_others: str
 
     def __str__(self):
         share, asked = 100 * self.false_positive_rate, 100 * self.asked_false_positive_rate
@@ -76,6 +79,8 @@ class Summary:
             lines.append(f"images that cannot be read: {self.num_unreadable}; the column reason says why")
         if self.num_undrawn:
             lines.append(f"images whose maps cannot be written: {self.num_undrawn} ({self.undrawn_reason})")
+        if self.about_others:
+            lines.append(self.about_others)
         return "\n".join(lines)
 
 
@@ -112,7 +117,8 @@ def score(
     threshold(np.zeros(1), false_positive_rate)  # refuses a wrong rate before anything is read
     drawn = {"--heatmaps": heatmap_directory, "--maps": map_directory}
     directories = {option: directory for option, directory in drawn.items() if directory}
-    named = _named(sources, directories)
+    others: collections.Counter[str] = collections.Counter()
+    named = _named(sources, directories, others)
     model = models.load(model_directory, trust)
     model.check_takes_files(model_directory)
     if directories and not model.trained.learner.has_maps:
@@ -151,6 +157,8 @@ def score(
         counts["unreadable"],
         counts["undrawn"],
         undrawn_reason,
+        others.total(),
+        folders.about_others(others),
     )
 
 
@@ -181,8 +189,13 @@ def _no_images(sources: Sequence[str]) -> str:
     return f"{', '.join(sources)}: no images in it; the endings read are {folders.ENDINGS}"
 
 
-def _named(sources: Sequence[str], directories: dict[str, Path]) -> Iterator[tuple[Path, Path]]:
-    """Yields the path of each image and the relative path of its pictures in the directories of the options."""
+def _named(
+    sources: Sequence[str], directories: dict[str, Path], others: collections.Counter[str]
+) -> Iterator[tuple[Path, Path]]:
+    """Yields the path of each image and the relative path of its pictures in the directories of the options.
+
+    `others` counts the files that are not read.
+    """
     if "-" in sources:
         if len(sources) > 1:
             raise RequestError("-: stands alone; give paths there or on standard input")
@@ -195,7 +208,7 @@ def _named(sources: Sequence[str], directories: dict[str, Path]) -> Iterator[tup
     for root, source in zip(roots, sources, strict=True):
         _check_source(root, source, directories)
     each = itertools.chain.from_iterable(
-        [root] if root.is_file() else folders.each_image(root) for root in roots
+        [root] if root.is_file() else folders.each_image(root, others) for root in roots
     )
     if len(roots) > 1:
         once = {os.path.abspath(path): path for path in each}
@@ -207,8 +220,8 @@ def _named(sources: Sequence[str], directories: dict[str, Path]) -> Iterator[tup
 def _check_source(root: Path, source: str, directories: dict[str, Path]) -> None:
     if not source or not (root.is_file() or root.is_dir()):
         raise RequestError(f"{source or 'IMAGES'}: no such folder or file")
-    if all((root / name).is_dir() for name in ("test", "ground_truth")):
-        raise RequestError(f"{root}: holds masks in ground_truth; score {root / 'test'}")
+    if place := folders.data_set_in(root, "test", "ground_truth"):
+        raise RequestError(f"{place}: holds masks in ground_truth; score {place / 'test'}")
     folder = root.parent if root.is_file() else root
     for option, directory in directories.items():
         within = [directory.resolve(), *directory.resolve().parents] if root.is_dir() else [directory.resolve()]

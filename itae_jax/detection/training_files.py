@@ -1,5 +1,6 @@
 """Which files a model was trained on: drawn when fitting, and found again when reporting."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -22,10 +23,12 @@ def divided(count: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarr
 
 
 def digest(source: Path, paths: Sequence[Path]) -> str:
-    """Returns a hash of the files' paths below the folder and of their sizes; a broken link has none."""
+    """Returns a hash of the files' paths below the folder and of their sizes, where these can be asked for."""
     files = hashlib.sha256()
     for path in paths:
-        size = path.stat().st_size if path.exists() else ""
+        size: int | str = ""
+        with contextlib.suppress(OSError):
+            size = path.stat().st_size
         name = f"{path.relative_to(source)}\0{size}\0"
         files.update(name.encode(errors="surrogateescape"))
     return files.hexdigest()

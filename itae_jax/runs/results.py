@@ -148,7 +148,8 @@ def read(path: Path) -> dict[tuple[int, int], Result]:
         content = path.read_bytes()
         if not content.endswith(b"\n"):
             raise ValueError("its last line is cut short")
-        header = next(csv.reader(content.decode("utf-8", "surrogateescape").splitlines()), [])
+        header = next(csv.reader(content.decode("utf-8-sig", "surrogateescape").splitlines()), [])
+        files.check_commas(path, header)
         known, further = header[: len(COLUMNS)], header[len(COLUMNS) :]
         if known != COLUMNS or not all(name.startswith(_FURTHER) for name in further):
             raise RequestError(f"{path}: its columns are not those of results.csv; {advice}")

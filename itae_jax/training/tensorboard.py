@@ -1,6 +1,7 @@
 """`--tensorboard DIR`: the metrics of trainings as TensorBoard scalars, in a directory for each training."""
 
 import importlib.util
+import logging
 import struct
 import time
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from itae_jax import files
 from itae_jax.errors import RequestError
 
+_LOG = logging.getLogger(__name__)
 _NAME = "events.out.tfevents.itae_jax"  # TensorBoard reads every file whose name contains tfevents
 _OWNER = ".itae_jax_training"  # unlike the mark of `files.claim`, it makes no other file ours
 
@@ -27,7 +29,7 @@ class EventFile:
     """
 
     def __init__(self, directory: Path, owner: Path):
-        self._directory, self._owner = directory, str(owner.resolve())
+        self._directory, self._owner, self._has_failed = directory, str(owner.resolve()), False
 
     def check(self) -> None:
         """Raises RequestError if the directory has scalars of another owner."""
@@ -49,7 +51,9 @@ class EventFile:
         from tensorboardX.proto.event_pb2 import Event
 
         version = Event(wall_time=time.time(), file_version="brain.Event:2")
-        (self._directory / _NAME).write_bytes(_record(version))
+        if (self._directory / _NAME).is_symlink():
+            files.remove(self._directory / _NAME)  # or a file elsewhere would be written
+        self._write(_record(version), "wb")
         for entry in entries:
             self.add(entry)
 
@@ -62,8 +66,17 @@ class EventFile:
         epoch = numbers.pop("epoch")
         values = [Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
         event = Event(wall_time=time.time(), step=epoch, summary=Summary(value=values))
-        with (self._directory / _NAME).open("ab") as file:
-            file.write(_record(event))
+        self._write(_record(event), "ab")
+
+    def _write(self, record: bytes, mode: str) -> None:
+        """Writes to the file; warns once where that fails, since training goes on."""
+        try:
+            with (self._directory / _NAME).open(mode) as file:
+                file.write(record)
+        except OSError as error:
+            if not self._has_failed:
+                _LOG.warning("--tensorboard %s: %s; scalars are missing", self._directory, error.strerror)
+            self._has_failed = True
 
 
 def claim(event_files: Iterable[EventFile]) -> None:

@@ -64,6 +64,7 @@ class Trainer:
 
     def initial_state(self, seeds: tuple[int, ...]) -> TrainState:
         """The state before the first step, on all devices; the seeds are folded in one by one."""
+        parallel.check_not_forked()
         key = functools.reduce(jax.random.fold_in, seeds[1:], jax.random.key(seeds[0]))
         return parallel.replicate(self._initialise(key), self.devices)
 

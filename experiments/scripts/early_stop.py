@@ -1,0 +1,75 @@
+"""Follows what `itae fit` trains: do its ratings on surrogate anomalies stop improving before the end?
+
+  python experiments/scripts/early_stop.py FOLDER EPOCHS [--seed 0]
+
+FOLDER is like those of folders.py. Trains on train/good with the settings that `itae fit` chooses, and rates the
+model after each tenth of the epochs as `itae fit` does at the end, beside its AUROC on test. Adds a row to
+experiments/results/early_stop_cpu.json.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from itae_jax import cli, environment, experiment, files, parallel
+from itae_jax.data import folders
+from itae_jax.data.images import lazy
+from itae_jax.detection import model as models
+from itae_jax.detection import training_files
+from itae_jax.detection.candidates import rated, set_aside
+from itae_jax.evaluate import metrics
+
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "early_stop_cpu.json"
+
+
+def follow(folder: Path, epochs: int, seed: int) -> dict:
+    """Trains once; returns the row."""
+    good = folder / "train" / "good"
+    with tempfile.TemporaryDirectory() as place:
+        model = Path(place, "model")
+        if code := cli.main(["fit", str(good), "--out", str(model), "--epochs", "1", "--seed", str(seed)]):
+            raise SystemExit(code)
+        chosen = models.load(model)
+    every = max(1, round(epochs / 10))
+    settings = experiment.override(
+        chosen.experiment, [f"train.epochs={epochs}", f"evaluate.every_epochs={every}"]
+    )
+    paths = folders.find_images(good)
+    _, training = training_files.divided(len(paths), chosen.details["holdout"], seed)
+    rating, training = set_aside(training, seed)
+    settings, learner = models.prepare(settings, chosen.image_shape, len(training))
+    tests = folders.find_images(folder / "test")
+    is_defect = np.array([path.parent.name != "good" for path in tests])
+    normal, test = (lazy(settings.data, chosen.read, each, chosen.image_shape, {}) for each in (paths, tests))
+    found = []
+
+    def on_report(report, trained_so_far):
+        trained, auroc, _ = rated(trained_so_far(), normal.select(rating), chosen.reader, seed)
+        of_test = metrics.auroc(is_defect, trained.score(test).scores_N)
+        found.append({"epoch": report.epoch, "loss": report.loss, "surrogates": auroc, "test": of_test})
+        print(found[-1], flush=True)
+
+    learner.fit(normal.select(training).in_memory(), (seed,), on_report)
+    row = {"data": folder.name, "epochs": epochs, "seed": seed, "image_size": settings.data.image_size}
+    return {**row, "num_train": len(training), "found": found, "environment": environment.describe()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("epochs", type=int, metavar="EPOCHS")
+    parser.add_argument("--seed", type=int, default=0)
+    parsed = parser.parse_args()
+    parallel.prepare_backends()
+    rows = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+    row = follow(parsed.folder, parsed.epochs, parsed.seed)
+    files.write_text(RESULTS, json.dumps([*rows, row], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
