@@ -46,7 +46,7 @@ setup(
         "numpy>=2",
         "pandas>=3",
         "scikit-learn>=1.5",  # brings SciPy and threadpoolctl
-        "pillow>=11",
+        "pillow>=12",
         "matplotlib>=3.9",
         "jinja2>=3.1",
         "rich>=13",

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from PIL import Image
 
-from itae_jax import environment
+from itae_jax import environment, files
 from itae_jax.arguments import MINUTES
 from itae_jax.arguments import build as build_parser
 from itae_jax.config import FALSE_POSITIVE_RATE
@@ -40,6 +40,11 @@ def entry() -> NoReturn:
     After a failure or an interrupt, exits with os._exit: normal shutdown can crash while XLA threads run, and
     would wait for other processes that train together with this one.
     """
+    while (
+        descriptor := os.open(os.devnull, os.O_RDWR)
+    ) < 3:  # else files would take the place of closed streams
+        pass
+    os.close(descriptor)
     gc.set_threshold(50_000, 20, 100)  # imports and JAX make many objects, few of them garbage
     try:
         code = main()
@@ -336,7 +341,6 @@ def _bench(arguments) -> int:
     parallel.prepare_backends()
     if arguments.what != "quality":  # whose seconds include compiling
         parallel.keep_programs()
-    from itae_jax import files
     from itae_jax.bench import quality, reading, report, timing
     from itae_jax.report import html
 

@@ -21,15 +21,22 @@ _MARK = ".itae_jax"  # a file in directories whose content is ours
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Reads the rows of a CSV file with a header.
 
-    Leaves out a byte-order mark, as spreadsheets write it. RequestError if semicolons divide the columns, or
-    for other encodings, which have NUL characters.
+    RequestError if semicolons divide the columns, or as of `csv_text`.
+    """
+    rows = csv.DictReader(csv_text(path))
+    check_commas(path, rows.fieldnames or ())
+    return list(rows)
+
+
+def csv_text(path: Path) -> TextIO:
+    """Opens a CSV file; leaves out a byte-order mark, as spreadsheets write it.
+
+    RequestError for other encodings than UTF-8, by their NUL characters.
     """
     text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     if "\0" in text:
         raise RequestError(f"{path}: is not text in UTF-8; save it as such")
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    check_commas(path, rows.fieldnames or ())
-    return list(rows)
+    return io.StringIO(text, newline="")
 
 
 def check_commas(path: Path, header: Sequence[str]) -> None:

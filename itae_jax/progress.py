@@ -105,7 +105,7 @@ class ConsoleProgress(Progress):
         self._training = self._bar.add_task("compiling", total=trainings * epochs, about="")
         if not self._console.is_terminal:
             what = "1 training" if trainings == 1 else f"{trainings} trainings"
-            self.say(f"{what} of {epochs} epoch{'s' * (epochs != 1)}; compiling takes half a minute or more")
+            self.say(f"{what} of {epochs} epoch{'s' * (epochs != 1)}; compiling comes first")
 
     def step(self, name: str, epochs: float) -> None:
         done = self._done * self._epochs + epochs

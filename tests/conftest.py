@@ -6,6 +6,7 @@ import csv
 import functools
 import gc
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -136,8 +137,12 @@ def once(tmp_path_factory, name, make):
     place = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
     with FileLock(f"{place}.lock"):
         if not place.exists():
-            with training_tiny_networks():
-                make(place)
+            try:
+                with training_tiny_networks():
+                    make(place)
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
     return place
 
 

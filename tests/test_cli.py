@@ -137,8 +137,7 @@ def test_json_is_the_only_thing_on_standard_output_and_says_what_was_written(sma
     }
     anomalies = sum(int(row["is_anomaly"]) for row in rows)
     counts = {"num_scored": 6, "num_anomalies": anomalies, "num_unreadable": 1, "num_undrawn": 0}
-    texts = {"undrawn_reason": "", "about_others": ""}
-    assert found == paths | rates | counts | {"num_others": 0} | texts
+    assert found == paths | rates | counts | {"undrawn_reason": "", "others": {}}
 
     found = summary("fit", small_model.parent / "good", "--out", small_model, *SMALL_FIT)
     expected = {"model": str(small_model), "new": False, "method": "itae", "image_shape": [16, 16, 1]}

@@ -188,8 +188,8 @@ def cut(name, keep):
         (edit("details", []), "expected a JSON object"),
         (edit("details.detector", {"contamination": "much"}), "details are damaged"),
         (edit("experiment.method.width", 4), "of another network"),
-        (cut("normal_scores.csv", 150), "normal_scores.csv: is damaged"),
-        (cut("normal_scores.csv", 0), "normal_scores.csv: is damaged"),
+        (cut("normal_scores.csv", 150), "normal_scores.csv: was changed"),
+        (cut("normal_scores.csv", 0), "normal_scores.csv: was changed"),
         (lambda directory: shutil.rmtree(directory / "state"), "is damaged"),
         (lambda directory: shutil.rmtree(directory / "state" / "arrays"), "is damaged"),
     ],
@@ -213,6 +213,7 @@ GREY = np.zeros((20, 16, 16), np.uint8)
         lambda x: x / 127.5 - 1,
         lambda x: x.astype(int),
         lambda x: x.astype(np.uint16) * 257,
+        lambda x: (x / 255 - 0.5) * 1.001 + 0.5,  # as interpolation exceeds the range
     ],
 )
 def test_fit_says_how_to_convert_images_of_another_type(converted, rng):
@@ -224,6 +225,14 @@ def test_fit_says_how_to_convert_images_of_another_type(converted, rng):
     found = eval(str(refused.value).partition("convert it by ")[2], {"x": x})
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, pixels)
+
+
+def test_masks_of_0_and_1_become_black_and_white(rng):
+    x = rng.integers(0, 2, (20, 16, 16))
+    with pytest.raises(RequestError, match="convert it by ") as refused:
+        ITAEDetector(**SMALL_DETECTOR).fit(x)
+    found = eval(str(refused.value).partition("convert it by ")[2], {"x": x})
+    np.testing.assert_array_equal(found, np.uint8(255) * x.astype(np.uint8))
 
 
 @pytest.mark.parametrize(

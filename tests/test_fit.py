@@ -64,6 +64,7 @@ def test_fit_says_what_it_chose_and_what_comes_next(photos, model, tmp_path, cap
     out = tmp_path / "other model"
     assert fit(photos, out, *SMALL_FIT) == 0
     said = capsys.readouterr().out
+    assert "255 levels" not in said
     for part in ("40 images in", "8 of them (20 %)", "data.fit=stretch", "train.epochs=1", "epoch 1/1"):
         assert part in said
     assert "Calibration scores: median" in said
@@ -238,13 +239,13 @@ def test_fit_and_calibrate_refuse_a_data_set_with_test_images(photos, model, tmp
 
 
 def test_fit_says_that_images_show_little_and_which_files_it_leaves_out(tmp_path, capsys):
-    for number in range(12):  # 16 bits with pixels of 8
+    for number in range(12):  # 16 bits that hold 12
         path = save_images(tmp_path / "good", 0) / f"{number}.png"
-        Image.fromarray(np.full((20, 20), 100 + number, np.uint16)).save(path)
+        Image.fromarray(np.linspace(0, 4095, 400).astype(np.uint16).reshape(20, 20)).save(path)
     (tmp_path / "good" / "notes.txt").touch()
     assert fit(tmp_path / "good", tmp_path / "model", *SMALL_FIT) == 0
     said = capsys.readouterr().out
-    assert "of 255 levels" in said and "1 with .txt" in said
+    assert "only 16 of 255 levels" in said and "1 with .txt" in said
     assert "AUROC on surrogate anomalies" in said  # of a method that was not chosen by it, too
 
 

@@ -173,6 +173,11 @@ def test_dirichlet_is_the_most_likely_of_answers_however_sure(method, rng, sprea
     np.testing.assert_allclose(slopes, 0, atol=1e-6)
 
 
+def test_dirichlet_of_images_with_the_same_answers_is_finite(method):
+    log_p = np.log(np.full((5, COUNT, COUNT), 1 / COUNT))
+    assert np.isfinite(method.calibrate({"log_p": log_p})["alpha"]).all()
+
+
 def test_score_is_the_likelihood_of_fitted_dirichlet_distributions(method, rng):
     concentration = rng.uniform(0.05, 8, (COUNT, COUNT))
     drawn = np.stack([rng.dirichlet(row, 400) for row in concentration], 1).clip(1e-300)

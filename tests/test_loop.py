@@ -87,7 +87,7 @@ def train(trainer, images, checkpoints=None, report_every=1, on_step=lambda epoc
     ("method", "per_call", "report_every", "steps"),
     [
         ("itae", 1, 1, range(1, 16)),
-        ("vae", 1, 3, range(1, 16)),
+        ("ganomaly", 1, 3, range(1, 16)),
         ("itae", 3, 2, [3, 6, 9, 10, 13, 14, 15]),
     ],
 )

@@ -37,7 +37,7 @@ def trained(request, bars, tiny_network):
     """A method after some steps."""
     return fit(
         make_learner(
-            tiny(*CASES[request.param], "train.epochs=10", "train.learning_rate=0.02", "compute.devices=1")
+            tiny(*CASES[request.param], "train.epochs=10", "train.learning_rate=0.02", "evaluate.batch_size=2")
         ),
         bars,
     )

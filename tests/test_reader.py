@@ -113,15 +113,23 @@ XMP = (
 )
 
 
-def test_a_png_is_turned_by_its_xmp_too(save, colours):
-    text = PngImagePlugin.PngInfo()
-    text.add_itxt("XML:com.adobe.xmp", XMP)
-    np.testing.assert_array_equal(RGB.read(save(colours, pnginfo=text)), np.rot90(colours, -1))
+def test_a_png_is_turned_by_its_texts_too(save, colours):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    raw = exif.tobytes()
+    xmp, profile = PngImagePlugin.PngInfo(), PngImagePlugin.PngInfo()
+    xmp.add_itxt("XML:com.adobe.xmp", XMP)
+    profile.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n")
+    for text in (xmp, profile):
+        np.testing.assert_array_equal(RGB.read(save(colours, pnginfo=text)), np.rot90(colours, -1))
 
 
-def test_bars_are_where_the_image_is_not_also_if_it_was_decoded_at_a_part_of_its_size(save, tmp_path):
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_bars_are_where_the_image_is_not_also_if_it_was_decoded_at_a_part_of_its_size(save, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
     for height in range(280, 310):
-        path = save(np.full((height, 600, 3), 255, np.uint8), "wide.jpg")
+        path = save(np.full((height, 600, 3), 255, np.uint8), "wide.jpg", exif=exif)
         reader = Reader(64, 3, "letterbox")
         is_shown = reader.read(path)[..., 0] > 127
         np.testing.assert_array_equal(is_shown, ~np.isnan(reader.without_bars(np.zeros((64, 64)), path)))

@@ -58,8 +58,7 @@ every class and seed.
 - *method*: the variant, the paper's name (ITAE; AE, the plain autoencoder) or the erasing transform. `a → b` is
   trained by the loss a and scored by the error b.
 - *AUROC*: percent, the average over the normal classes that were run; ± is the SD over seeds.
-- *paper*: the paper's average over the same classes; *of these classes* is the average of its cells. *derived*,
-  *quoted*, *restored* and *unverified* say how a number was read that is not plainly printed.
+- *paper*: the paper's average over the same classes; *of these classes* is the average of its cells.
 """
 
 _STUDY_SCORES = [("l1", "mean"), ("l1", "max"), ("l2", "mean"), ("l2", "max")]
@@ -69,12 +68,11 @@ rate 0.1; *momentum* is SGD with momentum 0.9 and a cosine; *improved* is AdamW 
 change one thing of it. Scored by the error l1 or l2, and by the mean or maximum over the members."""
 _FOLDERS_NOTE = """\
 AUROC by `experiments/scripts/folders.py`, the median over seeds: `fit` is `itae fit` with no flag but the seed
-and the minutes, of two cores; `rotate` is ITAE by rotation in the same time. In tiles_published, a usual split,
-new images show tiles of the training images in another light; tiles_grouped has none.
-The castings are from "casting product image data for quality inspection" (Kaggle), the scratches are made by
-`scratches.py`. In digit_8, fashion_shirt and those of CIFAR-10 the anomalies are other classes. On CIFAR-10
-`fit` itself chose rotation, by the images and without labels. A `+` after a commit in `folders_cpu.json`:
-other rows were not yet committed."""
+and the minutes, of two cores; `rotate` is ITAE by rotation and `autoencoder` the plain one, in as many minutes,
+mostly of one core. In tiles_published new images show tiles of the training images in another light;
+tiles_grouped has none. The castings are Kaggle's "casting product image data for quality inspection", the
+scratches are made by `scratches.py`. From digit_8 on, anomalies are other classes; on CIFAR-10 `fit` chose
+rotation by the images alone. A `+` after a commit in `folders_cpu.json`: other rows were not yet committed."""
 _FULL_SIZE = ("width=64", "geotrans")  # benchmark cases
 _STARTUP_NOTE = """\
 the seconds of `itae score MODEL one.png`, a process for each call, with a model that `itae fit` made and with
@@ -189,7 +187,7 @@ def markdown(frame: pd.DataFrame, numbers: Sequence[str]) -> list[str]:
 def results_page() -> str:
     """Returns docs/results.md."""
     kept = ["experiment", "settings", "method", "classes", "seeds", "AUROC", "paper"]
-    return "\n".join([_RESULTS_NOTE, *markdown(summary()[kept], kept[4:]), "", *_study(), *_folders()])
+    return "\n".join([_RESULTS_NOTE, *markdown(summary()[kept], kept[4:]), "", *_study(), *_folders(), *_early_stop()])
 
 
 def _study() -> Iterator[str]:
@@ -225,6 +223,21 @@ def _folders() -> Iterator[str]:
             shown[title] = of_fit[column].agg(_median)
         yield from markdown(shown.fillna("").reset_index(), list(shown.columns))
         yield ""
+
+
+def _early_stop() -> Iterator[str]:
+    """Yields what early_stop.py followed: percent after a tenth, half and all of the epochs."""
+    for path in RESULTS.glob("early_stop_cpu.json"):
+        for row in json.loads(path.read_text(encoding="utf-8")):
+            points = [row["found"][0], row["found"][len(row["found"]) // 2 - 1], row["found"][-1]]
+            of_surrogates, of_test = (
+                ", ".join(f"{100 * point[name]:.1f}" for point in points) for name in ("surrogates", "test")
+            )
+            yield (
+                f"`itae fit` does not stop early: on {row['data']} the AUROC on surrogates rises until the end "
+                f"({of_surrogates} after a tenth, half and all of {row['epochs']} epochs; test set {of_test})."
+            )
+            yield ""
 
 
 def _median(values: pd.Series) -> str:
@@ -275,8 +288,24 @@ def speed_page() -> str:
             on = f"{about['device']}, jax {about['versions']['jax']}, commit {about['commit']}"
             found: list[str] = []
             lines += [f"{on}: {section(measured, found)}", "", *found, *[""] * bool(found)]
-        lines += [_CPU_NOTE, "", *_figure3()] if section is _bench else []
+        lines += [_CPU_NOTE, *_newer(), "", *_figure3()] if section is _bench else []
     return "\n".join([*lines, *_startup()])
+
+
+def _newer() -> Iterator[str]:
+    """Yields what share of the time newer versions of JAX take."""
+
+    def read(path: Path) -> tuple[dict[str, Any], pd.Series]:
+        measured = json.loads(path.read_text(encoding="utf-8"))
+        ours = [one for one in measured["timings"] if one["contender"] == "itae_jax"]
+        seconds = {(one["kind"], one["case"]): one["seconds"] for one in ours}
+        return measured["environment"], pd.Series(seconds)
+
+    newer = [read(path) for path in sorted(RESULTS.glob("bench_method_cpu_jax*.json"))]
+    for about, seconds in newer:
+        share = seconds / read(RESULTS / "bench_method_cpu.json")[1]
+        on = f"jax {about['versions']['jax']} on Python {about['python']}"
+        yield f"{on} takes {share.min():.2f} to {share.max():.2f} of our time."
 
 
 def _figure3() -> Iterator[str]:
@@ -366,7 +395,9 @@ def _quality(measured: dict[str, Any], lines: list[str]) -> str:
 
 
 def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
+    cores, images = measured["environment"]["cores"], measured["settings"]["batch_size"]
     steps = pd.DataFrame(measured["steps"]).sort_values(["side", "width", "devices"])
+    steps = steps[steps["devices"] <= cores]
     table = steps[["side", "width", "devices"]].copy()
     table["seconds a step"] = steps["seconds"].map("{:.3f}".format)
     table["MiB on each device"] = steps["mib_a_device"].map("{:.0f}".format)
@@ -384,8 +415,7 @@ def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
     frame = frame[frame["devices"] == frame["devices"].max()]
     frame[["first", "largest"]] = frame[["first", "largest"]].map("{:.1g}".format)
     lines += markdown(frame.rename(columns={"first": "first step"}), ["devices", "first step", "largest"])
-    cores, images = measured["environment"]["cores"], measured["settings"]["batch_size"]
-    return f"a training step of {images} images. Devices beyond the {cores} cores are virtual and share them."
+    return f"a training step of {images} images on {cores} cores."
 
 
 def _reading(measured: dict[str, Any], lines: list[str]) -> str:

@@ -90,9 +90,11 @@ def write(result: dict[str, Any], path: Path) -> None:
 
 
 def check_files(json: Path | None, plot: Path | None, is_picture: Callable[[Path], bool]) -> None:
-    """Raises RequestError if a file cannot be written, or is there and not of `itae bench`."""
+    """Raises RequestError if a file cannot be written, or exists and was not written by `itae bench`."""
     if plot and plot.suffix.lower() != ".png":
         raise RequestError(f"--plot {plot}: name a file that ends in .png")
+    if json and plot and json.resolve() == plot.resolve():
+        raise RequestError(f"--json and --plot: {json}: name two files")
     for option, path, is_ours in (("--json", json, _is_result), ("--plot", plot, is_picture)):
         if path is not None:
             check_output_file(path, is_ours, option)

@@ -48,8 +48,7 @@ class OneClassSplit:
     def masks(self, positions: np.ndarray) -> list[np.ndarray | None]:
         """Returns where the defect of these test images is: H x W bool, all False for a normal image.
 
-        None for a defect without a mask or with an empty one: nobody marked it, or it is too small for the
-        size at which the images are read.
+        None for a defect without a mask or with an empty one: nobody marked it, or it was cut off.
         """
         if not self.test_masks or self.read_mask is None:
             return [None] * len(positions)

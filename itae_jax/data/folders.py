@@ -1,11 +1,10 @@
 """Folder trees of image files: which files are where, always in the same order."""
 
-import collections
 import itertools
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,7 @@ def each_image(directory: Path, others: Counter[str] | None = None) -> Iterator[
     Follows links to directories, each directory once, so that a loop of links ends. `others` counts the other
     files by their suffixes. RequestError for a directory that cannot be read.
     """
-    others = collections.Counter() if others is None else others
+    others = Counter() if others is None else others
 
     def refuse(error: OSError):
         if not isinstance(error, FileNotFoundError):
@@ -64,25 +63,30 @@ def each_image(directory: Path, others: Counter[str] | None = None) -> Iterator[
                 others[suffix or "no ending"] += 1
 
 
-def about_others(others: Counter[str]) -> str:
-    """Says which other files were left out; empty if there were none."""
-    listed = ", ".join(f"{count} with {suffix}" for suffix, count in others.most_common(5))
-    return f"files that are no images by their ending: {others.total()} ({listed})" if others else ""
+def about_others(others: Mapping[str, int]) -> str:
+    """Says how many files are not read, by their suffixes; empty without any."""
+    listed = ", ".join(f"{count} with {suffix}" for suffix, count in Counter(others).most_common(5))
+    return f"files that are no images by their ending: {sum(others.values())} ({listed})" if others else ""
 
 
 def data_set_in(root: Path, *names: str) -> Path | None:
     """Returns the first of a folder and the folders in it that has folders of these names."""
-    places = (root, *(root / name for name in subfolders(root))) if root.is_dir() else ()
-    return next((place for place in places if all((place / name).is_dir() for name in names)), None)
+    _, inside, _ = next(os.walk(root, followlinks=True), ("", [], []))
+    places = (root, *(root / name for name in sorted(inside) if not name.startswith(".")))
+    return next((place for place in places if all(os.path.isdir(place / name) for name in names)), None)
 
 
-def find_normal_images(directory: Path, others: Counter[str]) -> list[Path]:
-    """Does what `find_images` does; RequestError for no folder, and for a data set with test images."""
+def find_normal_images(directory: Path) -> tuple[list[Path], str]:
+    """Returns the images of a folder, and a sentence about other files there, empty without any.
+
+    RequestError for no folder, and for a data set with test images.
+    """
     if not directory.is_dir():
         raise RequestError(f"{directory}: no such folder; name the folder of the normal images")
     if place := data_set_in(directory, "train", "test"):
         raise RequestError(f"{place}: holds test images; name the normal ones in {place / 'train'}")
-    return find_images(directory, others)
+    others: Counter[str] = Counter()
+    return find_images(directory, others), about_others(others)
 
 
 def subfolders(directory: Path) -> list[str]:
@@ -207,8 +211,8 @@ def load_tree(
     reader = make_reader(config, fit=fit, size=size, channels=channels, paths=train_paths)
     shape = shape_of(reader, train_paths, train)
     suffixes = "/".join(sorted({path.suffix.lower().lstrip(".") for path in train_paths}))
-    stray = [path for split in (train, test) for path in split.iterdir() if path.suffix.lower() in SUFFIXES]
-    unreadable = {str(path): "is in no folder that names its class" for path in stray if path.is_file()}
+    beside = (path for split in (train, test) for path in find_images(split) if path.parent == split)
+    unreadable = {str(path): "is in no folder that names its class" for path in beside}
     return Dataset.labelled(
         name=name or root_name,
         source=f"folder {root_name}: {len(train_paths)} + {len(test_paths)} {suffixes}",
@@ -232,7 +236,7 @@ def read_superclasses(path: Path) -> dict[str, str]:
     """Reads a CSV file with the header `folder,class` as folder -> class; no folder lies outside the tree."""
     try:
         rows = read_csv(path)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise RequestError(f"data.superclasses={path}: {error}") from None
     if not rows or list(rows[0]) != ["folder", "class"] or not all(all(row.values()) for row in rows):
         raise RequestError(f"data.superclasses={path}: expected a CSV file with the header folder,class")

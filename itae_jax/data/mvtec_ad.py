@@ -73,10 +73,11 @@ def load(config: DataConfig) -> Dataset:
             raise RequestError(f"{folder / 'test'}: no images in folders in it")
         masks = tuple(mask_of(folder, path) for path in test)
         marks = folder / "ground_truth"
-        unused = sorted({*folders.find_images(marks)} - {*masks}) if marks.is_dir() else []
+        known = {path.relative_to(folder / "test").with_suffix("") for path in test}
+        there = [path.relative_to(marks) for path in folders.find_images(marks)] if marks.is_dir() else []
+        unused = [path for path in there if known.isdisjoint(map(path.with_name, _names(path)))]
         if unused:
-            place = unused[0].relative_to(marks)
-            unreadable[str(marks)] = f"holds masks of no test image: {len(unused)}, such as {place}"
+            unreadable[str(marks)] = f"holds masks of no test image: {len(unused)}, such as {unused[0]}"
         return OneClassSplit(
             train_images=images.lazy(config, reader.read, normal[name], reader.shape, unreadable),
             test_images=images.lazy(config, reader.read, test, reader.shape, unreadable),
@@ -100,6 +101,11 @@ def load(config: DataConfig) -> Dataset:
         coverage="complete" if published else "own",
         unreadable=unreadable,
     )
+
+
+def _names(mask: Path) -> tuple[str, str]:
+    """The names, without an ending, that an image of this mask may have."""
+    return mask.stem.removesuffix("_mask"), mask.stem
 
 
 def mask_of(category: Path, image: Path) -> Path | None:

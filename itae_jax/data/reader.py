@@ -19,6 +19,7 @@ _BILINEAR = Image.Resampling.BILINEAR
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 _GREY_TOLERANCE = 8  # of 255: colour compression makes equal channels differ by so much
 _ORIENTATION = 0x0112  # EXIF's tag
+_LEAST_MARK = 16  # of 255, in masks: less is an artefact of resizing
 _UPRIGHT = {
     **{2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM},
     **{5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE},
@@ -62,7 +63,8 @@ class Reader:
     def read_mask(self, path: Path) -> np.ndarray:
         """Reads a mask in the geometry of `read`: H x W bool, true above half of its brightest pixel."""
         mask_HxW = dataclasses.replace(self, channels=1)._read(path, _stretched)[..., 0]
-        return mask_HxW > min(127, mask_HxW.max(initial=0) / 2)  # a tiny defect does not vanish as it shrinks
+        # A tiny defect does not vanish as it shrinks.
+        return mask_HxW > max(_LEAST_MARK, min(127, mask_HxW.max(initial=0) / 2))
 
     def _read(self, source: Path | tuple[str, bytes], to_bytes: Callable) -> np.ndarray:
         name, stream = (str(source), source) if isinstance(source, Path) else (source[0], io.BytesIO(source[1]))
@@ -73,15 +75,15 @@ class Reader:
                 if max(image.size) > self.max_side:
                     reason = f"{image.width}x{image.height} pixels, more than data.max_side={self.max_side}"
                     raise UnreadableImageError(name, reason)
-                size = image.size
+                stored = image.size
                 if self.size and self.fit != "pad":
                     # Decodes a JPEG at 1/2, 1/4 or 1/8 where that leaves twice the size.
                     image.draft(None, (2 * self.size, 2 * self.size))
-                upright = _upright(image)
-                size = (
-                    (size if upright.size == image.size else size[::-1]) if image.size != size else upright.size
+                is_reduced, upright = image.size != stored, _upright(image)
+                full_size = stored[::-1] if _orientation(image) in _TURNED else stored
+                fitted = self._fitted(
+                    to_bytes(upright, self.channels), full_size if is_reduced else upright.size
                 )
-                fitted = self._fitted(to_bytes(upright, self.channels), size)
                 return np.asarray(fitted, np.uint8).reshape(fitted.height, fitted.width, -1)
         except UnreadableImageError:
             raise

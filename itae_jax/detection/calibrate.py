@@ -1,6 +1,5 @@
 """`itae calibrate`: a copy of a model with other normal images as its calibration set."""
 
-import collections
 import dataclasses
 import os
 import shutil
@@ -27,17 +26,18 @@ def calibrate(directory: Path, source: Path, out: Path, say: Callable[[str], Non
     """
     out = Path(os.path.realpath(out))
     models.check_free(out)
-    others: collections.Counter[str] = collections.Counter()
-    paths = folders.find_normal_images(source, others)
+    paths, others = folders.find_normal_images(source)
     if not paths:
-        raise RequestError(f"{source}: no images in it; the endings read are {folders.ENDINGS}")
+        raise RequestError(
+            f"{source}: no images in it; the endings read are {folders.ENDINGS}{others and '; '}{others}"
+        )
     model = models.load(directory, trust)
     model.check_takes_files(directory)
     names, unreadable = [str(path.absolute()) for path in paths], dict[str, str]()
     seen, about = training_files.trained_on(model, names)
     if seen.any():
         raise RequestError(f"{source}: the model was trained on {seen.sum()} of its images; name new ones")
-    for line in filter(None, (about, folders.about_others(others))):
+    for line in filter(None, (about, others)):
         say(line)
     images = LazyImages(model.read, paths, model.image_shape, unreadable)
     normal = NormalScores.measure(model.trained, images, names)

@@ -250,6 +250,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         The command line reads it too, unless it was fitted on rows or on images with a side below 16.
         """
         check_is_fitted(self)
+        self._check_contamination()
         details = self.model_.details | {"detector": self._details()}
         dataclasses.replace(self.model_, details=details).save(Path(directory))
 

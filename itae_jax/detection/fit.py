@@ -40,12 +40,11 @@ from itae_jax.training.learner import Learner
 from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
 
 _LEAST_IMAGES = 8
-_ASKED = 20  # images, why they cannot be read, or how much their pixels differ
-_CONTRAST_SIDE, _LEAST_CONTRAST = 64, 8  # pixels, grey levels between the darkest and the brightest pixel
+_ASKED = 20  # images asked why they cannot be read
+_LOOKED_AT, _LEAST_CONTRAST = 8, 20  # images, grey levels between the darkest and the brightest pixel
 _POOR = 0.55  # AUROC
 _SHARE_TRIED = 0.06  # of the time
-# Images on which it trains in that time, on which it is rated then, and on which another method is at the end.
-_MOST_TRIED, _RATED_BRIEFLY, _RATED_AT_END = 500, 32, 64
+_MOST_TRIED, _RATED_BRIEFLY = 500, 32  # images on which it trains in that time, and on which it is rated
 # Settings that fit chooses itself, or that only `itae run` uses.
 _ONLY_RUN = (
     *("name", "variant", "runs", "classes", "paper_table", "data.name", "data.root", "data.superclasses"),
@@ -101,8 +100,8 @@ def fit(
     learners = [folder.prepare(candidate)[1] for candidate in to_compare]  # refuses wrong settings
     if len(to_compare) > 1 or isinstance(learners[0].method, Combines):
         folder.rating, folder.training = set_aside(training, base.seed)
-    about = folders.about_others(others), _about_contrast(paths, base.data.max_side)
-    for line in filter(None, (*_introduction(source, len(paths), looks, len(held_out), asked), *about)):
+    introduction = _introduction(source, len(paths), looks, len(held_out), asked)
+    for line in filter(None, (*introduction, others, _about_contrast(paths, base.data.max_side))):
         progress.say(line)
     work = out.with_name(out.name + ".partial")
     there = {path.name for path in work.iterdir()} if work.is_dir() else set()
@@ -130,12 +129,11 @@ def fit(
     return True
 
 
-def _images_in(source: Path, holdout: float, max_side: int) -> tuple[list[Path], list[Look], Counter[str]]:
-    """Finds the images, looks at some of them, and counts the other files."""
+def _images_in(source: Path, holdout: float, max_side: int) -> tuple[list[Path], list[Look], str]:
+    """Finds the images, looks at some of them, and says which other files there are."""
     if not 0 < holdout < 1:
         raise RequestError(f"--holdout {holdout}: expected a share between 0 and 1")
-    others: Counter[str] = Counter()
-    paths = folders.find_normal_images(source, others)
+    paths, others = folders.find_normal_images(source)
     if len(paths) < _LEAST_IMAGES:
         needed = f"at least {_LEAST_IMAGES} are needed; endings read: {folders.ENDINGS}"
         raise RequestError(f"{source}: {len(paths)} images in it, {needed}")
@@ -178,15 +176,15 @@ def _introduction(
 
 
 def _about_contrast(paths: Sequence[Path], max_side: int) -> str:
-    """Says so if images have nearly one value each."""
-    reader, found = Reader(_CONTRAST_SIDE, 1, "stretch", max_side), []
-    for path in paths[:: math.ceil(len(paths) / _ASKED)]:
+    """Says so if the pixels of an image hardly differ."""
+    reader, found = Reader(channels=1, max_side=max_side), []
+    for path in paths[:: math.ceil(len(paths) / _LOOKED_AT)]:
         with contextlib.suppress(UnreadableImageError):
             found.append(int(np.ptp(reader.read(path))))
     if not found or np.median(found) >= _LEAST_CONTRAST:
         return ""
-    why = "files of 16 bits with pixels of 8 look so: convert them"
-    return f"the pixels of an image differ by {np.median(found):.0f} of 255 levels, so it shows little; {why}"
+    why = "if these are files of 16 bits that hold 8 or 12, convert them"
+    return f"the pixels of an image differ by only {np.median(found):.0f} of 255 levels; {why}"
 
 
 @dataclasses.dataclass
@@ -240,7 +238,7 @@ def _choose_and_train(
     if chosen is None:
         chosen = _choose(folder, to_compare, started, progress)
     if chosen.for_objects:  # no surrogates rate it
-        folder.training = np.union1d(folder.training, folder.rating)
+        folder.training, folder.rating = np.union1d(folder.training, folder.rating), folder.rating[:0]
     settings, learner = folder.prepare(chosen)
     if (minutes := started.details["minutes"]) is not None:
         left = max(60 * minutes - started.seconds, 6 * minutes)
@@ -366,15 +364,15 @@ def _train(
     progress.say("scoring the calibration images")
     ratings: dict[str, float] = {}
     rating = folder.rating
-    if not isinstance(learner.method, Combines):  # then nothing is fitted to the ratings
-        rating = folder.held_out[:: math.ceil(len(folder.held_out) / _RATED_AT_END)]
-    if len(rating) and (isinstance(learner.method, Combines) or not folder.rating.size):
-        normal_images = images.select(rating)
-        trained, auroc, ratings = rated(trained, normal_images, folder.reader(settings), settings.seed)
+    if not (isinstance(learner.method, Combines) or len(rating)):  # nothing is fitted to this rating
+        rating = folder.held_out[:: math.ceil(len(folder.held_out) / _RATED_BRIEFLY)]
+    if len(rating):
+        progress.say("rating by surrogate anomalies")
+        trained, auroc, ratings = rated(trained, images.select(rating), folder.reader(settings), settings.seed)
         details = details | {"surrogate_auroc": auroc}
         progress.say(f"AUROC on surrogate anomalies {100 * auroc:.1f}; no promise about real ones")
         if auroc < _POOR:
-            progress.say("that is hardly above chance (50): the model may find little")
+            progress.say("that is hardly above chance (50): the model may find few defects")
             if others := settings.method.FOR_OBJECTS:
                 remedy = " ".join(f"{field}={value}" for field, value in others.items())
                 progress.say(f"if anomalies are other kinds of objects, try --set {remedy}")

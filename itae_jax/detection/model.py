@@ -22,7 +22,7 @@ from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
 from itae_jax.training.learner import Learner, Trained, fit_batch, learner_for
 
-_FORMAT = 3
+_FORMAT = 4
 _MOST_SIDE = 16_384
 _SCORES = "normal_scores.csv"
 
@@ -80,16 +80,15 @@ class TrainedModel:
 
     def write(self, directory: Path) -> None:
         """Writes the files into an existing directory."""
+        self.trained.save(directory / "state")
+        self.normal.write(directory / _SCORES)
         record = {
             "format": _FORMAT,
             "experiment": experiment.as_tree(self.experiment),
             "image_shape": list(self.image_shape),
-            "details": self.details,
+            "details": self.details | {_SCORES: files.sha256(directory / _SCORES)},
             "environment": environment.describe(),
         }
-        self.trained.save(directory / "state")
-        self.normal.write(directory / _SCORES)
-        record["details"] = self.details | {_SCORES: files.sha256(directory / _SCORES)}
         files.write_text(directory / "config.json", json.dumps(record, indent=2) + "\n")
 
     def save(self, directory: Path) -> None:
@@ -157,9 +156,9 @@ def load(directory: Path, trust: str = "") -> TrainedModel:
         )
     here = dataclasses.replace(settings, compute=dataclasses.replace(settings.compute, devices=0))
     _, learner = prepare(here, image_shape, settings.train.batch_size)
-    normal = NormalScores.read(directory / _SCORES, learner.method.components)
-    if details.get(_SCORES, "") not in ("", files.sha256(directory / _SCORES)):
+    if details.get(_SCORES) != files.sha256(directory / _SCORES):
         raise RequestError(f"{directory / _SCORES}: was changed since it was written; fit the model again")
+    normal = NormalScores.read(directory / _SCORES)
     try:
         trained = learner.trained(*learner.read(directory / "state"))
     except RequestError as error:

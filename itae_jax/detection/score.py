@@ -45,7 +45,7 @@ class Summary:
       asked_false_positive_rate: the share that was asked for, which is less if the calibration images are few.
       num_calibration, num_scored, num_anomalies, num_unreadable: counts of images.
       num_undrawn, undrawn_reason: images whose maps cannot be written, and why, of the first.
-      num_others, about_others: files in the folders that are not read, by their endings.
+      others: counts of the files in the folders that are not read, by their endings.
     """
 
     out: Path
@@ -58,8 +58,7 @@ class Summary:
     num_unreadable: int
     num_undrawn: int
     undrawn_reason: str
-    num_others: int
-    about_others: str
+    others: dict[str, int]
 
     def __str__(self):
         share, asked = 100 * self.false_positive_rate, 100 * self.asked_false_positive_rate
@@ -79,8 +78,8 @@ class Summary:
             lines.append(f"images that cannot be read: {self.num_unreadable}; the column reason says why")
         if self.num_undrawn:
             lines.append(f"images whose maps cannot be written: {self.num_undrawn} ({self.undrawn_reason})")
-        if self.about_others:
-            lines.append(self.about_others)
+        if self.others:
+            lines.append(folders.about_others(self.others))
         return "\n".join(lines)
 
 
@@ -145,7 +144,7 @@ def score(
             counts.update(undrawn=len(undrawn))
             undrawn_reason = undrawn_reason or next(iter(undrawn), "")
         if not counts:
-            raise RequestError(_no_images(sources))
+            raise RequestError(_no_images(sources, others))
     return Summary(
         out,
         limit,
@@ -157,8 +156,7 @@ def score(
         counts["unreadable"],
         counts["undrawn"],
         undrawn_reason,
-        others.total(),
-        folders.about_others(others),
+        dict(others),
     )
 
 
@@ -183,10 +181,11 @@ def _is_scores(path: Path) -> bool:
         return file.readline().removeprefix(codecs.BOM_UTF8).startswith(b"path,score,is_anomaly,")
 
 
-def _no_images(sources: Sequence[str]) -> str:
+def _no_images(sources: Sequence[str], others: dict[str, int]) -> str:
     if "-" in sources:
         return "-: no path on standard input; give one a line"
-    return f"{', '.join(sources)}: no images in it; the endings read are {folders.ENDINGS}"
+    endings = "; ".join(filter(None, (f"the endings read are {folders.ENDINGS}", folders.about_others(others))))
+    return f"{', '.join(sources)}: no images in it; {endings}"
 
 
 def _named(

@@ -23,6 +23,7 @@ COUNT = 72  # 2 flips, 3 x 3 shifts, 4 rotations
 _DECAY = 2.5e-4  # weight of the squared parameters in the loss
 _LEAST_SIDE = 8
 _MOST_ITERATIONS, _TOLERANCE = 100, 1e-9  # of the Dirichlet fit
+_MOST_SURE = 1e6  # a parameter grows without end if all images get the same answers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +159,7 @@ def dirichlet(mean_log_p_TxK: np.ndarray) -> np.ndarray:
         both_Tx1 = (slope_TxK / own_TxK).sum(1, keepdims=True)
         both_Tx1 /= 1 / shared_Tx1 + (1 / own_TxK).sum(1, keepdims=True)
         step_TxK = (slope_TxK - both_Tx1) / own_TxK
-        alpha_TxK = np.clip(alpha_TxK - step_TxK, alpha_TxK / 2, 2 * alpha_TxK)
+        alpha_TxK = np.clip(alpha_TxK - step_TxK, alpha_TxK / 2, np.minimum(2 * alpha_TxK, _MOST_SURE))
         if np.abs(alpha_TxK / before - 1).max() < _TOLERANCE:
             break
     return alpha_TxK

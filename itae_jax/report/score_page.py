@@ -19,7 +19,7 @@ from itae_jax.detection import model as trained
 from itae_jax.detection.model import TrainedModel
 from itae_jax.environment import cpu_cores
 from itae_jax.errors import RequestError
-from itae_jax.files import check_commas, check_output_file, write_text, writing
+from itae_jax.files import check_commas, check_output_file, csv_text, write_text, writing
 from itae_jax.methods.method import Combines
 from itae_jax.report import figures, html, score_measures
 from itae_jax.training.log import read_metrics
@@ -43,8 +43,7 @@ class ScoredImages(NamedTuple):
 def read_scores(path: Path) -> ScoredImages:
     """Reads what `itae score` wrote; RequestError if it is not such a file, or holds no score."""
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
+        header, *rows = list(csv.reader(csv_text(path))) or [[]]
         check_commas(path, header)
         if header[:4] != ["path", "score", "is_anomaly", "p_value"] or header[-1] != "reason":
             raise ValueError("its columns are not path,score,is_anomaly,p_value,...,reason")

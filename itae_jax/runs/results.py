@@ -145,16 +145,15 @@ def read(path: Path) -> dict[tuple[int, int], Result]:
         return {}
     advice = "repair it, or name another directory"
     try:
-        content = path.read_bytes()
+        content, rows = path.read_bytes(), files.read_csv(path)
         if not content.endswith(b"\n"):
             raise ValueError("its last line is cut short")
         header = next(csv.reader(content.decode("utf-8-sig", "surrogateescape").splitlines()), [])
-        files.check_commas(path, header)
         known, further = header[: len(COLUMNS)], header[len(COLUMNS) :]
         if known != COLUMNS or not all(name.startswith(_FURTHER) for name in further):
             raise RequestError(f"{path}: its columns are not those of results.csv; {advice}")
         found: dict[tuple[int, int], Result] = {}
-        for number, row in enumerate(files.read_csv(path), 1):
+        for number, row in enumerate(rows, 1):
             try:
                 result = parse(row)
             except ValueError as error:

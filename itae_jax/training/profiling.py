@@ -5,7 +5,6 @@ from pathlib import Path
 import jax
 
 from itae_jax.errors import RequestError
-from itae_jax.files import writing
 
 _FIRST_CALL = 3  # earlier ones compile
 _STEPS = 5  # or those of one call, if it takes more: the trace holds every kernel of every step
@@ -20,8 +19,6 @@ class Profile:
     def __init__(self, directory: Path):
         if directory.exists() and not directory.is_dir():
             raise RequestError(f"--profile {directory}: is a file; name a directory")
-        with writing(directory, "--profile"):
-            directory.mkdir(parents=True, exist_ok=True)
         self._directory, self._calls, self._steps, self._is_recording = directory, 0, 0, False
         self.is_written = False
 

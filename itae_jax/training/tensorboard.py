@@ -70,12 +70,13 @@ class EventFile:
 
     def _write(self, record: bytes, mode: str) -> None:
         """Writes to the file; warns once where that fails, since training goes on."""
+        if self._has_failed:
+            return
         try:
             with (self._directory / _NAME).open(mode) as file:
                 file.write(record)
         except OSError as error:
-            if not self._has_failed:
-                _LOG.warning("--tensorboard %s: %s; scalars are missing", self._directory, error.strerror)
+            _LOG.warning("--tensorboard %s: %s; scalars are missing", self._directory, error.strerror)
             self._has_failed = True
 
 
