@@ -1,13 +1,11 @@
 """Four virtual CPU devices, strict dtype and rank promotion, and what several tests share."""
 
-import atexit
 import contextlib
 import csv
 import functools
 import gc
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 # All of this has to come before the first JAX computation.
@@ -15,12 +13,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # Unoptimised code compiles three times faster, and the tests compile more than they compute.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 
-# Tests, and the processes that they start, compile each program once.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    _cache = tempfile.TemporaryDirectory()
-    atexit.register(_cache.cleanup)  # else it warns
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Tests, the processes that they start, and later runs compile each program once.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parent.parent / ".pytest_cache" / "programs")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import numpy as np

@@ -259,7 +259,7 @@ FITTED = [
     (["calibrate", "{site}/model", "{site}/good", "--out", f"{DIGITS}/m"], "--out", "digits.py"),
     (["calibrate", "{site}/cut_state", "{site}/good", "--out", "m"], "cut_state/state"),
     (["report", "{site}/scores.csv"], "scores.csv", "itae score"),
-    (["report", "{site}/binary.csv"], "binary.csv", "itae score"),
+    (["report", "{site}/binary.csv"], "binary.csv", "UTF-8"),
     (["report", "{site}/model", "{site}/run"], "model"),
     (["report", "{site}/scores.csv", "{site}/scores.csv"], "one file of scores"),
     (["report", "{site}/fine.csv", "--model", "nowhere"], "nowhere"),

@@ -34,12 +34,6 @@ def test_a_sweep_killed_during_training_ends_as_if_undisturbed(sweep, expected):
     assert faults.contents(out) == expected
 
 
-def test_a_sweep_whose_checkpoint_is_damaged_ends_as_if_undisturbed(sweep, expected):
-    out = sweep.directory / "flipped"
-    faults.spoil_newest_checkpoint(sweep, out, "flipped")
-    assert faults.contents(out) == expected
-
-
 def test_contents_shows_lost_lines(sweep, expected, tmp_path):
     shutil.copytree(sweep.directory / "undisturbed", tmp_path / "copy")
     names = ["class_6/seed_0/scores.csv", "metrics.jsonl", "results.csv"]
