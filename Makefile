@@ -9,7 +9,7 @@ install: $(INSTALLED)   ## the packages, into .venv
 demo: install   ## train and score the ten digits, write runs/digits/report.html
 	$(BIN)/itae run digits --out runs/digits
 
-test: install   ## the whole test suite
+test: install   ## the whole test suite; later runs find their programs compiled
 	$(BIN)/python -m pytest
 
 test-faults: $(INSTALLED)   ## kill, stop and damage a sweep at random moments, and compare the results
