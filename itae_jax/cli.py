@@ -40,9 +40,8 @@ def entry() -> NoReturn:
     After a failure or an interrupt, exits with os._exit: normal shutdown can crash while XLA threads run, and
     would wait for other processes that train together with this one.
     """
-    while (
-        descriptor := os.open(os.devnull, os.O_RDWR)
-    ) < 3:  # else files would take the place of closed streams
+    # Otherwise files that are opened would take the places of closed streams.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(descriptor)
     gc.set_threshold(50_000, 20, 100)  # imports and JAX make many objects, few of them garbage

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from itae_jax import ITAEDetector, RequestError
+from itae_jax import ITAEDetector, RequestError, arguments
 from itae_jax.detection.threshold import threshold
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -225,6 +225,11 @@ def test_fit_says_how_to_convert_images_of_another_type(converted, rng):
     found = eval(str(refused.value).partition("convert it by ")[2], {"x": x})
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, pixels)
+
+
+def test_false_positive_rate_is_that_of_the_command_line():
+    scored = arguments.build().parse_args(["score", "model", "new", "--out", "scores.csv"])
+    assert ITAEDetector().contamination == scored.false_positive_rate
 
 
 def test_masks_of_0_and_1_become_black_and_white(rng):

@@ -67,8 +67,8 @@ AUROC of `study_recipe`: 12 passes over 1,500 images at width 16, 1,000 test ima
 rate 0.1; *momentum* is SGD with momentum 0.9 and a cosine; *improved* is AdamW with a cosine, and the others
 change one thing of it. Scored by the error l1 or l2, and by the mean or maximum over the members."""
 _FOLDERS_NOTE = """\
-AUROC by `experiments/scripts/folders.py`, the median over seeds: `fit` is `itae fit` with no flag but the seed
-and the minutes, of two cores; `rotate` is ITAE by rotation and `autoencoder` the plain one, in as many minutes,
+AUROC by `experiments/scripts/folders.py`, the median of up to three seeds: `fit` is `itae fit` with no flag but seed
+and minutes, of two cores; `rotate` is ITAE by rotation and `autoencoder` the plain one, in as many minutes,
 mostly of one core. In tiles_published new images show tiles of the training images in another light;
 tiles_grouped has none. The castings are Kaggle's "casting product image data for quality inspection", the
 scratches are made by `scratches.py`. From digit_8 on, anomalies are other classes; on CIFAR-10 `fit` chose
@@ -187,7 +187,9 @@ def markdown(frame: pd.DataFrame, numbers: Sequence[str]) -> list[str]:
 def results_page() -> str:
     """Returns docs/results.md."""
     kept = ["experiment", "settings", "method", "classes", "seeds", "AUROC", "paper"]
-    return "\n".join([_RESULTS_NOTE, *markdown(summary()[kept], kept[4:]), "", *_study(), *_folders(), *_early_stop()])
+    return "\n".join(
+        [_RESULTS_NOTE, *markdown(summary()[kept], kept[4:]), "", *_study(), *_folders(), *_early_stop()]
+    )
 
 
 def _study() -> Iterator[str]:
@@ -216,10 +218,11 @@ def _folders() -> Iterator[str]:
         frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
         frame = frame[frame["data"].isin(frame["data"][frame["method"] == "fit"])]
         yield from ["## Folders of images", "", _FOLDERS_NOTE, ""]
-        shown = frame.pivot_table("auroc", ["data"], "method", aggfunc=_median, sort=False)
+        medians = 100 * frame.pivot_table("auroc", "data", "method", aggfunc="median", sort=False)
+        shown = medians.map("{:.1f}".format, na_action="ignore").astype(object)
         of_fit = frame[frame["method"] == "fit"].groupby("data", sort=False)
         shown.insert(0, "minutes", of_fit["minutes"].max().map("{:.0f}".format))
-        for title, column in (("pixel AUROC", "pixel_auroc"), ("AUPRO", "aupro")):
+        for title, column in (("fit", "auroc"), ("pixel AUROC", "pixel_auroc"), ("AUPRO", "aupro")):
             shown[title] = of_fit[column].agg(_median)
         yield from markdown(shown.fillna("").reset_index(), list(shown.columns))
         yield ""

@@ -41,7 +41,8 @@ from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
 
 _LEAST_IMAGES = 8
 _ASKED = 20  # images asked why they cannot be read
-_LOOKED_AT, _LEAST_CONTRAST = 8, 20  # images, grey levels between the darkest and the brightest pixel
+_LOOKED_AT, _CONTRAST_SIDE = 8, 512  # images looked at for their contrast, and at which size
+_LEAST_CONTRAST = 20  # grey levels between the darkest and the brightest pixel
 _POOR = 0.55  # AUROC
 _SHARE_TRIED = 0.06  # of the time
 _MOST_TRIED, _RATED_BRIEFLY = 500, 32  # images on which it trains in that time, and on which it is rated
@@ -177,7 +178,7 @@ def _introduction(
 
 def _about_contrast(paths: Sequence[Path], max_side: int) -> str:
     """Says so if the pixels of an image hardly differ."""
-    reader, found = Reader(channels=1, max_side=max_side), []
+    reader, found = Reader(_CONTRAST_SIDE, 1, "crop", max_side), []
     for path in paths[:: math.ceil(len(paths) / _LOOKED_AT)]:
         with contextlib.suppress(UnreadableImageError):
             found.append(int(np.ptp(reader.read(path))))
