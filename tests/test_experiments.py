@@ -1,6 +1,7 @@
 """The shipped experiments are valid, and the scripts beside them ask for what there is."""
 
 import argparse
+import json
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import training_tiny_networks
+from conftest import save_images, training_tiny_networks
 
 from itae_jax import arguments, experiment
 from itae_jax.bench import cases, timing
@@ -136,3 +137,16 @@ def test_scaling_compares_the_losses_of_one_training():
         found = scaling.difference(2, "float64", alone)
     assert len(set(alone)) == 5
     assert found["first"] <= found["largest"] < 1e-9
+
+
+def test_a_fit_is_followed_from_tenth_to_tenth(scripts, tmp_path, monkeypatch, tiny_network):
+    import early_stop
+
+    monkeypatch.setattr(early_stop, "RESULTS", tmp_path / "early_stop.json")
+    for place, count in (("train/good", 50), ("test/good", 3), ("test/scratch", 3)):
+        save_images(tmp_path / "set" / place, count, size=(32, 32))
+    monkeypatch.setattr("sys.argv", ["early_stop.py", str(tmp_path / "set"), "2"])
+    early_stop.main()
+    (row,) = json.loads((tmp_path / "early_stop.json").read_text())
+    assert [point["epoch"] for point in row["found"]] == [1, 2]
+    assert all(0 <= point[name] <= 1 for point in row["found"] for name in ("surrogates", "test"))

@@ -2,8 +2,8 @@
 
   python experiments/scripts/early_stop.py FOLDER EPOCHS [--seed 0]
 
-FOLDER is like those of folders.py. Trains on train/good with the settings that `itae fit` chooses, and rates the
-model after each tenth of the epochs as `itae fit` does at the end, beside its AUROC on test. Adds a row to
+FOLDER is like those of folders.py. Trains on train/good with the settings that `itae fit` chooses, and rates
+the model after each tenth of the epochs as `itae fit` does at the end, beside its AUROC on test. Adds a row to
 experiments/results/early_stop_cpu.json.
 """
 
