@@ -203,7 +203,7 @@ def _add_score(commands) -> None:
         description="Scores images by a trained model; higher = more anomalous.",
         epilog="examples: itae score model photos/new --out scores.csv --heatmaps heatmaps; "
         "find photos -name '*.png' | itae score model - --out scores.csv; "
-        "inotifywait -m -e close_write --format %%w%%f photos | itae score model - --out -",
+        "inotifywait -m -e close_write --format %w%f photos | itae score model - --out -",
     )
     score.add_argument("model", type=_path, metavar="MODEL", help="directory that itae fit wrote")
     about = "folders and files, all together, or - for paths on standard input; with --out - one at a time"

@@ -74,14 +74,14 @@ def main(arguments: list[str] | None = None) -> int:
             parsed = build_parser().parse_args(arguments)
             return _call(parsed)
     except RequestError as error:
-        print(f"itae: {' '.join(str(error).split())}", file=sys.stderr)
+        _complain(" ".join(str(error).split()))
         return 2
     except DivergedError as error:
-        print(f"itae: {error}", file=sys.stderr)
+        _complain(str(error))
         return 1
     except KeyboardInterrupt:
         saved = "; everything is saved, the same command resumes" if parsed.command in ("run", "fit") else ""
-        print(f"itae: interrupted{saved}", file=sys.stderr)
+        _complain(f"interrupted{saved}")
         return signals.INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
@@ -92,13 +92,18 @@ def main(arguments: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         is_full = error.errno in DISK_ERRORS
         remedy = "make room, then give the same command again" if is_full else "name another place"
-        print(f"itae: {where}{error.strerror}; {remedy}", file=sys.stderr)
+        _complain(f"{where}{error.strerror}; {remedy}")
         return 2
     except (RuntimeError, AssertionError):  # JAX raises both where it has no device
         if not (why := environment.why_no_backend()):
             raise
-        print(f"itae: {why}", file=sys.stderr)
+        _complain(why)
         return 2
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk keeps its exit code, too
+        print(f"itae: {text}", file=sys.stderr)
 
 
 def _call(arguments) -> int:

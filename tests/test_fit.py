@@ -263,7 +263,7 @@ def test_fit_says_what_to_try_where_it_may_find_little(photos, tmp_path, monkeyp
     save_images(tmp_path / "more", 50)
     assert fit(tmp_path / "more", tmp_path / "model", *options) == 0
     said = capsys.readouterr().out
-    assert "hardly above chance" in said and "method.transform=gray+rotate" in said
+    assert "chance is 50" in said and "method.transform=gray+rotate" in said
     assert "too few to learn" in said
     assert models.load(tmp_path / "model").details["surrogate_auroc"] == 0.5
 

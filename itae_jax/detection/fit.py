@@ -373,7 +373,7 @@ def _train(
         details = details | {"surrogate_auroc": auroc}
         progress.say(f"AUROC on surrogate anomalies {100 * auroc:.1f}; no promise about real ones")
         if auroc < _POOR:
-            progress.say("that is hardly above chance (50): the model may find few defects")
+            progress.say("chance is 50: the model may find few defects")
             if others := settings.method.FOR_OBJECTS:
                 remedy = " ".join(f"{field}={value}" for field, value in others.items())
                 progress.say(f"if anomalies are other kinds of objects, try --set {remedy}")

@@ -110,7 +110,11 @@ def prepare(
 
 def is_model(directory: Path) -> bool:
     """Returns whether a directory holds a trained model."""
-    return all((directory / name).is_file() for name in (_SCORES, "config.json"))
+    return not _missing(directory)
+
+
+def _missing(directory: Path) -> str:
+    return next((name for name in ("config.json", _SCORES) if not (directory / name).is_file()), "")
 
 
 def check_free(directory: Path) -> None:
@@ -123,8 +127,9 @@ def check_free(directory: Path) -> None:
 
 def read_config(directory: Path) -> tuple[Experiment, tuple[int, int, int], dict]:
     """Reads the settings, the image shape and the details of a model."""
-    if not is_model(directory):
-        raise RequestError(f"{directory}: no trained model there; itae fit IMAGES --out MODEL makes one")
+    if missing := _missing(directory):
+        remedy = "itae fit IMAGES --out MODEL makes one"
+        raise RequestError(f"{directory}: no trained model there, {missing} is missing; {remedy}")
     path = directory / "config.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8-sig"))
