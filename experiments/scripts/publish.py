@@ -237,8 +237,9 @@ def _early_stop() -> Iterator[str]:
                 ", ".join(f"{100 * point[name]:.1f}" for point in points) for name in ("surrogates", "test")
             )
             yield (
-                f"`itae fit` does not stop early: on {row['data']} the AUROC on surrogates rises until the end "
-                f"({of_surrogates} after a tenth, half and all of {row['epochs']} epochs; test set {of_test})."
+                f"A fit of {row['data']} after a tenth, half and all of {row['epochs']} epochs, seed "
+                f"{row['seed']}: AUROC on surrogates {of_surrogates}, on the test set {of_test}. "
+                "`itae fit` does not stop early."
             )
             yield ""
 
