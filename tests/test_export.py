@@ -165,7 +165,7 @@ def test_export_says_beside_the_file_what_it_takes_and_gives(exported):
     about = json.loads((exported.parent / "model.jaxexport.json").read_text())
     assert about["image"] == {"height": 16, "width": 16, "channels": 1, "dtype": "uint8", "fit": "letterbox"}
     assert (about["method"]["name"], about["method"]["transform"]) == ("itae", "rotate")
-    scores = ["score_l1", "score_l2", "score_l1_combine_max", "score_l2_combine_max"]
+    scores = [f"score_{error}{rule}" for rule in ("", "_combine_max") for error in ("l1", "l2", "relative")]
     assert about["components"] == [*(f"error_{index}" for index in range(4)), *scores]
     assert about["normal_scores"] == sorted(about["normal_scores"])
 

@@ -14,7 +14,19 @@ from itae_jax.errors import RequestError
 from itae_jax.evaluate import anomaly_scores, restoration, restoration_errors
 
 POSITIVE = st.floats(0.01, 10)
-ERRORS = {"l1": np.abs, "l2": np.square}
+
+
+def relative(difference, originals):
+    """The squared error over the squared mean difference of neighbours, each along rows and columns."""
+    down, right = (
+        np.abs(originals[:, 1:] - originals[:, :-1]),
+        np.abs(originals[:, :, 1:] - originals[:, :, :-1]),
+    )
+    variation_B = (down.mean((1, 2, 3)) + right.mean((1, 2, 3))) / 2
+    return (difference / variation_B[:, None, None, None]) ** 2
+
+
+ERRORS = {"l1": lambda d, _: np.abs(d), "l2": lambda d, _: np.square(d), "relative": relative}
 
 
 def blur(inputs):
@@ -34,7 +46,8 @@ def test_errors_are_means_over_pixels_for_every_member(images, kind):
     for index in range(4):
         inputs = np.stack([np.rot90(x.mean(-1, keepdims=True), index) for x in originals])
         difference = 0.5 * inputs + 0.5 * inputs.mean((1, 2), keepdims=True) - originals
-        np.testing.assert_allclose(result[:, index], ERRORS[kind](difference).mean((1, 2, 3)), rtol=1e-5)
+        expected = ERRORS[kind](difference, originals).mean((1, 2, 3))
+        np.testing.assert_allclose(result[:, index], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("batch_size", "devices"), [(1, 1), (3, 4), (64, 4)])
@@ -59,10 +72,21 @@ def test_images_and_errors_of_other_kinds_are_refused(images):
     rotate = transforms.get("rotate")
     with pytest.raises(TypeError, match=r"uint8 images, got float64.*\(255 \* x"):
         restoration_errors(blur, images / 255, rotate)
-    with pytest.raises(ValueError, match=r"l3.*l1 or l2"):
+    with pytest.raises(ValueError, match=r"l3.*l1, l2"):
         restoration_errors(blur, images, rotate, "l3")
     with pytest.raises(RequestError, match="square"):
         restoration_errors(blur, images[:, :4], rotate)
+
+
+def test_relative_errors_do_not_depend_on_contrast_or_brightness(images):
+    def errors(originals):
+        means = originals.mean((1, 2), keepdims=True)
+        return restoration.pixel_errors((0.9 * originals + 0.1 * means)[None], originals)["relative"]
+
+    originals = images / 255 - 0.5
+    np.testing.assert_allclose(errors(originals * 0.5 + 0.3), errors(originals), rtol=1e-4, atol=1e-6)
+    flat = np.full((2, 8, 8, 1), 0.25, np.float32)
+    assert np.isfinite(restoration.pixel_errors(flat[None] + 0.1, flat)["relative"]).all()
 
 
 @settings(deadline=None)

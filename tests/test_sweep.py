@@ -45,7 +45,9 @@ def test_aurocs_are_scikit_learns_of_the_scores_written(finished_run):
     for row in rows_of(finished_run / "results.csv"):
         scores = scores_of(finished_run, row)
         errors = [f"error_{index}" for index in range(4)]
-        columns = ["score_l1", "score_l2", "score_l1_combine_max", "score_l2_combine_max"]
+        columns = [
+            f"score_{error}{rule}" for rule in ("", "_combine_max") for error in ("l1", "l2", "relative")
+        ]
         assert list(scores[0]) == ["id", "label", "score", *errors, *columns]
         assert len({score["id"] for score in scores}) == 120
         is_anomaly = [score["label"] != row["normal_class"] for score in scores]

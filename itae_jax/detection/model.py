@@ -22,7 +22,7 @@ from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
 from itae_jax.training.learner import Learner, Trained, fit_batch, learner_for
 
-_FORMAT = 4
+_FORMAT = 5
 _MOST_SIDE = 16_384
 _SCORES = "normal_scores.csv"
 

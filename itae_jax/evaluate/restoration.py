@@ -15,12 +15,13 @@ from itae_jax.data.images import Images, as_images
 from itae_jax.evaluate.batches import over_batches, shared_evenly
 from itae_jax.transforms import Transform, to_float
 
-ERRORS = ("l1", "l2")
+ERRORS = ("l1", "l2", "relative")
 REDUCTIONS = ("mean", "max", "top")
 VIEWS = ("one", "flip", "shift", "flip+shift")
 _TOP_SHARE = 0.02  # of the pixels
 _SMOOTHING, _MOST_SMOOTHING = 1 / 64, 2.0  # of the longer side, and pixels: the Gaussian's deviation
 LEAST_NORMAL_ERROR = 2.0**-23  # float32's resolution of pixels in [-1, 1]
+_LEAST_VARIATION = 2 / 255  # a grey level: images that vary less are flat
 
 
 def loss(restored: jax.Array, originals: jax.Array, kind: str) -> jax.Array:
@@ -39,9 +40,24 @@ def restore_all(
 
 
 def pixel_errors(restored_TxBxHxWxC: jax.Array, originals_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
-    """The restoration error of every pixel and channel, T x B x H x W x C, of each kind in `ERRORS`."""
+    """The restoration error of every pixel and channel, T x B x H x W x C, of each kind in `ERRORS`.
+
+    "l1": absolute, as in Eq. 3. "l2": squared. "relative": squared, over the squared `total_variation` of the
+    original, since cluttered images are harder to restore than plain ones, normal or not.
+    """
     difference = restored_TxBxHxWxC - originals_BxHxWxC[None]
-    return {"l1": jnp.abs(difference), "l2": jnp.square(difference)}
+    squared, variation_B = jnp.square(difference), total_variation(originals_BxHxWxC)
+    relative = squared / jnp.square(variation_B)[None, :, None, None, None]
+    return {"l1": jnp.abs(difference), "l2": squared, "relative": relative}
+
+
+def total_variation(images_BxHxWxC: jax.Array) -> jax.Array:
+    """The mean absolute difference of neighbouring pixels, over rows, columns and channels: B.
+
+    At least a grey level, so that it can be divided by. After Rudin, Osher and Fatemi (1992).
+    """
+    down, right = (jnp.abs(jnp.diff(images_BxHxWxC, axis=axis)).mean((1, 2, 3)) for axis in (1, 2))
+    return jnp.maximum((down + right) / 2, _LEAST_VARIATION)
 
 
 def maps(errors_TxBxHxW: jax.Array, normal_errors_T: jax.Array, combine: str = "mean") -> jax.Array:
@@ -176,13 +192,14 @@ def restoration_errors(
     Args:
       restore: B x H x W x C' floats to B x H x W x C floats, in evaluation mode, each image by itself. A
         `jax.tree_util.Partial` with the parameters as arguments is compiled once, whatever their values.
-      error: "l1", mean absolute error over pixels and channels, or "l2", mean squared error; else ValueError.
+      error: "l1", mean absolute error over pixels and channels, "l2", mean squared error, or "relative", see
+        `pixel_errors`; else ValueError.
       batch_size: images at a time; each is restored T times.
       devices: the devices that share the work; None: all local ones.
       dtype: type of the pixels before the network.
     """
     if error not in ERRORS:
-        raise ValueError(f"error {error!r}: choose {' or '.join(ERRORS)}")
+        raise ValueError(f"error {error!r}: choose {', '.join(ERRORS)}")
     images = as_images(images)
     transform.check_size(*images.image_shape)
     chosen = tuple(jax.local_devices() if devices is None else devices)

@@ -32,6 +32,7 @@ class EnsembleConfig(ITAEConfig):
         "method.name": "itae",
         "method.transform": "gray+rotate",
         "method.combine": "max",
+        "method.error": "relative",
     }
 
     @property

@@ -20,7 +20,7 @@ class PCAConfig(PixelsConfig):
     NAME: ClassVar[str] = "pca"
 
     variance: float = setting(0.95, "share of the variance to keep", least=0.01, most=0.9999)
-    error: str = setting("l1", "absolute or squared error of a pixel", choices=restoration.ERRORS)
+    error: str = setting("l1", "absolute or squared error of a pixel", choices=("l1", "l2"))
     reduce: str = setting("mean", "an image's error from those of its pixels", choices=restoration.REDUCTIONS)
 
     @property
@@ -56,8 +56,8 @@ class PCA(Pixels):
         return mean_D[None] + jnp.matmul(codes_BxK, axes_KxD, precision="highest")
 
     def _error_maps(self, pixels_BxD: jax.Array, calibration: dict[str, Any]) -> jax.Array:
-        restored = self._restored(pixels_BxD, calibration)
-        (errors_BxD,) = restoration.pixel_errors(restored[None], pixels_BxD)[self._config.error]
+        difference = self._restored(pixels_BxD, calibration) - pixels_BxD
+        errors_BxD = jnp.abs(difference) if self._config.error == "l1" else jnp.square(difference)
         return errors_BxD.reshape(errors_BxD.shape[0], *self._small, -1).mean(-1)
 
     def _errors(self, pixels_NxD: Any, calibration: dict[str, Any]) -> dict[str, Any]:
