@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from itae_jax.errors import RequestError
 
 FALSE_POSITIVE_RATE = 0.05  # of normal images called anomalies, unless another is asked for
+_MOST_ASPECT = 16.0
 _KINDS = {int: "a whole number", float: "a number", str: "text"}
 
 
@@ -96,11 +97,12 @@ class DataConfig(Section):
 
     name: str = setting("digits", "the data set; itae data list shows them")
     root: str = setting("", "directory of the data")
-    image_size: int = setting(0, "side in pixels; 0: the data set's own", least=0, most=16_384)
+    image_size: int = setting(0, "shorter side in pixels; 0: the data set's own", least=0, most=16_384)
+    aspect: float = setting(0.0, "width over height; 0: the data set's own", least=0, most=_MOST_ASPECT)
     channels: int = setting(0, "0: the data set's own", choices=(0, 1, 3))
     fit: str = setting(
         "",
-        "how images become square; empty: the data set's own",
+        "how images get this shape; empty: the data set's own",
         choices=("", "crop", "letterbox", "stretch", "pad"),
     )
     superclasses: str = setting("", "CSV file with the header folder,class that joins folders to classes")
@@ -110,6 +112,11 @@ class DataConfig(Section):
     max_side: int = setting(20_000, "larger images are refused, in pixels", least=1)
     memory_gib: float = setting(4.0, "more images than this are read while training", least=0, decides=False)
     workers: int = setting(0, "threads that read images; 0: one a core", least=0, decides=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if 0 < self.aspect < 1 / _MOST_ASPECT:
+            raise RequestError(f"data.aspect={self.aspect}: expected 0, or at least {1 / _MOST_ASPECT}")
 
 
 class MethodConfig(Section):
@@ -164,6 +171,10 @@ class MethodConfig(Section):
     def candidates(self, side: int) -> list[tuple[str, dict[str, Any]]]:
         """What `itae fit` compares for images with this shorter side: (title, settings), the usual first."""
         return []
+
+    def square_only(self, asked: dict[str, Any]) -> bool:
+        """Whether the method, with the settings that were asked for, needs square images."""
+        return False
 
     def suggest(self, asked: dict[str, Any], accelerator: bool) -> list[tuple[str, Any, str]]:
         """Settings for a folder of images beside those that were asked for: (field, value, reason)."""

@@ -145,7 +145,7 @@ def test_saved_and_exported_models_score_the_same(model, tmp_path, refused):
     assert cli.main(["score", str(model), str(scored), "--out", str(out)]) == 0
     scores = [float(row["score"]) for row in files.read_csv(out)]
     loaded = models.load(model)
-    pixels = np.stack([loaded.read(path) for path in sorted(scored.iterdir())])
+    pixels = np.stack([loaded.reader.read(path) for path in sorted(scored.iterdir())])
     np.testing.assert_allclose(scores, loaded.trained.score(pixels).scores_N, rtol=1e-6)
     exported = tmp_path / "model.jaxexport"
     assert cli.main(["export", str(model), "--out", str(exported)]) == 0

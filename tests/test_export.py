@@ -156,9 +156,11 @@ def test_documented_lines_on_resizing_give_the_images_that_the_model_sees(tmp_pa
     Image.fromarray(pixels).save(tmp_path / "a.png")
     for path in (tmp_path / "a.jpg", tmp_path / "a.png"):
         for fit, line in (("crop", crop), ("letterbox", letterbox)):
-            names = {"path": path, "side": 32}
-            exec("\n".join([*common, line]), names)
-            np.testing.assert_array_equal(names["image"], Reader(32, 3, fit).read(path))
+            for width in (32, 48):
+                names = {"path": path, "width": width, "height": 32}
+                exec("\n".join([*common, line]), names)
+                expected = Reader(32, 3, fit, aspect=width / 32).read(path)
+                np.testing.assert_array_equal(names["image"], expected)
 
 
 def test_export_says_beside_the_file_what_it_takes_and_gives(exported):

@@ -90,12 +90,22 @@ def chosen(looks, asked=None, num_train=1000, accelerator=False, method="itae"):
         ([look(256, 256)] * 9 + [look(256, 200)], {"data.fit": "stretch"}),
         ([look(64, 64, True)] * 9 + [look(64, 64)], {"data.channels": 3}),
         ([look(28, 28)], {"data.image_size": 32}),
-        ([look(500, 100)], {"data.image_size": 64}),
+        ([look(500, 100)], {"data.image_size": 64, "data.aspect": 1.0, "data.fit": "stretch"}),
+        ([look(640, 480)] * 9, {"data.image_size": 64, "data.aspect": 1.33, "data.fit": "crop"}),
+        ([look(500, 900)] * 9, {"data.aspect": 0.56, "data.fit": "crop"}),
+        ([look(640, 480)] * 9 + [look(480, 640)], {"data.aspect": 1.0, "data.fit": "stretch"}),
         ([look(500, 50)], {"data.image_size": 32}),
     ],
 )
 def test_choose_follows_the_images(looks, expected):
     assert expected.items() <= chosen(looks).items()
+
+
+def test_choose_makes_images_square_for_what_needs_it():
+    looks = [look(640, 480)] * 9
+    for values in (chosen(looks, {"method.transform": "rotate"}), chosen(looks, method="geotrans")):
+        assert (values["data.aspect"], values["data.fit"]) == (1.0, "stretch")
+    assert chosen(looks, {"data.aspect": 1.3})["data.fit"] == "crop"
 
 
 def test_choose_leaves_what_is_asked_for_and_follows_it():

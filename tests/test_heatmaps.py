@@ -13,12 +13,13 @@ SIZES = [(64, 64), (90, 60), (61, 97), (200, 32), (33, 32), (20, 25), (31, 200)]
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("size", SIZES)
-def test_a_map_lies_over_the_image_and_is_unknown_in_the_bars(tmp_path, fit, size):
+@pytest.mark.parametrize("aspect", [1, 1.5, 0.4])
+def test_a_map_lies_over_the_image_and_is_unknown_in_the_bars(tmp_path, fit, size, aspect):
     width, height = size
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     image = 20 + 130 * x + 70 * y  # smooth, so that resizing changes it little
     Image.fromarray(np.uint8(np.rint(image))).save(tmp_path / "image.png")
-    reader = Reader(size=64, channels=1, fit=fit)
+    reader = Reader(size=64, channels=1, fit=fit, aspect=aspect)
     map_HxW = np.float32(reader.read(tmp_path / "image.png")[..., 0])
     cut = reader.without_bars(map_HxW, tmp_path / "image.png")
     np.testing.assert_array_equal(np.isnan(cut), map_HxW == 0)
@@ -27,13 +28,14 @@ def test_a_map_lies_over_the_image_and_is_unknown_in_the_bars(tmp_path, fit, siz
     over = reader.lay_over(map_HxW, *size)
     assert over.shape == image.shape
     seen = ~np.isnan(over)
-    is_cropped = fit == "crop" or (fit == "pad" and max(size) > 64)
-    assert seen.mean() == pytest.approx(min(size) / max(size) if is_cropped else 1, abs=0.01)
+    is_cropped = fit == "crop" or (fit == "pad" and (height > map_HxW.shape[0] or width > map_HxW.shape[1]))
+    change = width / height / aspect
+    assert seen.mean() == pytest.approx(min(change, 1 / change) if is_cropped else 1, abs=0.02)
     edge = min(size) // 10 + 1  # where interpolation mixes in the bars
     inner = np.zeros_like(seen)
     inner[edge : min(size) - edge, edge : min(size) - edge] = True
     np.testing.assert_allclose(over[seen & inner], image[seen & inner], atol=4)
-    np.testing.assert_array_equal(Reader(size=0).lay_over(map_HxW, 64, 64), map_HxW)
+    np.testing.assert_array_equal(Reader(size=0).lay_over(map_HxW, *map_HxW.shape[::-1]), map_HxW)
 
 
 def test_outline_goes_around_the_mask_and_not_over_it():

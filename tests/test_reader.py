@@ -208,6 +208,16 @@ def test_read_makes_images_square_by_their_fit(save, fit, expected_columns):
         assert not pixels[[0, 3]].any()
 
 
+@pytest.mark.parametrize("fit", ["crop", "stretch", "letterbox"])
+@pytest.mark.parametrize("turns", [0, 1])
+def test_read_keeps_the_aspect_ratio_that_is_asked_for(save, colours, fit, turns):
+    picture = Image.fromarray(np.rot90(colours, turns))
+    small = picture.resize((3, 4) if turns else (4, 3), Image.Resampling.BILINEAR)
+    reader = Reader(3, 3, fit, aspect=small.width / small.height)
+    assert reader.shape == np.asarray(small).shape
+    np.testing.assert_array_equal(reader.read(save(picture)), small)
+
+
 def test_read_pads_without_resizing(save, colours):
     small = colours[:6, :6]
     pixels = Reader(10, 3, "pad").read(save(small))

@@ -231,7 +231,7 @@ def test_heat_maps_have_a_colour_bar_from_normal_to_the_usual_peak(page, small_m
     bars = re.findall(bar, page, re.DOTALL)
     assert len(bars) == page.count("Heat map of") == page.count('url("data:image/png') * 24
     for name, peak, end in bars:
-        map_HxW = model.trained.anomaly_maps(model.read(images / html.unescape(name))[None])[0]
+        map_HxW = model.trained.anomaly_maps(model.reader.read(images / html.unescape(name))[None])[0]
         assert float(peak) == pytest.approx(anomaly_map.smooth(map_HxW).max(), abs=0.006)
         assert end == f"{model.normal.usual_peak:.2f}"
 

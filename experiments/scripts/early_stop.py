@@ -43,7 +43,9 @@ def follow(folder: Path, epochs: int, seed: int) -> dict:
     settings, learner = models.prepare(settings, chosen.image_shape, len(training))
     tests = folders.find_images(folder / "test")
     is_defect = np.array([path.parent.name != "good" for path in tests])
-    normal, test = (lazy(settings.data, chosen.read, each, chosen.image_shape, {}) for each in (paths, tests))
+    normal, test = (
+        lazy(settings.data, chosen.reader.read, each, chosen.image_shape, {}) for each in (paths, tests)
+    )
     found = []
 
     def on_report(report, trained_so_far):

@@ -139,7 +139,8 @@ def make_reader(
     if not channels:
         grey = [is_grey(path) for path in paths[:: max(1, len(paths) // _NUM_HEADERS)]]
         channels = 1 if any(grey) and False not in grey else 3
-    return Reader(config.image_size or size, channels, config.fit or fit, config.max_side)
+    size, aspect = config.image_size or size, config.aspect or 1.0
+    return Reader(size, channels, config.fit or fit, config.max_side, aspect)
 
 
 def shape_of(reader: Reader, paths: list[Path], where: Path) -> images.Shape:

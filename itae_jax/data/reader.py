@@ -37,19 +37,26 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 class Reader:
     """Reads image files as arrays of one shape.
 
-    Of the ways to make an image square, "crop" resizes the shorter side and cuts out the middle, "letterbox"
-    adds black bars, "stretch" changes the aspect ratio, and "pad" adds black without resizing.
+    Of the ways to give an image the aspect ratio, "crop" cuts out the middle, "letterbox" adds black bars,
+    "stretch" changes the image's own, and "pad" adds black without resizing.
     """
 
-    size: int = 0  # side of the square result in pixels; 0 keeps the size of the file
+    size: int = 0  # shorter side of the result in pixels; 0 keeps the size of the file
     channels: int = 3  # or 1: grey, Pillow's luma of colour images
     fit: str = "crop"
     max_side: int = 20_000  # larger images are refused before they are decoded
+    aspect: float = 1.0  # of the result, width over height
 
     @property
     def shape(self) -> Shape:
         """(height, width, channels) of the result, if `size` is not 0."""
-        return self.size, self.size, self.channels
+        width, height = self._target
+        return height, width, self.channels
+
+    @property
+    def _target(self) -> tuple[int, int]:
+        longer = round(self.size * max(self.aspect, 1 / self.aspect))
+        return (longer, self.size) if self.aspect > 1 else (self.size, longer)
 
     def read(self, source: Path | tuple[str, bytes]) -> np.ndarray:
         """Reads a file, or (name, bytes), as H x W x C uint8.
@@ -78,7 +85,8 @@ class Reader:
                 stored = image.size
                 if self.size and self.fit != "pad":
                     # Decodes a JPEG at 1/2, 1/4 or 1/8 where that leaves twice the size.
-                    image.draft(None, (2 * self.size, 2 * self.size))
+                    width, height = self._target
+                    image.draft(None, (2 * width, 2 * height))
                 is_reduced, upright = image.size != stored, _upright(image)
                 full_size = stored[::-1] if _orientation(image) in _TURNED else stored
                 fitted = self._fitted(
@@ -96,7 +104,7 @@ class Reader:
 
     def _fitted(self, image: Image.Image, full_size: tuple[int, int]) -> Image.Image:
         """Fits an image, decoded at its full size or at a part of it."""
-        target = (self.size, self.size)
+        target = self._target
         if not self.size or image.size == target:
             return image
         if self.fit == "stretch":
@@ -140,20 +148,20 @@ class Reader:
 
     def _placement(self, width: int, height: int) -> tuple[Box | None, Box]:
         """Returns (box in the result, box in the image) that show the same; None for the whole result."""
-        size, whole = self.size, (0, 0, width, height)
-        if not size or self.fit == "stretch":
+        target, whole = self._target, (0, 0, width, height)
+        if not self.size or self.fit == "stretch":
             return None, whole
+        scales = target[0] / width, target[1] / height
         if self.fit == "letterbox":
-            scale = size / max(width, height)
-            shown = max(1, round(width * scale)), max(1, round(height * scale))
-            left, top = (round((size - side) / 2) for side in shown)
-        elif self.fit == "pad" and max(width, height) <= size:
+            shown = max(1, round(width * min(scales))), max(1, round(height * min(scales)))
+            left, top = (round((side - part) / 2) for side, part in zip(target, shown, strict=True))
+        elif self.fit == "pad" and min(scales) >= 1:
             shown = width, height
-            left, top = ((size - side) // 2 for side in shown)
+            left, top = ((side - part) // 2 for side, part in zip(target, shown, strict=True))
         else:
-            side = min(width, height)
-            left, top = round((width - side) / 2), round((height - side) / 2)
-            return None, (left, top, left + side, top + side)
+            kept = max(1, round(target[0] / max(scales))), max(1, round(target[1] / max(scales)))
+            left, top = round((width - kept[0]) / 2), round((height - kept[1]) / 2)
+            return None, (left, top, left + kept[0], top + kept[1])
         return (left, top, left + shown[0], top + shown[1]), whole
 
 

@@ -39,7 +39,7 @@ def calibrate(directory: Path, source: Path, out: Path, say: Callable[[str], Non
         raise RequestError(f"{source}: the model was trained on {seen.sum()} of its images; name new ones")
     for line in filter(None, (about, others)):
         say(line)
-    images = LazyImages(model.read, paths, model.image_shape, unreadable)
+    images = LazyImages(model.reader.read, paths, model.image_shape, unreadable)
     normal = NormalScores.measure(model.trained, images, names)
     details = model.details | {"num_held_out": len(normal.ids), "calibrated": True}
     model = dataclasses.replace(model, normal=normal, details=details)

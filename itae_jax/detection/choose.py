@@ -12,7 +12,8 @@ from itae_jax.data.reader import Look, look
 
 _LOOKED_AT = 200
 _SIDES = (128, 64, 32)
-_NEARLY_SQUARE = 1.1  # up to this ratio of the sides a crop loses less than a tenth of an image
+_NEARLY = 1.1  # up to this ratio of two aspect ratios a crop loses less than a tenth of an image
+_MOST_ASPECT = 4.0  # of images that are not stretched
 _CPU_SIDE = 64  # what a CPU can do in minutes
 _MIRRORED = "mirror images count as normal; if they must not: --set train.augment=none"
 
@@ -36,12 +37,14 @@ def choose(
     looks: Sequence[Look], asked: dict[str, Any], num_train: int, method: MethodConfig, accelerator: bool
 ) -> list[Choice]:
     """Chooses settings for images like these, except those `asked` for by the user, which others depend on."""
-    sides_Nx2 = np.array([(seen.width, seen.height) for seen in looks])
+    aspects_N = np.array([seen.width / seen.height for seen in looks])
+    aspect = Choice("data.aspect", *_aspect(aspects_N, method.square_only(asked)))
     grey = all(seen.is_grey for seen in looks)
     channels = Choice("data.channels", 1 if grey else 3, "they are grey" if grey else "they have colours")
     chosen = [
         channels,
-        Choice("data.fit", *_fit(float((sides_Nx2.max(1) / sides_Nx2.min(1)).max()))),
+        aspect,
+        Choice("data.fit", *_fit(aspects_N, asked.get("data.aspect", aspect.value))),
         Choice("data.image_size", *_size(shorter_side(looks), accelerator)),
     ]
     if not method.ONE_PASS:
@@ -61,10 +64,25 @@ def shorter_side(looks: Sequence[Look]) -> int:
     return int(np.median([min(seen.width, seen.height) for seen in looks]))
 
 
-def _fit(ratio: float) -> tuple[str, str]:
-    if ratio <= _NEARLY_SQUARE:
-        return "crop", "they are square, or nearly"
-    return "stretch", f"one side is up to {ratio:.1f} times the other; stretching cuts nothing off"
+def _aspect(aspects_N: np.ndarray, square_only: bool) -> tuple[float, str]:
+    middle = round(float(np.median(aspects_N)), 2)
+    if square_only:
+        return 1.0, "the method needs square images"
+    if _most_ratio(aspects_N, middle) > _NEARLY or not 1 / _MOST_ASPECT <= middle <= _MOST_ASPECT:
+        return 1.0, "they have no aspect ratio in common, or an extreme one"
+    if _most_ratio(aspects_N, 1.0) <= _NEARLY:
+        return 1.0, "they are square, or nearly"
+    return middle, "width over height of all of them, or nearly"
+
+
+def _fit(aspects_N: np.ndarray, aspect: float) -> tuple[str, str]:
+    if (most := _most_ratio(aspects_N, aspect)) <= _NEARLY:
+        return "crop", "they have this aspect ratio, or nearly"
+    return "stretch", f"some have {most:.1f} times another aspect ratio; stretching cuts nothing off"
+
+
+def _most_ratio(aspects_N: np.ndarray, aspect: float) -> float:
+    return float(np.maximum(aspects_N / aspect, aspect / aspects_N).max())
 
 
 def _size(shorter: int, accelerator: bool) -> tuple[int, str]:

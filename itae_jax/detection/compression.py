@@ -5,6 +5,7 @@ symmetric. Turned or mirrored, they look different, so that a network could rest
 removes most of this and leaves the content: what a linear probe tells only before comes from such traces.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,10 +43,12 @@ def images_of(folder: Path, transform: Transform, assignments: Sequence[str]) ->
     paths = folders.find_images(folder)
     if not (looks := look_at(paths, base.data.max_side)):
         raise _too_few(folder, 0)
-    choices = choose(looks, {}, len(paths), base.method, accelerator=jax.default_backend() != "cpu")
-    names = ("fit", "channels", "image_size")
-    fit, channels, size = ({one.field: one.value for one in choices}[f"data.{name}"] for name in names)
-    reader = folders.make_reader(base.data, fit=fit, size=size, channels=channels)
+    names = ("aspect", "fit", "channels", "image_size")
+    asked = {f"data.{name}": value for name in names if (value := getattr(base.data, name))}
+    asked["method.transform"] = transform.name
+    choices = choose(looks, asked, len(paths), base.method, accelerator=jax.default_backend() != "cpu")
+    chosen = {one.field.removeprefix("data."): one.value for one in choices if one.field.startswith("data.")}
+    reader = folders.make_reader(dataclasses.replace(base.data, **chosen), fit="crop")
     if reader.size < _LEAST_SIDE:
         raise RequestError(f"--size {reader.size}: the probe of --images needs {_LEAST_SIDE} pixels or more")
     most = max(_LEAST_IMAGES, min(_MOST_IMAGES, _MOST_ROWS // transform.count))
@@ -55,11 +58,11 @@ def images_of(folder: Path, transform: Transform, assignments: Sequence[str]) ->
 def check(transform: Transform, images: LazyImages, folder: Path) -> Finding:
     """Compares what a probe tells of images that it has not seen, as they are and resized by 3/4 or less."""
     transform.try_on(images.image_shape)
-    _, side, channels = images.image_shape
-    whole, smaller = side // _BLOCK * _BLOCK, Reader(side * 3 // 4 // _BLOCK * _BLOCK, channels, "stretch")
+    height, width, channels = images.image_shape
+    smaller = Reader(min(height, width) * 3 // 4 // _BLOCK * _BLOCK, channels, "stretch", aspect=width / height)
     as_is, resized = [], []
     for _, batch_BxHxWxC in images.in_memory().batches(32):
-        as_is.append(_features(transform, batch_BxHxWxC[:, :whole, :whole]))
+        as_is.append(_features(transform, batch_BxHxWxC))
         resized.append(_features(transform, np.stack([smaller.fitted(image) for image in batch_BxHxWxC])))
     if (count := sum(part.shape[1] for part in as_is)) < _LEAST_IMAGES:
         raise _too_few(folder, count)
@@ -79,12 +82,14 @@ def _too_few(folder: Path, count: int) -> RequestError:
 
 
 def _features(transform: Transform, images_BxHxWxC: np.ndarray) -> np.ndarray:
-    """Statistics of the 64 DCT coefficients of the aligned 8x8 blocks, of every member: T x B x D.
+    """Statistics of the 64 DCT coefficients of the whole, aligned 8x8 blocks, of every member: T x B x D.
 
     They are, of each channel, the mean, the logarithm of the mean size, and the share of small ones.
     """
     from scipy.fft import dctn
 
+    rows, columns = (side // _BLOCK * _BLOCK for side in images_BxHxWxC.shape[1:3])
+    images_BxHxWxC = images_BxHxWxC[:, :rows, :columns]
     erased_TxBxHxWxC = 127.5 * np.asarray(transform.apply_all(to_float(jnp.asarray(images_BxHxWxC))))
     members, batch, height, width, channels = erased_TxBxHxWxC.shape
     tiles = (members, batch, height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK, channels)

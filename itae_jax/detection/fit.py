@@ -206,12 +206,11 @@ class _Folder:
         chosen = {choice.field: choice.value for choice in candidate.choices}
         kept = {"train.checkpoint_minutes": 1.0}
         settings = experiment.from_flat(place | kept | chosen | candidate.settings | self.asked)
-        data = settings.data
-        return models.prepare(settings, (data.image_size, data.image_size, data.channels), len(self.training))
+        return models.prepare(settings, self.reader(settings).shape, len(self.training))
 
     def reader(self, settings: Experiment) -> Reader:
         data = settings.data
-        return Reader(data.image_size, data.channels, data.fit, data.max_side)
+        return Reader(data.image_size, data.channels, data.fit, data.max_side, data.aspect)
 
     def variety(self, settings: Experiment) -> Variety | None:
         """How much the training images differ; None if too few can be read."""

@@ -12,10 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from itae_jax import environment, experiment, files
-from itae_jax.data.images import UnreadableImageError
 from itae_jax.data.reader import Reader
 from itae_jax.detection.threshold import NormalScores
 from itae_jax.errors import RequestError
@@ -46,18 +43,11 @@ class TrainedModel:
 
     @property
     def reader(self) -> Reader:
-        """Makes images of the model's shape from files; if that is not square, from files of that size only."""
+        """Makes images of the model's shape from files."""
         height, width, channels = self.image_shape
         data = self.experiment.data
-        return Reader(height if height == width else 0, channels, data.fit or "letterbox", data.max_side)
-
-    def read(self, path: Path) -> np.ndarray:
-        """Reads an image file; raises UnreadableImageError, also for images of another shape."""
-        image = self.reader.read(path)
-        if image.shape != self.image_shape:
-            there, expected = (f"{height}x{width}" for height, width, _ in (image.shape, self.image_shape))
-            raise UnreadableImageError(str(path), f"is {there}, the model takes {expected}")
-        return image
+        size, fit = min(height, width), data.fit or "letterbox"
+        return Reader(size, channels, fit, data.max_side, width / height)
 
     def summary(self, false_positive_rate: float) -> dict[str, Any]:
         """Returns in JSON values what it was made of, and its threshold at a false-positive rate."""

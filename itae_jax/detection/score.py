@@ -255,7 +255,7 @@ def _scored(
     """
     unreadable: dict[str, str] = {}
     components = model.trained.learner.method.components
-    images = LazyImages(model.read, [path for path, _ in named], model.image_shape, unreadable)
+    images = LazyImages(model.reader.read, [path for path, _ in named], model.image_shape, unreadable)
     numbers_NxC = np.full((len(named), 2 + len(components)), np.nan)
 
     def rows(start: int, end: int) -> Iterator[tuple[Path, list[float], str]]:

@@ -47,6 +47,9 @@ class GANomalyConfig(MethodConfig):
         is_theirs = dataclasses.replace(self, channels=type(self).channels) == type(self)()
         return "GANomaly" if is_theirs and table in ("table1", "table2") and not score else ""
 
+    def square_only(self, asked: dict[str, Any]) -> bool:
+        return True
+
 
 class _Network(nn.Module):
     """Base of the networks: 4x4 kernels of N(0, 0.02), batch normalisation, no biases."""

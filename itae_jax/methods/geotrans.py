@@ -46,6 +46,9 @@ class GeoTransConfig(MethodConfig):
     def title(self) -> str:
         return "GeoTrans"
 
+    def square_only(self, asked: dict[str, Any]) -> bool:
+        return True
+
     def suggest(self, asked: dict[str, Any], accelerator: bool) -> list[tuple[str, Any, str]]:
         return [("train.augment", "none", "the transforms mirror the images")]
 

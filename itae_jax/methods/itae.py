@@ -134,6 +134,9 @@ class ITAEConfig(MethodConfig):
             return {}
         return {f"score_{error}": f"{self.loss} loss, {error} score" for error in ("l1", "l2")}
 
+    def square_only(self, asked: dict[str, Any]) -> bool:
+        return transforms.get(asked.get("method.transform", "paste")).square_only
+
     def suggest(self, asked: dict[str, Any], accelerator: bool) -> list[tuple[str, Any, str]]:
         for_defects = asked.get("method.transform", "paste") == "paste"
         width = (

@@ -104,7 +104,7 @@ def of_pixels(
     most = max(2, most_pixels // (height * width))
     drawn = marked[sample(len(marked), most // 2)]
     kept = np.concatenate([drawn, normal[sample(len(normal), most - len(drawn))]])
-    images = LazyImages(model.read, tuple(Path(paths[i]) for i in kept), model.image_shape)
+    images = LazyImages(model.reader.read, tuple(Path(paths[i]) for i in kept), model.image_shape)
     masks, maps = [], []
     for positions, _, maps_BxHxW in model.trained.measure(images, maps=True):
         for position, map_HxW in zip(positions, np.asarray(maps_BxHxW), strict=True):

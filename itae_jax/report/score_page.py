@@ -216,7 +216,7 @@ def _pictures(
             path = Path(images.paths[i])
             entry["picture"] = html.embed(html.thumbnail(whole.read(path)))
             if model:
-                pixels.append(model.read(path))
+                pixels.append(model.reader.read(path))
                 seen.append((entry, path))
         except UnreadableImageError as error:
             entry["missing"] = error.reason
