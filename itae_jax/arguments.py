@@ -134,7 +134,7 @@ def _add_run(commands) -> None:
     run.add_argument("--classes", type=_texts, help="normal classes, indices or names: 0,7")
     run.add_argument("--variants", type=_texts, help="variants of an experiment that has several")
     run.add_argument("--seeds", type=_whole_numbers(0, _LAST_SEED), help="seeds: 0,1,2")
-    about = "settings of the method, beneath those of --set: improved; default the paper's"
+    about = "settings of the method, beneath those of --set: improved, improved_colour; default the paper's"
     run.add_argument("--recipe", default="", metavar="NAME", help=about)
     _add_set(run)
     about = "take trainings from other runs where config and data are the same"

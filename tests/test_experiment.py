@@ -98,7 +98,7 @@ def test_a_recipe_changes_settings_beneath_the_users(method):
     default, recipes = experiment.from_flat({"method.name": method}), methods.config_class(method).RECIPES
     for name, recipe in recipes.items():
         improved = experiment.override(default, [], name)
-        assert experiment.changed(improved).items() >= recipe.items()
+        assert experiment.flatten(improved).items() >= recipe.items()
         given = experiment.override(default, ["train.learning_rate=0.5"], name)
         assert (given.method, given.train.learning_rate) == (improved.method, 0.5)
     with pytest.raises(RequestError, match=f"--recipe other: method.name={method}"):

@@ -39,7 +39,7 @@ def measure(roots: list[Path], normal: str, seed: int, epochs: int) -> list[dict
     _, train = read_shared(roots, f"train/{normal}/*")
     names, test = read_shared(roots, "test/*/*")
     is_anomaly, rows = np.array([name.parent.name != normal for name in names]), []
-    settings = dict(ITAEConfig.RECIPES["improved"])
+    settings = dict(ITAEConfig.RECIPES["improved_colour"])
     given = {"learning_rate": settings.pop("train.learning_rate"), "random_state": seed, "epochs": epochs}
     for trained_on, images in zip(roots, train, strict=True):
         detector = ITAEDetector(width=WIDTH, augment=AUGMENT, holdout=0, settings=settings, **given)

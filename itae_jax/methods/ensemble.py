@@ -32,7 +32,6 @@ class EnsembleConfig(ITAEConfig):
         "method.name": "itae",
         "method.transform": "gray+rotate",
         "method.combine": "max",
-        "method.error": "relative",
     }
 
     @property

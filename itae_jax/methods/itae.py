@@ -23,6 +23,15 @@ _ANGLES = ("0°", "90°", "180°", "270°")
 _CHANGED = 0.03  # four grey levels: a pixel that the transform moved further is the head's to find
 
 
+_IMPROVED = {
+    "method.optimizer": "adamw",  # needs fewer steps than SGD
+    "method.weight_decay": 0.01,
+    "train.learning_rate": 0.002,
+    "train.schedule": "cosine",  # the last steps are small, so the last state is a good one
+    "method.combine": "max",  # the members that tell little do not dilute the one that tells most
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class ITAEConfig(MethodConfig):
     """Settings of ITAE; the defaults are the paper's."""
@@ -31,14 +40,8 @@ class ITAEConfig(MethodConfig):
     TRAIN: ClassVar[dict[str, Any]] = dict(epochs=500, batch_size=32, learning_rate=0.1, halve_every_epochs=50)
     BENCH: ClassVar[tuple[dict[str, Any], ...]] = ({"width": 16}, {"width": 32}, {"width": 64})
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {
-        "improved": {
-            "method.optimizer": "adamw",  # needs fewer steps than SGD
-            "method.weight_decay": 0.01,
-            "train.learning_rate": 0.002,
-            "train.schedule": "cosine",  # the last steps are small, so the last state is a good one
-            "method.combine": "max",  # the members that tell little do not dilute the one that tells most
-            "method.error": "relative",  # busy images are harder to restore, normal or not
-        }
+        "improved": _IMPROVED | {"method.error": "relative"},  # busy images are harder to restore
+        "improved_colour": _IMPROVED | {"method.error": "l1"},  # of photographs the plain ones may be normal
     }
 
     transform: str = setting("gray+rotate", "erasing transforms, joined by +; itae transforms shows them")
