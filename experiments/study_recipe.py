@@ -5,7 +5,7 @@
   itae run study_recipe --classes 1,7 --set data.name=cifar10 data.root=DIR --out runs/study_cifar10
 
 12 passes over 1,500 images at width 16, about three minutes each on two cores. All are scored by the mean and
-by the maximum over the members, of absolute and of squared errors.
+by the maximum over the members, of absolute, squared and relative errors.
 """
 
 from itae_jax import experiment

@@ -186,7 +186,7 @@ def _add_fit(commands) -> None:
     about = f"time to train, from which the number of epochs follows; default {MINUTES:g}"
     fit.add_argument("--minutes", type=float, help=about)
     fit.add_argument("--epochs", help="passes over the images, instead of --minutes")
-    fit.add_argument("--size", help="side in pixels that images are brought to")
+    fit.add_argument("--size", help="shorter side in pixels that images are brought to")
     fit.add_argument("--seed", help="decides the calibration set and all random draws; default 0")
     fit.add_argument("--holdout", type=float, default=0.2, help="share of calibration images; default 0.2")
     _add_set(fit)
@@ -322,7 +322,7 @@ def _add_transforms(commands) -> None:
     check.add_argument("name", metavar="NAME", help="gray, gray+rotate, or your module:attribute")
     about = "also ask whether traces of JPEG compression in these images tell the members apart"
     check.add_argument("--images", type=_path, metavar="FOLDER", help=about)
-    check.add_argument("--size", help="with --images: side in pixels that images are brought to")
+    check.add_argument("--size", help="with --images: shorter side in pixels that images are brought to")
     _add_set(check)
     check.set_defaults(call="transforms_check")
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from itae_jax.errors import RequestError
 
 FALSE_POSITIVE_RATE = 0.05  # of normal images called anomalies, unless another is asked for
-_MOST_ASPECT = 16.0
 _KINDS = {int: "a whole number", float: "a number", str: "text"}
 
 
@@ -98,7 +97,7 @@ class DataConfig(Section):
     name: str = setting("digits", "the data set; itae data list shows them")
     root: str = setting("", "directory of the data")
     image_size: int = setting(0, "shorter side in pixels; 0: the data set's own", least=0, most=16_384)
-    aspect: float = setting(0.0, "width over height; 0: the data set's own", least=0, most=_MOST_ASPECT)
+    aspect: float = setting(1.0, "width over height", least=1 / 16, most=16)
     channels: int = setting(0, "0: the data set's own", choices=(0, 1, 3))
     fit: str = setting(
         "",
@@ -112,11 +111,6 @@ class DataConfig(Section):
     max_side: int = setting(20_000, "larger images are refused, in pixels", least=1)
     memory_gib: float = setting(4.0, "more images than this are read while training", least=0, decides=False)
     workers: int = setting(0, "threads that read images; 0: one a core", least=0, decides=False)
-
-    def __post_init__(self):
-        super().__post_init__()
-        if 0 < self.aspect < 1 / _MOST_ASPECT:
-            raise RequestError(f"data.aspect={self.aspect}: expected 0, or at least {1 / _MOST_ASPECT}")
 
 
 class MethodConfig(Section):

@@ -142,8 +142,7 @@ def test_quality_follows_each_recipe_to_the_marks(tiny_network, tmp_path, monkey
     limits = ["data.limit_train=40", "data.limit_test=50"]
     assert cli.main(["bench", "quality", *settings, *limits, *options]) == 0
     result = json.loads(files["quality.json"].read_text())
-    assert list(result["recipes"]) == ["paper", "improved", "improved_colour"]
-    assert result["settings"]["class"] == "3"
+    assert list(result["recipes"]) == ["paper", "improved"] and result["settings"]["class"] == "3"
     for points in result["recipes"].values():
         assert [(point["epoch"], point["images"]) for point in points] == [(2, 64), (3, 96)]
         assert 0 < points[0]["seconds"] < points[1]["seconds"]

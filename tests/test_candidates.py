@@ -63,7 +63,13 @@ def test_candidates_agree_with_what_is_asked():
 
 
 def test_candidate_for_objects_comes_last_unless_a_setting_of_a_method_is_asked_for():
-    for asked, is_offered in (({}, True), ({"data.channels": 1}, True), ({"method.width": 4}, False)):
+    of_objects = (
+        ({}, True),
+        ({"data.channels": 1}, True),
+        ({"data.aspect": 2.0}, False),
+        ({"method.width": 4}, False),
+    )
+    for asked, is_offered in of_objects:
         offered = candidates.candidates(looks(700), asked, 100, methods.config_class("itae")(), False)
         assert [one.for_objects for one in offered] == [False, False, *[True] * is_offered]
 

@@ -72,6 +72,26 @@ def test_fit_says_what_it_chose_and_what_comes_next(photos, model, tmp_path, cap
     assert set(models.load(out).normal.ids) != set(models.load(model).normal.ids)  # the seed decides
 
 
+def test_images_that_share_an_aspect_ratio_keep_it_from_fit_to_export(tmp_path):
+    good, model, scores, maps = (tmp_path / name for name in ("good", "model", "scores.csv", "maps"))
+    save_images(good, 12, size=(40, 20))
+    assert fit(good, model, *SMALL_FITS["pca"]) == 0
+    loaded = models.load(model)
+    assert (loaded.image_shape, loaded.experiment.data.aspect) == ((16, 32, 1), 2.0)
+    for command in (
+        ["score", model, good, "--out", scores, "--maps", maps],
+        ["calibrate", model, save_images(tmp_path / "new", 8, 1, (20, 40)), "--out", tmp_path / "copy"],
+        ["export", model, "--out", tmp_path / "file"],
+    ):
+        assert cli.main([str(part) for part in command]) == 0
+    assert np.load(maps / "000.png.npy").shape == (16, 32)
+    paths = [good / row["path"] for row in files.read_csv(scores)]
+    expected = loaded.trained.score(np.stack([loaded.reader.read(path) for path in paths])).scores_N
+    assert [float(row["score"]) for row in files.read_csv(scores)] == pytest.approx(expected, rel=1e-5)
+    image = json.loads((tmp_path / "file.json").read_text())["image"]
+    assert (image["height"], image["width"], image["fit"]) == (16, 32, "crop")
+
+
 def look(width, height, grey=False):
     return reader.Look(width, height, grey)
 
@@ -91,8 +111,9 @@ def chosen(looks, asked=None, num_train=1000, accelerator=False, method="itae"):
         ([look(64, 64, True)] * 9 + [look(64, 64)], {"data.channels": 3}),
         ([look(28, 28)], {"data.image_size": 32}),
         ([look(500, 100)], {"data.image_size": 64, "data.aspect": 1.0, "data.fit": "stretch"}),
-        ([look(640, 480)] * 9, {"data.image_size": 64, "data.aspect": 1.33, "data.fit": "crop"}),
-        ([look(500, 900)] * 9, {"data.aspect": 0.56, "data.fit": "crop"}),
+        ([look(640, 480)] * 9, {"data.image_size": 64, "data.aspect": 80 / 64, "data.fit": "crop"}),
+        ([look(500, 900)] * 9, {"data.aspect": 64 / 112, "data.fit": "crop"}),
+        ([look(1, 300)] * 9, {"data.aspect": 1.0, "data.fit": "stretch"}),
         ([look(640, 480)] * 9 + [look(480, 640)], {"data.aspect": 1.0, "data.fit": "stretch"}),
         ([look(500, 50)], {"data.image_size": 32}),
     ],

@@ -17,9 +17,9 @@ POSITIVE = st.floats(0.01, 10)
 
 
 def relative(difference, originals):
-    """The squared error over the mean difference of neighbours along rows and columns."""
-    down, right = (np.abs(np.diff(originals, axis=axis)).mean((1, 2, 3)) for axis in (1, 2))
-    return difference**2 / ((down + right) / 2)[:, None, None, None]
+    """The squared error over the differences of neighbours along rows and columns, half of them a pixel."""
+    down, right = (np.abs(np.diff(originals, axis=axis)).sum((1, 2, 3)) for axis in (1, 2))
+    return difference**2 * (2 * originals[0].size / (down + right))[:, None, None, None]
 
 
 ERRORS = {"l1": lambda d, _: np.abs(d), "l2": lambda d, _: np.square(d), "relative": relative}
@@ -74,8 +74,9 @@ def test_images_and_errors_of_other_kinds_are_refused(images):
         restoration_errors(blur, images[:, :4], rotate)
 
 
-def test_relative_errors_of_flat_images_are_finite():
-    flat = np.full((2, 8, 8, 1), 0.25, np.float32)
+@pytest.mark.parametrize("shape", [(2, 8, 8, 1), (2, 1, 8, 3)])
+def test_relative_errors_of_flat_or_thin_images_are_finite(shape):
+    flat = np.full(shape, 0.25, np.float32)
     assert np.isfinite(restoration.pixel_errors(flat[None] + 0.1, flat)["relative"]).all()
 
 

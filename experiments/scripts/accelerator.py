@@ -20,7 +20,7 @@ from pathlib import Path
 from itae_jax.runs import results
 
 SCRIPTS = Path(__file__).resolve().parent
-_TABLES = (("table1_cifar10", "paper"), ("table1_cifar10", "improved"), ("table1_mnist", "paper"))
+_TABLES = (("table1_cifar10", "paper"), ("table1_cifar10", "improved_colour"), ("table1_mnist", "paper"))
 _LAST = 45  # seconds to save states and to print
 
 

@@ -2,9 +2,9 @@
 
   python experiments/scripts/jpeg_copies.py ORIGINALS JPEGS [--classes horse] [--seeds 0 1] [--epochs 60]
 
-The copies are trees {train,test}/<class>/ whose files differ in their endings alone. Trains the improved recipe
-at width 16. Adds rows to experiments/results/jpeg_copies_cpu.json; one that is there already is not measured
-again.
+The copies are trees {train,test}/<class>/ whose files differ in their endings alone. Trains by the recipe
+improved_colour at width 16. Adds rows to experiments/results/jpeg_copies_cpu.json; one that is there already is
+not measured again.
 """
 
 import argparse

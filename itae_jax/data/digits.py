@@ -4,6 +4,7 @@ import numpy as np
 
 from itae_jax.config import DataConfig
 from itae_jax.data.dataset import Dataset, Spec
+from itae_jax.data.reader import Reader
 
 _SIZE = 16
 
@@ -18,9 +19,11 @@ def load(config: DataConfig) -> Dataset:
     from sklearn.datasets import load_digits
 
     raw = load_digits()
-    size = (config.image_size or _SIZE,) * 2
+    height, width, _ = Reader(config.image_size or _SIZE, aspect=config.aspect).shape
     pictures = (Image.fromarray(np.uint8(np.rint(image * (255 / 16)))) for image in raw.images)
-    images = np.stack([np.asarray(picture.resize(size, Image.Resampling.BILINEAR)) for picture in pictures])
+    images = np.stack(
+        [np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)) for picture in pictures]
+    )
     images, labels = images[..., None], raw.target.astype(np.int64)
     is_test = np.arange(len(images)) % 3 == 2
     return Dataset.labelled(

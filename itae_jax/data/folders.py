@@ -139,8 +139,10 @@ def make_reader(
     if not channels:
         grey = [is_grey(path) for path in paths[:: max(1, len(paths) // _NUM_HEADERS)]]
         channels = 1 if any(grey) and False not in grey else 3
-    size, aspect = config.image_size or size, config.aspect or 1.0
-    return Reader(size, channels, config.fit or fit, config.max_side, aspect)
+    size = config.image_size or size
+    if not size and config.aspect != 1:
+        raise RequestError(f"data.aspect={config.aspect:g}: needs data.image_size too")
+    return Reader(size, channels, config.fit or fit, config.max_side, config.aspect)
 
 
 def shape_of(reader: Reader, paths: list[Path], where: Path) -> images.Shape:

@@ -39,7 +39,7 @@ def categories(root: Path) -> dict[str, Path]:
 def load(config: DataConfig) -> Dataset:
     """Loads the categories below `data.root`, or the one that `data.root` itself is.
 
-    Stretches images to a square of `data.image_size` (256 by default; the published ones are square).
+    Stretches images to `data.image_size` (256 by default; the published ones are square).
     """
     root = folders.root_of(config)
     found = categories(root)

@@ -38,7 +38,7 @@ class Reader:
     """Reads image files as arrays of one shape.
 
     Of the ways to give an image the aspect ratio, "crop" cuts out the middle, "letterbox" adds black bars,
-    "stretch" changes the image's own, and "pad" adds black without resizing.
+    "stretch" changes the aspect ratio of the image, and "pad" adds black without resizing.
     """
 
     size: int = 0  # shorter side of the result in pixels; 0 keeps the size of the file
@@ -85,8 +85,7 @@ class Reader:
                 stored = image.size
                 if self.size and self.fit != "pad":
                     # Decodes a JPEG at 1/2, 1/4 or 1/8 where that leaves twice the size.
-                    width, height = self._target
-                    image.draft(None, (2 * width, 2 * height))
+                    image.draft(None, (2 * max(self._target),) * 2)  # the image may be turned
                 is_reduced, upright = image.size != stored, _upright(image)
                 full_size = stored[::-1] if _orientation(image) in _TURNED else stored
                 fitted = self._fitted(

@@ -60,7 +60,8 @@ def candidates(
     if settings and not any(field.startswith("method.") for field in asked):
         other = methods.config_class(settings["method.name"])()
         chosen = choose(looks, asked | settings, num_train, other, accelerator)
-        found.append(Candidate("other kinds of objects", chosen, settings, for_objects=True))
+        if asked.get("data.aspect", 1.0) == 1 or not other.square_only(settings):
+            found.append(Candidate("other kinds of objects", chosen, settings, for_objects=True))
     return found
 
 

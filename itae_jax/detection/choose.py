@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from itae_jax import experiment
 from itae_jax.config import MethodConfig
 from itae_jax.data.reader import Look, look
+from itae_jax.experiment import Experiment
 
 _LOOKED_AT = 200
 _SIDES = (128, 64, 32)
 _NEARLY = 1.1  # up to this ratio of two aspect ratios a crop loses less than a tenth of an image
-_MOST_ASPECT = 4.0  # of images that are not stretched
+_EXTREME = 4.0  # an aspect ratio from which images become square
+_STEP = 16  # pixels: networks halve sides of so many without a remainder
 _CPU_SIDE = 64  # what a CPU can do in minutes
 _MIRRORED = "mirror images count as normal; if they must not: --set train.augment=none"
 
@@ -33,19 +36,28 @@ def look_at(paths: Sequence[Path], max_side: int) -> list[Look]:
     return [seen for seen in (look(paths[i], max_side) for i in spread) if seen is not None]
 
 
+def asked_for(base: Experiment, assignments: Sequence[str]) -> dict[str, Any]:
+    """The settings that were given; a 0 or an empty text of `data` leaves the choice open."""
+    values = experiment.flatten(base)
+    asked = {field: values[field] for field in (text.partition("=")[0] for text in assignments)}
+    return {field: value for field, value in asked.items() if value or not field.startswith("data.")}
+
+
 def choose(
     looks: Sequence[Look], asked: dict[str, Any], num_train: int, method: MethodConfig, accelerator: bool
 ) -> list[Choice]:
     """Chooses settings for images like these, except those `asked` for by the user, which others depend on."""
     aspects_N = np.array([seen.width / seen.height for seen in looks])
-    aspect = Choice("data.aspect", *_aspect(aspects_N, method.square_only(asked)))
+    size = Choice("data.image_size", *_size(shorter_side(looks), accelerator))
+    most = asked.get("data.image_size", size.value)
+    aspect = Choice("data.aspect", *_aspect(aspects_N, most, method.square_only(asked)))
     grey = all(seen.is_grey for seen in looks)
     channels = Choice("data.channels", 1 if grey else 3, "they are grey" if grey else "they have colours")
     chosen = [
         channels,
         aspect,
         Choice("data.fit", *_fit(aspects_N, asked.get("data.aspect", aspect.value))),
-        Choice("data.image_size", *_size(shorter_side(looks), accelerator)),
+        size,
     ]
     if not method.ONE_PASS:
         chosen.append(Choice("train.augment", "flip", _MIRRORED))
@@ -64,21 +76,22 @@ def shorter_side(looks: Sequence[Look]) -> int:
     return int(np.median([min(seen.width, seen.height) for seen in looks]))
 
 
-def _aspect(aspects_N: np.ndarray, square_only: bool) -> tuple[float, str]:
-    middle = round(float(np.median(aspects_N)), 2)
+def _aspect(aspects_N: np.ndarray, size: int, square_only: bool) -> tuple[float, str]:
+    middle = float(np.median(aspects_N))
     if square_only:
-        return 1.0, "the method needs square images"
-    if _most_ratio(aspects_N, middle) > _NEARLY or not 1 / _MOST_ASPECT <= middle <= _MOST_ASPECT:
-        return 1.0, "they have no aspect ratio in common, or an extreme one"
-    if _most_ratio(aspects_N, 1.0) <= _NEARLY:
-        return 1.0, "they are square, or nearly"
-    return middle, "width over height of all of them, or nearly"
+        return 1.0, "the method is made for square images"
+    if not 1 / _EXTREME <= middle <= _EXTREME:
+        return 1.0, f"one side is more than {_EXTREME:g} times the other"
+    if _most_ratio(aspects_N, middle) > _NEARLY:
+        return 1.0, "their aspect ratios differ"
+    longer = max(size, _STEP * round(size * max(middle, 1 / middle) / _STEP))
+    return (longer / size if middle > 1 else size / longer), "width over height, of all nearly the same"
 
 
 def _fit(aspects_N: np.ndarray, aspect: float) -> tuple[str, str]:
     if (most := _most_ratio(aspects_N, aspect)) <= _NEARLY:
         return "crop", "they have this aspect ratio, or nearly"
-    return "stretch", f"some have {most:.1f} times another aspect ratio; stretching cuts nothing off"
+    return "stretch", f"the aspect ratio of some differs by a factor of {most:.1f}; stretching cuts nothing off"
 
 
 def _most_ratio(aspects_N: np.ndarray, aspect: float) -> float:

@@ -19,7 +19,7 @@ from itae_jax.data import LazyImages, folders
 from itae_jax.data.images import lazy
 from itae_jax.data.reader import Reader
 from itae_jax.detection import probe
-from itae_jax.detection.choose import choose, look_at
+from itae_jax.detection.choose import asked_for, choose, look_at
 from itae_jax.errors import RequestError
 from itae_jax.transforms import Transform, to_float
 from itae_jax.transforms.checks import Finding
@@ -43,9 +43,7 @@ def images_of(folder: Path, transform: Transform, assignments: Sequence[str]) ->
     paths = folders.find_images(folder)
     if not (looks := look_at(paths, base.data.max_side)):
         raise _too_few(folder, 0)
-    names = ("aspect", "fit", "channels", "image_size")
-    asked = {f"data.{name}": value for name in names if (value := getattr(base.data, name))}
-    asked["method.transform"] = transform.name
+    asked = asked_for(base, assignments) | {"method.transform": transform.name}
     choices = choose(looks, asked, len(paths), base.method, accelerator=jax.default_backend() != "cpu")
     chosen = {one.field.removeprefix("data."): one.value for one in choices if one.field.startswith("data.")}
     reader = folders.make_reader(dataclasses.replace(base.data, **chosen), fit="crop")

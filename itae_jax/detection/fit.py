@@ -25,7 +25,7 @@ from itae_jax.data.reader import Look, Reader
 from itae_jax.detection import model as models
 from itae_jax.detection import objects, training_files
 from itae_jax.detection.candidates import Candidate, best, candidates, rated, set_aside
-from itae_jax.detection.choose import look_at
+from itae_jax.detection.choose import asked_for, look_at
 from itae_jax.detection.model import TrainedModel
 from itae_jax.detection.objects import Variety
 from itae_jax.detection.started import CHECKPOINTS, STARTED, Started, differences
@@ -155,12 +155,10 @@ def _why_unreadable(path: Path, max_side: int) -> str:
 
 
 def _asked(base: Experiment, assignments: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings that were given; a 0 or an empty text of `data` leaves the choice open."""
-    values = experiment.flatten(base)
-    asked = {field: values[field] for field in (text.partition("=")[0] for text in assignments)}
-    if only_run := [field for field in _ONLY_RUN if field in asked]:
+    given = [text.partition("=")[0] for text in assignments]
+    if only_run := [field for field in _ONLY_RUN if field in given]:
         raise RequestError(f"--set {only_run[0]}: is only for itae run")
-    return {field: value for field, value in asked.items() if value or not field.startswith("data.")}
+    return asked_for(base, assignments)
 
 
 def _introduction(

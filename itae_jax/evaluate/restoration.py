@@ -52,12 +52,12 @@ def pixel_errors(restored_TxBxHxWxC: jax.Array, originals_BxHxWxC: jax.Array) ->
 
 
 def total_variation(images_BxHxWxC: jax.Array) -> jax.Array:
-    """The mean absolute difference of neighbouring pixels, over rows, columns and channels: B.
+    """The absolute differences of neighbours in rows and columns, half their sum over the number of pixels: B.
 
     At least a grey level, so that it can be divided by. After Rudin, Osher and Fatemi (1992).
     """
-    down, right = (jnp.abs(jnp.diff(images_BxHxWxC, axis=axis)).mean((1, 2, 3)) for axis in (1, 2))
-    return jnp.maximum((down + right) / 2, _LEAST_VARIATION)
+    down, right = (jnp.abs(jnp.diff(images_BxHxWxC, axis=axis)).sum((1, 2, 3)) for axis in (1, 2))
+    return jnp.maximum((down + right) / (2 * images_BxHxWxC[0].size), _LEAST_VARIATION)
 
 
 def maps(errors_TxBxHxW: jax.Array, normal_errors_T: jax.Array, combine: str = "mean") -> jax.Array:

@@ -49,7 +49,7 @@ class EnsembleConfig(ITAEConfig):
         found: list[tuple[str, dict[str, Any]]] = [("whole images", {"method.transform": "paste"})]
         if side >= _FINE:
             parts = {"data.image_size": _FINE, "train.augment": f"flip+crop{_PART}+light"}
-            found.append((f"parts of {_FINE}x{_FINE} images", {"method.transform": "paste", **parts}))
+            found.append((f"parts of images of {_FINE} pixels", {"method.transform": "paste", **parts}))
         return found
 
 

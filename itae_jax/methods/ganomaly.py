@@ -141,7 +141,7 @@ class GANomaly:
             height, width, _ = image_shape
             raise RequestError(
                 f"images of {height}x{width}: method.name=ganomaly takes sides such as 32, 48, 64, 96 and 128; "
-                "set data.image_size"
+                "set data.image_size and data.aspect"
             )
         self._config, self._image_shape, self._dtype = config, image_shape, parameter_dtype(dtype)
 

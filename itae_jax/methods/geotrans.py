@@ -90,7 +90,7 @@ class GeoTrans:
     def __init__(self, config: GeoTransConfig, image_shape: tuple[int, int, int], dtype: str):
         height, width, _ = image_shape
         if height != width or height < _LEAST_SIDE:
-            needed = f"squares of {_LEAST_SIDE} pixels or more; set data.image_size"
+            needed = f"squares of {_LEAST_SIDE} pixels or more; set data.image_size and data.aspect=1"
             raise RequestError(f"images of {height}x{width}: method.name=geotrans takes {needed}")
         if config.depth % 6 != 4:
             raise RequestError(f"method.depth={config.depth}: expected 6 n + 4, as 10, 16 or 22")

@@ -41,7 +41,8 @@ class ITAEConfig(MethodConfig):
     BENCH: ClassVar[tuple[dict[str, Any], ...]] = ({"width": 16}, {"width": 32}, {"width": 64})
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {
         "improved": _IMPROVED | {"method.error": "relative"},  # busy images are harder to restore
-        "improved_colour": _IMPROVED | {"method.error": "l1"},  # of photographs the plain ones may be normal
+        "improved_colour": _IMPROVED
+        | {"method.error": "l1"},  # in photographs, plain images can be the normal ones
     }
 
     transform: str = setting("gray+rotate", "erasing transforms, joined by +; itae transforms shows them")
@@ -83,9 +84,9 @@ class ITAEConfig(MethodConfig):
 
     @property
     def is_detailed(self) -> bool:
-        """Whether every reduction of every error is measured, and not the paper's two means alone."""
-        paper = self.error in restoration.ERRORS and self.reduce == "mean"
-        return bool(self.msgms or self.ssim or self.head or self.views != "one" or not paper)
+        """Whether every reduction of every error is measured, and not the means of `ERRORS` alone."""
+        is_simple = self.error in restoration.ERRORS and self.reduce == "mean"
+        return bool(self.msgms or self.ssim or self.head or self.views != "one" or not is_simple)
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -123,7 +124,8 @@ class ITAEConfig(MethodConfig):
         if self.is_detailed or self.combine != "mean" or own != ("tanh", "one", "sgd", 0, 0):
             return ""
         if table == "table5":
-            return f"{self.loss}->{error}" if self.transform == "gray+rotate" else ""
+            is_theirs = self.transform == "gray+rotate" and error in ("l1", "l2")
+            return f"{self.loss}->{error}" if is_theirs else ""
         if (self.loss, error) != ("l2", "l1"):
             return ""
         if table == "table4":
@@ -133,7 +135,7 @@ class ITAEConfig(MethodConfig):
         return ({"identity": "AE"} | names).get(self.transform, "")
 
     def score_titles(self, table: str) -> dict[str, str]:
-        if table != "table5" or self.is_detailed:
+        if table != "table5" or self.is_detailed or self.error not in ("l1", "l2"):
             return {}
         return {f"score_{error}": f"{self.loss} loss, {error} score" for error in ("l1", "l2")}
 

@@ -49,7 +49,7 @@ class Transform:
         """Raises RequestError if images of this size cannot be transformed."""
         needs, another = f"transform {self.name!r} needs", "choose another method.transform"
         if self.square_only and height != width:
-            remedy = f"set data.image_size to make them square, or {another}"
+            remedy = f"make them so by data.image_size and data.aspect=1, or {another}"
             raise RequestError(f"{needs} square images, these are {height}x{width}; {remedy}")
         if self.colour_only and channels != 3:
             have = f"these have {channels} channel{'s' * (channels != 1)}"
