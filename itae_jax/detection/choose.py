@@ -84,7 +84,8 @@ def _aspect(aspects_N: np.ndarray, size: int, square_only: bool) -> tuple[float,
         return 1.0, f"one side is more than {_EXTREME:g} times the other"
     if _most_ratio(aspects_N, middle) > _NEARLY:
         return 1.0, "their aspect ratios differ"
-    longer = max(size, _STEP * round(size * max(middle, 1 / middle) / _STEP))
+    step = min(_STEP, size)
+    longer = max(size, step * round(size * max(middle, 1 / middle) / step))
     return (longer / size if middle > 1 else size / longer), "width over height, of all nearly the same"
 
 

@@ -43,10 +43,11 @@ def images_of(folder: Path, transform: Transform, assignments: Sequence[str]) ->
     paths = folders.find_images(folder)
     if not (looks := look_at(paths, base.data.max_side)):
         raise _too_few(folder, 0)
-    asked = asked_for(base, assignments) | {"method.transform": transform.name}
+    asked = asked_for(base, assignments) | ({"data.aspect": 1.0} if transform.square_only else {})
     choices = choose(looks, asked, len(paths), base.method, accelerator=jax.default_backend() != "cpu")
-    chosen = {one.field.removeprefix("data."): one.value for one in choices if one.field.startswith("data.")}
-    reader = folders.make_reader(dataclasses.replace(base.data, **chosen), fit="crop")
+    found = asked | {one.field: one.value for one in choices}
+    data = {name.removeprefix("data."): value for name, value in found.items() if name.startswith("data.")}
+    reader = folders.make_reader(dataclasses.replace(base.data, **data), fit="crop")
     if reader.size < _LEAST_SIDE:
         raise RequestError(f"--size {reader.size}: the probe of --images needs {_LEAST_SIDE} pixels or more")
     most = max(_LEAST_IMAGES, min(_MOST_IMAGES, _MOST_ROWS // transform.count))
