@@ -232,17 +232,14 @@ def _folders() -> Iterator[str]:
 def _early_stop() -> Iterator[str]:
     """Yields what early_stop.py followed: percent after a tenth, half and all of the epochs."""
     for path in RESULTS.glob("early_stop_cpu.json"):
+        found = []
         for row in json.loads(path.read_text(encoding="utf-8")):
             points = [row["found"][0], row["found"][len(row["found"]) // 2 - 1], row["found"][-1]]
-            of_surrogates, of_test = (
-                ", ".join(f"{100 * point[name]:.1f}" for point in points) for name in ("surrogates", "test")
-            )
-            yield (
-                f"A fit of {row['data']} after a tenth, half and all of {row['epochs']} epochs, seed "
-                f"{row['seed']}: AUROC on surrogates {of_surrogates}, on the test set {of_test}. "
-                "`itae fit` does not stop early."
-            )
-            yield ""
+            each = (f"{100 * point['surrogates']:.1f} ({100 * point['test']:.1f})" for point in points)
+            found.append(f"{row['data']} {', '.join(each)}")
+        of = "AUROC on surrogates (on the test set) after a tenth, half and all of the epochs"
+        yield f"`itae fit` does not stop early. {of}, one seed: {'; '.join(found)}."
+        yield ""
 
 
 def _median(values: pd.Series) -> str:
