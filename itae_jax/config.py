@@ -167,7 +167,7 @@ class MethodConfig(Section):
         return []
 
     def square_only(self, asked: dict[str, Any]) -> bool:
-        """Whether the method, with the settings that were asked for, needs square images."""
+        """Whether the method, with the settings that were asked for, is made for square images."""
         return False
 
     def suggest(self, asked: dict[str, Any], accelerator: bool) -> list[tuple[str, Any, str]]:

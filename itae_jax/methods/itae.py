@@ -22,7 +22,6 @@ from itae_jax.methods.method import Spec, State
 _ANGLES = ("0°", "90°", "180°", "270°")
 _CHANGED = 0.03  # four grey levels: a pixel that the transform moved further is the head's to find
 
-
 _IMPROVED = {
     "method.optimizer": "adamw",  # needs fewer steps than SGD
     "method.weight_decay": 0.01,
@@ -40,9 +39,9 @@ class ITAEConfig(MethodConfig):
     TRAIN: ClassVar[dict[str, Any]] = dict(epochs=500, batch_size=32, learning_rate=0.1, halve_every_epochs=50)
     BENCH: ClassVar[tuple[dict[str, Any], ...]] = ({"width": 16}, {"width": 32}, {"width": 64})
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {
-        "improved": _IMPROVED | {"method.error": "relative"},  # busy images are harder to restore
-        "improved_colour": _IMPROVED
-        | {"method.error": "l1"},  # in photographs, plain images can be the normal ones
+        # Busy images are harder to restore; but among photographs the plain ones can be normal.
+        "improved": _IMPROVED | {"method.error": "relative"},
+        "improved_colour": _IMPROVED | {"method.error": "l1"},
     }
 
     transform: str = setting("gray+rotate", "erasing transforms, joined by +; itae transforms shows them")
