@@ -89,7 +89,7 @@ def test_images_that_share_an_aspect_ratio_keep_it_from_fit_to_export(tmp_path):
     expected = loaded.trained.score(np.stack([loaded.reader.read(path) for path in paths])).scores_N
     assert [float(row["score"]) for row in files.read_csv(scores)] == pytest.approx(expected, rel=1e-5)
     image = json.loads((tmp_path / "file.json").read_text())["image"]
-    assert (image["height"], image["width"], image["fit"]) == (16, 32, "crop")
+    assert (image["height"], image["width"], image["fit"]) == (16, 32, "stretch")
 
 
 def look(width, height, grey=False):
@@ -105,16 +105,16 @@ def chosen(looks, asked=None, num_train=1000, accelerator=False, method="itae"):
 @pytest.mark.parametrize(
     ("looks", "expected"),
     [
-        ([look(256, 256)] * 9, {"data.fit": "crop", "data.channels": 3}),
-        ([look(256, 240, True)] * 9, {"data.fit": "crop", "data.channels": 1}),
-        ([look(256, 256)] * 9 + [look(256, 200)], {"data.fit": "stretch"}),
+        ([look(256, 256)] * 9, {"data.fit": "stretch", "data.aspect": 1.0, "data.channels": 3}),
+        ([look(256, 240, True)] * 9, {"data.aspect": 1.0, "data.channels": 1}),
+        ([look(256, 256)] * 9 + [look(256, 200)], {"data.aspect": 1.0}),
         ([look(64, 64, True)] * 9 + [look(64, 64)], {"data.channels": 3}),
         ([look(28, 28)], {"data.image_size": 32}),
-        ([look(500, 100)], {"data.image_size": 64, "data.aspect": 1.0, "data.fit": "stretch"}),
-        ([look(640, 480)] * 9, {"data.image_size": 64, "data.aspect": 80 / 64, "data.fit": "crop"}),
-        ([look(500, 900)] * 9, {"data.aspect": 64 / 112, "data.fit": "crop"}),
-        ([look(1, 300)] * 9, {"data.aspect": 1.0, "data.fit": "stretch"}),
-        ([look(640, 480)] * 9 + [look(480, 640)], {"data.aspect": 1.0, "data.fit": "stretch"}),
+        ([look(500, 100)], {"data.image_size": 64, "data.aspect": 1.0}),
+        ([look(640, 480)] * 9, {"data.image_size": 64, "data.aspect": 80 / 64}),
+        ([look(500, 900)] * 9, {"data.aspect": 64 / 112}),
+        ([look(1, 300)] * 9, {"data.aspect": 1.0}),
+        ([look(640, 480)] * 9 + [look(480, 640)], {"data.aspect": 1.0}),
         ([look(500, 50)], {"data.image_size": 32}),
     ],
 )
@@ -125,8 +125,7 @@ def test_choose_follows_the_images(looks, expected):
 def test_choose_makes_images_square_for_what_needs_it():
     looks = [look(640, 480)] * 9
     for values in (chosen(looks, {"method.transform": "rotate"}), chosen(looks, method="geotrans")):
-        assert (values["data.aspect"], values["data.fit"]) == (1.0, "stretch")
-    assert chosen(looks, {"data.aspect": 1.3})["data.fit"] == "crop"
+        assert values["data.aspect"] == 1.0
 
 
 def test_choose_leaves_what_is_asked_for_and_follows_it():

@@ -14,7 +14,7 @@ from itae_jax.experiment import Experiment
 
 _LOOKED_AT = 200
 _SIDES = (128, 64, 32)
-_NEARLY = 1.1  # up to this ratio of two aspect ratios a crop loses less than a tenth of an image
+_NEARLY = 1.1  # up to this ratio two aspect ratios are nearly the same
 _EXTREME = 4.0  # an aspect ratio from which images become square
 _STEP = 16  # pixels: networks halve sides of so many without a remainder
 _CPU_SIDE = 64  # what a CPU can do in minutes
@@ -56,7 +56,7 @@ def choose(
     chosen = [
         channels,
         aspect,
-        Choice("data.fit", *_fit(aspects_N, asked.get("data.aspect", aspect.value))),
+        Choice("data.fit", "stretch", "nothing is cut off"),
         size,
     ]
     if not method.ONE_PASS:
@@ -82,21 +82,11 @@ def _aspect(aspects_N: np.ndarray, size: int, square_only: bool) -> tuple[float,
         return 1.0, "the method is made for square images"
     if not 1 / _EXTREME <= middle <= _EXTREME:
         return 1.0, f"one side is more than {_EXTREME:g} times the other"
-    if _most_ratio(aspects_N, middle) > _NEARLY:
+    if np.maximum(aspects_N / middle, middle / aspects_N).max() > _NEARLY:
         return 1.0, "their aspect ratios differ"
     step = min(_STEP, size)
     longer = max(size, step * round(size * max(middle, 1 / middle) / step))
-    return (longer / size if middle > 1 else size / longer), "width over height, of all nearly the same"
-
-
-def _fit(aspects_N: np.ndarray, aspect: float) -> tuple[str, str]:
-    if (most := _most_ratio(aspects_N, aspect)) <= _NEARLY:
-        return "crop", "they have this aspect ratio, or nearly"
-    return "stretch", f"the aspect ratio of some differs by a factor of {most:.1f}; stretching cuts nothing off"
-
-
-def _most_ratio(aspects_N: np.ndarray, aspect: float) -> float:
-    return float(np.maximum(aspects_N / aspect, aspect / aspects_N).max())
+    return (longer / size if middle > 1 else size / longer), "nearly theirs; networks halve the sides"
 
 
 def _size(shorter: int, accelerator: bool) -> tuple[int, str]:

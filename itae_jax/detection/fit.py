@@ -176,7 +176,7 @@ def _introduction(
 
 def _about_contrast(paths: Sequence[Path], max_side: int) -> str:
     """Says so if the pixels of an image hardly differ."""
-    reader, found = Reader(_CONTRAST_SIDE, 1, "crop", max_side), []
+    reader, found = Reader(_CONTRAST_SIDE, 1, "stretch", max_side), []
     for path in paths[:: math.ceil(len(paths) / _LOOKED_AT)]:
         with contextlib.suppress(UnreadableImageError):
             found.append(int(np.ptp(reader.read(path))))
