@@ -189,7 +189,15 @@ def results_page() -> str:
     """Returns docs/results.md."""
     kept = ["experiment", "settings", "method", "classes", "seeds", "AUROC", "paper"]
     return "\n".join(
-        [_RESULTS_NOTE, *markdown(summary()[kept], kept[4:]), "", *_study(), *_folders(), *_early_stop()]
+        [
+            _RESULTS_NOTE,
+            *markdown(summary()[kept], kept[4:]),
+            "",
+            *_study(),
+            *_folders(),
+            *_early_stop(),
+            *_jpeg_copies(),
+        ]
     )
 
 
@@ -239,6 +247,18 @@ def _early_stop() -> Iterator[str]:
             found.append(f"{row['data']} {', '.join(each)}")
         of = "AUROC on surrogates (on the test set) after a tenth, half and all of the epochs"
         yield f"`itae fit` does not stop early. {of}, one seed: {'; '.join(found)}."
+        yield ""
+
+
+def _jpeg_copies() -> Iterator[str]:
+    """Yields what jpeg_copies.py measured: AUROC by seed, for each copy trained on and tested on."""
+    for path in RESULTS.glob("jpeg_copies_cpu.json"):
+        found: dict[str, list[str]] = {}
+        for row in json.loads(path.read_text(encoding="utf-8")):
+            name = f"{row['normal']}, {row['trained_on']}→{row['tested_on']}"
+            found.setdefault(name, []).append(f"{100 * row['auroc']['score_l1']:.1f}")
+        each = "; ".join(f"{name} {'/'.join(values)}" for name, values in found.items())
+        yield f"AUROC of originals and JPEGs of them, trained→tested, by seed: {each}."
         yield ""
 
 
