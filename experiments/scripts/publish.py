@@ -36,7 +36,7 @@ _DEFECTS = {  # sets of folders in README.md
     "castings": "castings",
     "tiles_published": "magnetic tiles, published split",
     "tiles_grouped": "magnetic tiles, grouped split",
-    "scratches": "scratches of 4 pixels in textures of 512x512",
+    "scratches": "drawn scratches of 4 pixels in textures of 512x512",
 }
 _NOT_SHOWN = (
     "name",

@@ -47,7 +47,7 @@ def images_of(folder: Path, transform: Transform, assignments: Sequence[str]) ->
     choices = choose(looks, asked, len(paths), base.method, accelerator=jax.default_backend() != "cpu")
     found = asked | {one.field: one.value for one in choices}
     data = {name.removeprefix("data."): value for name, value in found.items() if name.startswith("data.")}
-    reader = folders.make_reader(dataclasses.replace(base.data, **data), fit="crop")
+    reader = folders.make_reader(dataclasses.replace(base.data, **data), fit="stretch")
     if reader.size < _LEAST_SIDE:
         raise RequestError(f"--size {reader.size}: the probe of --images needs {_LEAST_SIDE} pixels or more")
     most = max(_LEAST_IMAGES, min(_MOST_IMAGES, _MOST_ROWS // transform.count))

@@ -207,8 +207,7 @@ class _Folder:
         return models.prepare(settings, self.reader(settings).shape, len(self.training))
 
     def reader(self, settings: Experiment) -> Reader:
-        data = settings.data
-        return Reader(data.image_size, data.channels, data.fit, data.max_side, data.aspect)
+        return folders.make_reader(settings.data, fit="stretch")
 
     def variety(self, settings: Experiment) -> Variety | None:
         """How much the training images differ; None if too few can be read."""
