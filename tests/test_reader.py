@@ -184,6 +184,18 @@ def test_a_jpeg_is_turned_though_the_rest_of_its_exif_is_wrong(save, colours):
     )
 
 
+@pytest.mark.parametrize("kind", range(14))
+def test_a_tiff_is_read_though_its_metadata_are_of_a_wrong_type(save, colours, kind):
+    info = {282: 28.0, 283: 28.0, 296: 3, 700: b"<x/>", 33723: b"IPTC", 34377: b"8BIM", 34675: b"profile"}
+    tiff = bytearray(save(colours, "a.tif", tiffinfo=info).read_bytes())
+    (start,) = struct.unpack_from("<I", tiff, 4)
+    (count,) = struct.unpack_from("<H", tiff, start)
+    entries = {struct.unpack_from("<H", tiff, start + 2 + 12 * i)[0]: start + 4 + 12 * i for i in range(count)}
+    for tag in info:
+        struct.pack_into("<H", tiff, entries[tag], kind)
+    np.testing.assert_array_equal(RGB.read(("a.tif", bytes(tiff))), colours)
+
+
 @pytest.mark.parametrize("mode", ["1", "CMYK", "LA", "P", "YCbCr"])
 def test_read_converts_other_modes(save, colours, mode):
     image = Image.fromarray(colours).convert(mode)
@@ -218,11 +230,14 @@ def test_read_keeps_the_aspect_ratio_that_is_asked_for(save, colours, fit, turns
     np.testing.assert_array_equal(reader.read(save(picture)), small)
 
 
-def test_read_pads_without_resizing(save, colours):
-    small = colours[:6, :6]
-    pixels = Reader(10, 3, "pad").read(save(small))
-    np.testing.assert_array_equal(pixels[2:8, 2:8], small)
-    assert pixels.sum() == small.sum()
+def test_padding_enlarges_nothing_and_cuts_nothing_off(save, colours):
+    small = save(colours[:6, :6])
+    pixels = Reader(10, 3, "pad").read(small)
+    np.testing.assert_array_equal(pixels[2:8, 2:8], colours[:6, :6])
+    assert pixels.sum() == colours[:6, :6].sum()
+    for size in (4, 6):
+        as_letterbox = Reader(size, 3, "letterbox").read(save(colours))
+        np.testing.assert_array_equal(Reader(size, 3, "pad").read(save(colours)), as_letterbox)
 
 
 @pytest.mark.parametrize("fit", ["crop", "letterbox", "stretch"])

@@ -27,6 +27,8 @@ _UPRIGHT = {
 }
 _TURNED = (5, 6, 7, 8)  # the orientations that exchange width and height
 _PNG = b"\x89PNG\r\n\x1a\n"
+# Tags of TIFF files that say nothing of pixels: resolution, XMP, IPTC, Photoshop, EXIF, ICC.
+_TIFF_METADATA = {282, 283, 296, 700, 33723, 34377, 34665, 34675}
 # Beginnings of text chunks, not compressed, that may hold the orientation of a PNG file.
 _TURNING, _MOST_TEXT = (b"iTXtXML:com.adobe.xmp\0\0", b"tEXtRaw profile type exif\0"), 2**16
 
@@ -38,7 +40,7 @@ class Reader:
     """Reads image files as arrays of one shape.
 
     Of the ways to give an image the aspect ratio, "crop" cuts out the middle, "letterbox" adds black bars,
-    "stretch" changes the aspect ratio of the image, and "pad" adds black without resizing.
+    "stretch" changes the aspect ratio of the image, and "pad" does as "letterbox" but enlarges nothing.
     """
 
     size: int = 0  # shorter side of the result in pixels; 0 keeps the size of the file
@@ -151,16 +153,13 @@ class Reader:
         if not self.size or self.fit == "stretch":
             return None, whole
         scales = target[0] / width, target[1] / height
-        if self.fit == "letterbox":
-            shown = max(1, round(width * min(scales))), max(1, round(height * min(scales)))
-            left, top = (round((side - part) / 2) for side, part in zip(target, shown, strict=True))
-        elif self.fit == "pad" and min(scales) >= 1:
-            shown = width, height
-            left, top = ((side - part) // 2 for side, part in zip(target, shown, strict=True))
-        else:
+        if self.fit == "crop":
             kept = max(1, round(target[0] / max(scales))), max(1, round(target[1] / max(scales)))
             left, top = round((width - kept[0]) / 2), round((height - kept[1]) / 2)
             return None, (left, top, left + kept[0], top + kept[1])
+        scale = min(scales) if self.fit == "letterbox" else min(1, *scales)
+        shown = max(1, round(width * scale)), max(1, round(height * scale))
+        left, top = (round((side - part) / 2) for side, part in zip(target, shown, strict=True))
         return (left, top, left + shown[0], top + shown[1]), whole
 
 
@@ -170,12 +169,30 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
     with contextlib.ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of damaged metadata
         stream = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-        is_png = stream.read(len(_PNG)) == _PNG
+        start = stream.read(len(_PNG))
         stream.seek(0)
-        yield stack.enter_context(Image.open(io.BytesIO(_pixels_only(stream.read())) if is_png else stream))
+        if start == _PNG:
+            stream = io.BytesIO(_png_without_metadata(stream.read()))
+        elif start[:4] in (b"II*\0", b"MM\0*"):
+            stream = io.BytesIO(_tiff_without_metadata(stream.read()))
+        yield stack.enter_context(Image.open(stream))
 
 
-def _pixels_only(png: bytes) -> bytes:
+def _tiff_without_metadata(tiff: bytes) -> bytes:
+    """Leaves metadata out of the first directory: Pillow refuses a file for some of a wrong type."""
+    order = "<" if tiff[:1] == b"I" else ">"
+    with contextlib.suppress(struct.error):  # Pillow says what is damaged
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        end = start + 2 + 12 * count + 4  # with the place of the next directory
+        entries = [tiff[place : place + 12] for place in range(start + 2, end - 4, 12)]
+        kept = [entry for entry in entries if struct.unpack(f"{order}H", entry[:2])[0] not in _TIFF_METADATA]
+        directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + tiff[end - 4 : end]
+        return tiff[:start] + directory.ljust(end - start, b"\0") + tiff[end:]
+    return tiff
+
+
+def _png_without_metadata(png: bytes) -> bytes:
     """Leaves out metadata but the orientation: Pillow refuses a PNG file for damaged or long ones."""
     kept, start = [_PNG], len(_PNG)
     while start + 8 <= len(png):
