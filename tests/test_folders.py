@@ -207,6 +207,14 @@ def test_mvtec_ad_has_a_test_set_for_each_category(inspection):
     assert len(limited.test_images) == len(limited.test_labels) == len(limited.test_masks) == 2
 
 
+def test_mvtec_ad_takes_the_only_folder_of_train_as_the_normal_one(inspection):
+    category = inspection / "wood"
+    (category / "train" / "good").rename(category / "train" / "OK")
+    (category / "test" / "good").rename(category / "test" / "OK")
+    split = load(category, "mvtec_ad", image_size=16).split(0)
+    assert (split.test_labels, split.is_anomaly.sum()) == (("OK", "crack", "crack"), 2)
+
+
 @pytest.mark.parametrize("mask", ["000.png", "000_mask.bmp", "000_mask.PNG", "000.TIFF"])
 def test_mvtec_ad_finds_masks_of_any_ending_and_leaves_out_images_of_no_kind(inspection, mask):
     category = inspection / "wood"

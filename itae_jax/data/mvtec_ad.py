@@ -4,7 +4,8 @@
 <category>/test/{good,<defect>}/*.png
 <category>/ground_truth/<defect>/<name>_mask.png, or <name> or <name>_mask with any ending
 
-Images in test itself, beside the folders, are listed as unreadable: they have no kind.
+The folder of normal images may have another name than good if it is the only one in train. Images in test
+itself, beside the folders, are listed as unreadable: they have no kind.
 """
 
 import glob
@@ -27,13 +28,19 @@ _SIZE = 256
 
 def categories(root: Path) -> dict[str, Path]:
     """Returns the folders of the categories in `root`, the paper's first, or `root` if it is a category."""
-    if (root / "train" / "good").is_dir():
-        return {root.absolute().name: root}
     if not root.is_dir():
         return {}
-    there = [name for name in folders.subfolders(root) if (root / name / "train" / "good").is_dir()]
+    if _normal_name(root):
+        return {root.absolute().name: root}
+    there = [name for name in folders.subfolders(root) if _normal_name(root / name)]
     known = [name for name in CATEGORIES if name in there]
     return {name: root / name for name in dict.fromkeys(known + there)}
+
+
+def _normal_name(category: Path) -> str:
+    """The name of the folder of normal images; empty if this is no category."""
+    names = folders.subfolders(category / "train") if (category / "train").is_dir() else []
+    return "good" if "good" in names else names[0] if len(names) == 1 else ""
 
 
 def load(config: DataConfig) -> Dataset:
@@ -48,20 +55,25 @@ def load(config: DataConfig) -> Dataset:
             f"data.root={root}: expected folders <category>/train/good in it, "
             f"found {', '.join(folders.subfolders(root)[:5]) or 'nothing'}"
         )
-    normal = {name: folders.find_images(folder / "train" / "good") for name, folder in found.items()}
-    for name, paths in normal.items():
-        if not paths:
-            raise RequestError(f"{found[name] / 'train' / 'good'}: no images in it")
+    normal = {}
+    for name, folder in found.items():
+        good = folder / "train" / _normal_name(folder)
+        normal[name] = folders.find_images(good)
+        if not normal[name]:
+            raise RequestError(f"{good}: no images in it")
     everything = [path for paths in normal.values() for path in paths]
     reader = folders.make_reader(config, fit="stretch", size=_SIZE, paths=everything)
     unreadable: dict[str, str] = {}
 
     def read_mask(path: Path) -> np.ndarray | None:
         try:
-            return reader.read_mask(path)
+            mask = reader.read_mask(path)
         except images.UnreadableImageError as error:
             unreadable[error.name] = error.reason
             return None
+        if not mask.any():
+            unreadable[str(path)] = "marks nothing: it is black, or data.fit=crop cuts the defect off"
+        return mask
 
     def make_split(index: int, limit_train: int, limit_test: int) -> OneClassSplit:
         name, folder = names[index], found[names[index]]
@@ -83,7 +95,7 @@ def load(config: DataConfig) -> Dataset:
             test_images=images.lazy(config, reader.read, test, reader.shape, unreadable),
             test_labels=tuple(path.relative_to(folder / "test").parts[0] for path in test),
             test_ids=tuple(path.relative_to(root).as_posix() for path in test),
-            normal_label="good",
+            normal_label=_normal_name(folder),
             test_masks=masks,
             read_mask=read_mask,
             without_bars=reader.without_bars,
