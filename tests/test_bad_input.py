@@ -142,6 +142,7 @@ COMMANDS = [
     (run(out="m", tensorboard="m/events"), "--tensorboard m/events", "--out"),
     (run("data.name=digits", experiment="table5_losses", out="{site}/empty", classes="melted"), "melted"),
     (run(profile=DIGITS), "--profile", "digits.py"),
+    (run(profile="/proc/here"), "--profile", "/proc/here"),
     ([*run(), "--process-id", "0"], "--coordinator, --num-processes and --process-id"),
     *((joined(*words), named) for *words, named in PROCESSES),
     ([*joined("host:1", "2", "0"), "--distributed"], "--distributed"),

@@ -1,10 +1,11 @@
 """`itae run --profile DIR`: records where training steps spend their time, for TensorBoard and Perfetto."""
 
+import tempfile
 from pathlib import Path
 
 import jax
 
-from itae_jax.errors import RequestError
+from itae_jax import files
 
 _FIRST_CALL = 3  # earlier ones compile
 _STEPS = 5  # or those of one call, if it takes more: the trace holds every kernel of every step
@@ -14,11 +15,13 @@ class Profile:
     """Records a few steps of an early call to the devices.
 
     Open the directory with TensorBoard, or perfetto_trace.json.gz in it with https://ui.perfetto.dev.
+    RequestError if it cannot be written.
     """
 
     def __init__(self, directory: Path):
-        if directory.exists() and not directory.is_dir():
-            raise RequestError(f"--profile {directory}: is a file; name a directory")
+        with files.writing(directory, "--profile"):
+            directory.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()
         self._directory, self._calls, self._steps, self._is_recording = directory, 0, 0, False
         self.is_written = False
 
