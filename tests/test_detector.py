@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import SMALL_DETECTOR
+from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -17,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from itae_jax import ITAEDetector, RequestError, arguments
+from itae_jax import ITAEDetector, RequestError, arguments, cli, files
 from itae_jax.detection.threshold import threshold
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -66,6 +67,20 @@ def test_detector_maps_have_the_scores_as_means():
     maps = detector.anomaly_maps(images)
     assert maps.shape == (20, 8, 8)
     np.testing.assert_allclose(maps.mean((1, 2)), detector.anomaly_scores(images), rtol=1e-5)
+
+
+def test_a_detector_of_tiny_images_scores_their_files_and_can_be_exported(tmp_path):
+    images = np.uint8(load_digits().images[:20] * 15)
+    detector = ITAEDetector(**SMALL_DETECTOR).fit(images)
+    detector.save(tmp_path / "model")
+    (tmp_path / "photos").mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "photos" / f"{index:02}.png")
+    model, table = str(tmp_path / "model"), tmp_path / "scores.csv"
+    assert cli.main(["score", model, str(tmp_path / "photos"), "--out", str(table)]) == 0
+    scores = [float(row["score"]) for row in files.read_csv(table)]
+    np.testing.assert_allclose(scores, detector.anomaly_scores(images), rtol=1e-5)
+    assert cli.main(["export", model, "--out", str(tmp_path / "model.jaxexport")]) == 0
 
 
 def test_detector_takes_rows_and_stretches_other_numbers_from_black_to_white(detector, images):

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from itae_jax import experiment, models, transforms
 from itae_jax.config import FALSE_POSITIVE_RATE
 from itae_jax.data import ArrayImages
+from itae_jax.data.reader import Reader
 from itae_jax.detection import arrays
 from itae_jax.detection import model as model_directory
 from itae_jax.detection.model import TrainedModel
@@ -58,7 +59,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
     """The Inverse-Transform AutoEncoder with scikit-learn's conventions and signs.
 
     Trains on normal images, N x H x W or N x H x W x C uint8 with 1 or 3 channels. Enlarges images with a
-    side below 16 pixels by a whole factor. On a CPU, call `itae_jax.parallel.use_cpu_cores()` before anything
+    side below 16 pixels by a whole factor, bilinearly. On a CPU, call `itae_jax.parallel.use_cpu_cores()` before anything
     else to use all cores.
 
     Args:
@@ -235,7 +236,10 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
                 f"images of {arrays.by(shape)}: this detector was fitted on images of "
                 f"{arrays.by((height // factor, width // factor, channels))}"
             )
-        return images_NxHxWxC.repeat(factor, axis=1).repeat(factor, axis=2)
+        if factor == 1:
+            return images_NxHxWxC
+        enlarged = Reader(factor * min(height, width), channels, "stretch", aspect=width / height)  # as files are
+        return np.stack([enlarged.fitted(image) for image in images_NxHxWxC])
 
     def _rows(self, X, fitting: bool) -> np.ndarray:
         rows_NxF = validate_data(self, X, reset=fitting)
@@ -247,7 +251,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
     def save(self, directory: str | Path) -> None:
         """Writes a new or empty directory atomically, which `load` reads.
 
-        The command line reads it too, unless it was fitted on rows or on images with a side below 16.
+        The command line reads it too, unless it was fitted on rows.
         """
         check_is_fitted(self)
         self._check_contamination()

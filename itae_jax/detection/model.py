@@ -19,7 +19,7 @@ from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
 from itae_jax.training.learner import Learner, Trained, fit_batch, learner_for
 
-_FORMAT = 5
+_FORMAT = 6
 _MOST_SIDE = 16 * 16_384  # the greatest data.aspect times the greatest data.image_size
 _SCORES = "normal_scores.csv"
 
@@ -63,10 +63,9 @@ class TrainedModel:
         }
 
     def check_takes_files(self, directory: Path) -> None:
-        """Raises RequestError for a model of rows or tiny images, which only a detector can prepare for it."""
-        detector = self.details.get("detector", {})
-        if "rows" in detector or detector.get("factor", 1) > 1:
-            raise RequestError(f"{directory}: was fitted on rows or tiny images; use ITAEDetector.load")
+        """Raises RequestError for a model of rows, which only a detector can prepare for it."""
+        if "rows" in self.details.get("detector", {}):
+            raise RequestError(f"{directory}: was fitted on rows of numbers; use ITAEDetector.load")
 
     def write(self, directory: Path) -> None:
         """Writes the files into an existing directory."""
