@@ -368,3 +368,16 @@ def test_score_of_one_image_counts_it(small_model, images, tmp_path, capsys, ref
     assert [type(found[name]) for name in ("num_scored", "num_anomalies", "num_unreadable")] == [int] * 3
     assert found["num_scored"] == 1
     assert "scored next time" in refused("score", small_model, image, "--out", out, "--heatmaps", image.parent)
+
+
+def test_heat_maps_of_large_images_take_less_than_a_gigabyte(small_model_of, tmp_path):
+    large = np.tile(np.arange(5000, dtype=np.uint8)[None, :, None], (4000, 1, 3))
+    (tmp_path / "new").mkdir()
+    for index in range(2):
+        Image.fromarray(large).save(tmp_path / "new" / f"{index}.jpg")
+    command = ["score", small_model_of("pca"), tmp_path / "new", "--out", tmp_path / "scores.csv", "--quiet"]
+    command += ["--heatmaps", tmp_path / "maps"]
+    process = subprocess.Popen([sys.executable, "-m", "itae_jax", *map(str, command)])
+    _, process.returncode, usage = os.wait4(process.pid, 0)
+    assert process.returncode == 0 and len([*(tmp_path / "maps").glob("*.png")]) == 2
+    assert usage.ru_maxrss < 2**20, "at most 2**20 KiB"

@@ -18,7 +18,7 @@ from typing import TextIO
 
 import numpy as np
 
-from itae_jax.data import LazyImages, folders
+from itae_jax.data import LazyImages, folders, reader
 from itae_jax.data.images import UnreadableImageError
 from itae_jax.data.reader import Reader
 from itae_jax.detection import anomaly_map
@@ -31,7 +31,7 @@ from itae_jax.files import STDOUT, atomic_path, check_output_file, claim, csv_li
 from itae_jax.progress import Progress
 
 _ROWS = 256  # of a heat map that are drawn at a time, to save memory
-_LARGE, _LARGE_BYTES = threading.Lock(), 2**25  # larger images are drawn one at a time
+_LARGE, _LARGE_PIXELS = threading.Lock(), 2**23  # larger images are drawn one at a time, to save memory
 _AT_A_TIME = 1024  # paths in memory; the images of one batch at a time are
 
 
@@ -286,13 +286,15 @@ def _draw(
     """Writes the pictures of an image; returns why they cannot be written, or nothing."""
     from PIL import Image
 
+    is_large = reader.count_pixels(path) > _LARGE_PIXELS
     try:
-        heatmap, mask = draw(model, path, map_HxW)
-        if directory := directories.get("--heatmaps"):
-            Image.fromarray(heatmap).save(_new(directory / f"{name}.png"))
-        if directory := directories.get("--maps"):
-            np.save(_new(directory / f"{name}.npy"), map_HxW)
-            Image.fromarray(np.uint8(255) * mask).save(_new(directory / f"{name}.mask.png"))
+        with _LARGE if is_large else contextlib.nullcontext():
+            heatmap, mask = draw(model, path, map_HxW)
+            if directory := directories.get("--heatmaps"):
+                Image.fromarray(heatmap).save(_new(directory / f"{name}.png"))
+            if directory := directories.get("--maps"):
+                np.save(_new(directory / f"{name}.npy"), map_HxW)
+                Image.fromarray(np.uint8(255) * mask).save(_new(directory / f"{name}.mask.png"))
     except UnreadableImageError as error:  # removed since it was scored
         return str(error)
     except OSError as error:
@@ -310,13 +312,6 @@ def _new(path: Path) -> Path:
 def draw(model: TrainedModel, path: Path, map_HxW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draws at an image file's size: the heat map, H x W x 3 uint8, and the mask, H x W bool."""
     image, full = Reader(channels=3, max_side=model.reader.max_side).read(path), model.normal.usual_peak
-    with _LARGE if image.size > _LARGE_BYTES else contextlib.nullcontext():
-        return _drawn(model, image, map_HxW, full)
-
-
-def _drawn(
-    model: TrainedModel, image: np.ndarray, map_HxW: np.ndarray, full: float
-) -> tuple[np.ndarray, np.ndarray]:
     over = model.reader.lay_over(anomaly_map.smooth(map_HxW), image.shape[1], image.shape[0])
     heatmap = np.empty_like(image)
     for start in range(0, len(image), _ROWS):
