@@ -76,3 +76,10 @@ def test_compiled_programs_are_kept_for_the_next_process_up_to_a_gibibyte(tmp_pa
             file.truncate(600 * 2**20)  # takes no room
         os.utime(directory / name, (seconds, seconds))
     assert kept()[1] == programs | {"newer"}
+
+
+def test_make_installs_without_running_anything_and_says_that_it_takes_a_while():
+    root = Path(__file__).parent.parent
+    planned = subprocess.check_output(["make", "--always-make", "--dry-run", "install"], cwd=root, text=True)
+    assert "pip install" in planned and "itae run" not in planned
+    assert planned.index("echo") < planned.index("pip install")

@@ -375,7 +375,7 @@ def test_heat_maps_of_large_images_take_less_than_a_gigabyte(small_model_of, tmp
     (tmp_path / "new").mkdir()
     for index in range(2):
         Image.fromarray(large).save(tmp_path / "new" / f"{index}.jpg")
-    code = "import sys; from itae_jax import cli; cli.main(sys.argv[1:]); print(open('/proc/self/status').read())"
+    code = "import sys; from itae_jax import cli; cli.main(sys.argv[1:]); print(*open('/proc/self/status'))"
     command = ["score", small_model_of("pca"), tmp_path / "new", "--out", tmp_path / "scores.csv", "--quiet"]
     command += ["--heatmaps", tmp_path / "maps"]
     status = subprocess.check_output([sys.executable, "-c", code, *map(str, command)], text=True)
