@@ -59,8 +59,8 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
     """The Inverse-Transform AutoEncoder with scikit-learn's conventions and signs.
 
     Trains on normal images, N x H x W or N x H x W x C uint8 with 1 or 3 channels. Enlarges images with a
-    side below 16 pixels by a whole factor, bilinearly. On a CPU, call `itae_jax.parallel.use_cpu_cores()` before anything
-    else to use all cores.
+    side below 16 pixels by a whole factor, bilinearly. On a CPU, call `itae_jax.parallel.use_cpu_cores()`
+    before anything else to use all cores.
 
     Args:
       transform: what is erased, see `itae transforms`; rotation needs square images.
@@ -238,8 +238,9 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
             )
         if factor == 1:
             return images_NxHxWxC
-        enlarged = Reader(factor * min(height, width), channels, "stretch", aspect=width / height)  # as files are
-        return np.stack([enlarged.fitted(image) for image in images_NxHxWxC])
+        # As files of these images are enlarged.
+        reader = Reader(factor * min(height, width), channels, "stretch", aspect=width / height)
+        return np.stack([reader.fitted(image) for image in images_NxHxWxC])
 
     def _rows(self, X, fitting: bool) -> np.ndarray:
         rows_NxF = validate_data(self, X, reset=fitting)
