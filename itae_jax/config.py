@@ -162,8 +162,13 @@ class MethodConfig(Section):
         """Title of each further score that a table of the paper compares: component -> title."""
         return {}
 
-    def candidates(self, side: int) -> list[tuple[str, dict[str, Any]]]:
-        """What `itae fit` compares for images with this shorter side: (title, settings), the usual first."""
+    def candidates(self, side: int, size: int) -> list[tuple[str, dict[str, Any]]]:
+        """What `itae fit` compares: (title, settings), the usual first.
+
+        Args:
+          side: shorter side of the images.
+          size: `data.image_size`, if it was asked for, else 0.
+        """
         return []
 
     def square_only(self, asked: dict[str, Any]) -> bool:

@@ -58,8 +58,10 @@ def test_candidates_agree_with_what_is_asked():
         assert not only.settings
     (whole,) = found(700, data__image_size=64)
     assert whole.settings["method.name"] == "ensemble"
-    parts = {"data__image_size": 512, "train__augment": "flip+crop64+light", "method__views": "one"}
-    assert len(found(700, **parts)) == 1
+    for size in (512, 1024):
+        (parts,) = found(700, data__image_size=size)
+        assert parts.settings["train.augment"] == "flip+crop64+light"
+        assert len(found(700, data__image_size=size, method__views="one")) == 1
 
 
 def test_candidate_for_objects_comes_last_unless_a_setting_of_a_method_is_asked_for():
@@ -144,7 +146,7 @@ def test_fit_chooses_and_resumes_the_choice(tmp_path, monkeypatch, capsys):
     images = save_images(tmp_path / "images", 60, size=(48, 48))
     sizes = {"whole": 16, "fine": 32}
     offered = [(title, {"data.image_size": size}) for title, size in sizes.items()]
-    monkeypatch.setattr(methods.config_class("pca"), "candidates", lambda self, side: offered)
+    monkeypatch.setattr(methods.config_class("pca"), "candidates", lambda *_: offered)
     out = tmp_path / "model"
 
     def fit():

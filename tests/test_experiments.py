@@ -143,7 +143,7 @@ def test_a_fit_is_followed_from_tenth_to_tenth(scripts, tmp_path, monkeypatch):
     import early_stop
 
     for name, offered in (("ensemble", []), ("pca", [("whole images", {})])):  # PCA trains nothing
-        offer = staticmethod(lambda side, offered=offered: offered)
+        offer = staticmethod(lambda *_, offered=offered: offered)
         monkeypatch.setattr(methods.config_class(name), "candidates", offer)
     monkeypatch.setattr(early_stop, "RESULTS", tmp_path / "early_stop.json")
     for place, count in (("train/good", 50), ("test/good", 3), ("test/scratch", 3)):

@@ -67,7 +67,7 @@ def fit(tmp_path, tiny_network):
 def rate(monkeypatch, rating):
     """Makes `itae fit` compare PCA, which trains nothing, and rate it so."""
     for name, offered in (("ensemble", []), ("pca", [("whole images", {})])):
-        offer = staticmethod(lambda side, offered=offered: offered)
+        offer = staticmethod(lambda *_, offered=offered: offered)
         monkeypatch.setattr(methods.config_class(name), "candidates", offer)
     monkeypatch.setattr("itae_jax.detection.fit.rated", lambda trained, *_: (trained, rating, {}))
 

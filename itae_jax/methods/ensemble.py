@@ -45,12 +45,13 @@ class EnsembleConfig(ITAEConfig):
     def paper_name(self, table: str, grey: bool, score: str = "") -> str:
         return ""
 
-    def candidates(self, side: int) -> list[tuple[str, dict[str, Any]]]:
-        found: list[tuple[str, dict[str, Any]]] = [("whole images", {"method.transform": "paste"})]
-        if side >= _FINE:
-            parts = {"data.image_size": _FINE, "train.augment": f"flip+crop{_PART}+light"}
-            found.append((f"parts of images of {_FINE} pixels", {"method.transform": "paste", **parts}))
-        return found
+    def candidates(self, side: int, size: int) -> list[tuple[str, dict[str, Any]]]:
+        whole: dict[str, Any] = {"method.transform": "paste"}
+        found, fine = [("whole images", whole)], max(size, _FINE)
+        if max(side, size) >= _FINE:
+            parts = {"data.image_size": fine, "train.augment": f"flip+crop{_PART}+light"}
+            found.append((f"parts of images of {fine} pixels", whole | parts))
+        return found[size >= _FINE :]  # whole ones of this size would take hours
 
 
 class Ensemble:
