@@ -74,9 +74,9 @@ tiles_grouped has none. The castings are Kaggle's "casting product image data fo
 scratches are made by `scratches.py`. From digit_8 on, anomalies are other classes; on CIFAR-10 `fit` chose
 rotation by the images alone. A `+` after a commit in `folders_cpu.json`: other rows were not yet committed."""
 _FULL_SIZE = ("width=64", "geotrans")  # benchmark cases
-_STARTUP_NOTE = """\
-the seconds of `itae score MODEL one.png`, a process for each call, with a model that `itae fit` made and with
-programs that an earlier process compiled."""
+_SCORE_SPEED_NOTE = """\
+`itae score MODEL IMAGES`, a process for each call, with a model of 64x64 grey pixels that `itae fit` made and
+with programs that an earlier process compiled. The folder has JPEG files of 512x512."""
 _CPU_NOTE = """\
 Two virtual CPU devices slow each other more than PyTorch's two threads do: XLA passes more memory between
 operations and exchanges batch statistics 36 times a step. Tried without gain: patches or shifted products on
@@ -311,7 +311,7 @@ def speed_page() -> str:
             found: list[str] = []
             lines += [f"{on}: {section(measured, found)}", "", *found, *[""] * bool(found)]
         lines += [_CPU_NOTE, *_newer(), "", *_figure3()] if section is _bench else []
-    return "\n".join([*lines, *_startup()])
+    return "\n".join([*lines, *_score_speed()])
 
 
 def _newer() -> Iterator[str]:
@@ -361,21 +361,18 @@ def _figure3() -> Iterator[str]:
         yield from [tables.as_markdown(efficiency.grid(methods)), ""]
 
 
-def _startup() -> Iterator[str]:
-    """Yields the lines about a process that scores one image."""
-    for path in sorted(RESULTS.glob("startup*.json")):
+def _score_speed() -> Iterator[str]:
+    """Yields the lines about `itae score` of an image and of folders."""
+    for path in sorted(RESULTS.glob("score_speed*.json")):
         rows = json.loads(path.read_text(encoding="utf-8"))
         about = rows[-1]["environment"]
-        yield from [
-            "## One image",
-            "",
-            f"{about['device']}, jax {about['versions']['jax']}: {_STARTUP_NOTE}",
-            "",
-        ]
+        on = f"{about['device']}, jax {about['versions']['jax']}"
+        yield from ["## Scoring an image, and a folder", "", f"{on}: {_SCORE_SPEED_NOTE}", ""]
         table = pd.DataFrame(
             {
                 "commit": [row["environment"]["commit"] for row in rows],
-                "image": ["x".join(map(str, row["image_shape"])) for row in rows],
+                "images": [f"{row['num_images']:,}" for row in rows],
+                "heat maps": ["yes" if row["heatmaps"] else "no" for row in rows],
                 "calls": [len(row["seconds"]) for row in rows],
             }
         )
@@ -386,7 +383,9 @@ def _startup() -> Iterator[str]:
             ("most", pd.Series.max),
         ):
             table[title] = [f"{measure(values):.2f}" for values in seconds]
-        yield from [*markdown(table, list(table.columns[2:])), ""]
+        for title, name in (("reading alone", "read_alone"), ("scoring alone", "score_alone")):
+            table[title] = [f"{row[name]:.2f}" if row["num_images"] > 1 else "" for row in rows]
+        yield from [*markdown(table, list(table.columns[3:])), ""]
 
 
 def _bench(measured: dict[str, Any], lines: list[str]) -> str:
