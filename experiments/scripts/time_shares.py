@@ -1,0 +1,74 @@
+"""Says where the time of a training step goes on a CPU, by XLA's profile of each operation.
+
+  python experiments/scripts/time_shares.py --json experiments/results/time_shares_cpu.json     two minutes
+"""
+
+import argparse
+import gzip
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from itae_jax import environment, parallel
+from itae_jax.bench import cases
+
+STEPS = 10
+# Parts of the names of operations, in the order in which they are looked for.
+KINDS = {
+    "convolutions and matrix products": ("ynn", "convolution", "dot"),
+    "exchange between devices": ("psum", "all-reduce", "all_reduce"),
+    "copies": ("transpose", "copy", "concatenate", "pad", "slice", "gather"),
+}
+OTHER, IDLE = "element by element", "between operations"
+
+
+def kind_of(operation: str) -> str:
+    """The kind of an operation of XLA, by its name."""
+    return next((kind for kind, parts in KINDS.items() if any(part in operation for part in parts)), OTHER)
+
+
+def shares(events: list[dict[str, Any]], devices: int) -> dict[str, float]:
+    """The share of each kind in the time of all devices, from a trace's events."""
+    operations = [event for event in events if "hlo_op" in event.get("args", {})]
+    first = min(event["ts"] for event in operations)
+    whole = devices * (max(event["ts"] + event["dur"] for event in operations) - first)
+    found = dict.fromkeys([*KINDS, OTHER], 0.0)
+    for event in operations:
+        found[kind_of(event["args"]["hlo_op"])] += event["dur"] / whole
+    return found | {IDLE: max(0.0, 1 - sum(found.values()))}
+
+
+def measure() -> list[dict[str, Any]]:
+    rows = []
+    for name, case in cases.experiments([]).items():
+        learner = cases.learner(case, scored_at_once=32)
+        step = cases.training(learner.trainer, learner.image_shape)
+        step.call(3)
+        with tempfile.TemporaryDirectory() as place:
+            with jax.profiler.trace(place, create_perfetto_trace=True):
+                step.call(STEPS)
+            (path,) = Path(place).glob("plugins/profile/*/perfetto_trace.json.gz")
+            with gzip.open(path) as file:
+                events = [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
+        rows.append({"case": name, "shares": shares(events, len(learner.trainer.devices))})
+        print(name, {kind: f"{100 * share:.0f} %" for kind, share in rows[-1]["shares"].items()}, flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--json", type=Path, help="file to write")
+    parsed = parser.parse_args()
+    parallel.prepare_backends()
+    result = {"environment": environment.describe(), "settings": {"steps": STEPS}, "cases": measure()}
+    if parsed.json:
+        parsed.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
