@@ -162,12 +162,12 @@ class MethodConfig(Section):
         """Title of each further score that a table of the paper compares: component -> title."""
         return {}
 
-    def candidates(self, side: int, size: int) -> list[tuple[str, dict[str, Any]]]:
+    def candidates(self, side: int, asked: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         """What `itae fit` compares: (title, settings), the usual first.
 
         Args:
           side: shorter side of the images.
-          size: `data.image_size`, if it was asked for, else 0.
+          asked: the settings that were asked for; candidates that disagree are left out.
         """
         return []
 

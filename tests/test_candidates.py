@@ -61,7 +61,9 @@ def test_candidates_agree_with_what_is_asked():
     for size in (512, 1024):
         (parts,) = found(700, data__image_size=size)
         assert parts.settings["train.augment"] == "flip+crop64+light"
-        assert len(found(700, data__image_size=size, method__views="one")) == 1
+        for more in ({"method__views": "one"}, {"train__augment": "flip"}):
+            (only,) = found(700, data__image_size=size, **more)
+            assert only.settings["method.name"] == "ensemble"
 
 
 def test_candidate_for_objects_comes_last_unless_a_setting_of_a_method_is_asked_for():

@@ -78,9 +78,9 @@ _SCORE_SPEED_NOTE = """\
 `itae score MODEL IMAGES`, a process for each call, with a model of 64x64 grey pixels that `itae fit` made and
 with programs that an earlier process compiled. The folder has JPEG files of 512x512."""
 _CPU_NOTE = """\
-Two virtual CPU devices slow each other more than PyTorch's two threads do: XLA passes more memory between
-operations and exchanges batch statistics 36 times a step. Tried without gain: patches or shifted products on
-all maps, Winograd's convolution, channels first, single-threaded convolutions, XLA's oneDNN and fast-math."""
+Each of a step's 36 exchanges of batch statistics waits for the slower device. Tried without gain: patches or
+shifted products on all maps, Winograd's convolution, channels first, single-threaded convolutions, XLA's
+oneDNN and fast-math."""
 
 
 def add(paths: Sequence[Path]) -> None:
@@ -310,8 +310,19 @@ def speed_page() -> str:
             on = f"{about['device']}, jax {about['versions']['jax']}, commit {about['commit']}"
             found: list[str] = []
             lines += [f"{on}: {section(measured, found)}", "", *found, *[""] * bool(found)]
-        lines += [_CPU_NOTE, *_newer(), "", *_figure3()] if section is _bench else []
+        lines += [*_time_shares(), _CPU_NOTE, *_newer(), "", *_figure3()] if section is _bench else []
     return "\n".join([*lines, *_score_speed()])
+
+
+def _time_shares() -> Iterator[str]:
+    """Yields where the time of a training step goes."""
+    for path in sorted(RESULTS.glob("time_shares*.json")):
+        measured = json.loads(path.read_text(encoding="utf-8"))
+        rows = [{"case": case["case"], **case["shares"]} for case in measured["cases"]]
+        table = pd.DataFrame(rows).set_index("case").map(lambda share: f"{100 * share:.0f}%").reset_index()
+        commit = measured["environment"]["commit"]
+        yield from [f"Where both devices spend a training step, commit {commit}:", ""]
+        yield from [*markdown(table, list(table.columns[1:])), ""]
 
 
 def _newer() -> Iterator[str]:

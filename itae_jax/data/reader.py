@@ -8,6 +8,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -72,7 +73,7 @@ class Reader:
     def read_mask(self, path: Path) -> np.ndarray:
         """Reads a mask in the geometry of `read`: H x W bool, true above half of its brightest pixel."""
         mask_HxW = dataclasses.replace(self, channels=1)._read(path, _stretched)[..., 0]
-        # A tiny defect does not vanish as it shrinks.
+        # A small defect pales as it shrinks.
         return mask_HxW > max(_LEAST_MARK, min(127, mask_HxW.max(initial=0) / 2))
 
     def _read(self, source: Path | tuple[str, bytes], to_bytes: Callable) -> np.ndarray:
@@ -85,7 +86,7 @@ class Reader:
                     reason = f"{image.width}x{image.height} pixels, more than data.max_side={self.max_side}"
                     raise UnreadableImageError(name, reason)
                 stored = image.size
-                if self.size and self.fit != "pad":
+                if self.size:
                     # Decodes a JPEG at 1/2, 1/4 or 1/8 where that leaves twice the size.
                     image.draft(None, (2 * max(self._target),) * 2)  # the image may be turned
                 is_reduced, upright = image.size != stored, _upright(image)
@@ -174,26 +175,26 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
         if start == _PNG:
             stream = io.BytesIO(_png_without_metadata(stream.read()))
         elif start[:4] in (b"II*\0", b"MM\0*"):
-            stream = io.BytesIO(_tiff_without_metadata(stream.read()))
+            stream = io.BytesIO(stream.read())
+            _remove_metadata(stream.getbuffer())
         yield stack.enter_context(Image.open(stream))
 
 
-def _tiff_without_metadata(tiff: bytes) -> bytes:
-    """Leaves metadata out of the first directory: Pillow refuses a file for some of a wrong type."""
-    order = "<" if tiff[:1] == b"I" else ">"
-    with contextlib.suppress(struct.error):  # Pillow says what is damaged
+def _remove_metadata(tiff: memoryview) -> None:
+    """Removes the metadata of a TIFF's first directory: Pillow refuses a file where some have a wrong type."""
+    order = "<" if tiff[0] == ord("I") else ">"
+    with contextlib.suppress(struct.error, ValueError):  # Pillow says what is damaged
         (start,) = struct.unpack_from(f"{order}I", tiff, 4)
         (count,) = struct.unpack_from(f"{order}H", tiff, start)
         end = start + 2 + 12 * count + 4  # with the place of the next directory
-        entries = [tiff[place : place + 12] for place in range(start + 2, end - 4, 12)]
+        entries = [bytes(tiff[place : place + 12]) for place in range(start + 2, end - 4, 12)]
         kept = [entry for entry in entries if struct.unpack(f"{order}H", entry[:2])[0] not in _TIFF_METADATA]
-        directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + tiff[end - 4 : end]
-        return tiff[:start] + directory.ljust(end - start, b"\0") + tiff[end:]
-    return tiff
+        directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(tiff[end - 4 : end])
+        tiff[start:end] = directory.ljust(end - start, b"\0")
 
 
 def _png_without_metadata(png: bytes) -> bytes:
-    """Leaves out metadata but the orientation: Pillow refuses a PNG file for damaged or long ones."""
+    """Removes all metadata but the orientation: Pillow refuses a file where some are damaged or long."""
     kept, start = [_PNG], len(_PNG)
     while start + 8 <= len(png):
         length, kind = struct.unpack_from(">I4s", png, start)
@@ -251,18 +252,20 @@ def _stretched(image: Image.Image, channels: int) -> Image.Image:
 
 def is_grey(path: Path) -> bool | None:
     """Returns whether a file's header says that the image is grey; None if it cannot be read."""
-    with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        if path.is_file():
-            with _opened(path) as image:
-                return image.mode in _GREY_MODES
-    return None
+    return _ask(path, lambda image: image.mode in _GREY_MODES)
 
 
 def count_pixels(path: Path) -> int:
     """Returns width times height by a file's header; 0 if it cannot be read."""
-    with contextlib.suppress(Exception), _opened(path) as image:  # of damaged files
-        return image.width * image.height
-    return 0
+    return _ask(path, lambda image: image.width * image.height) or 0
+
+
+def _ask(path: Path, question: Callable[[Image.Image], Any]) -> Any:
+    with contextlib.suppress(Exception):  # on damaged files Pillow's decoders raise anything
+        if path.is_file():
+            with _opened(path) as image:
+                return question(image)
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,21 +279,19 @@ class Look:
 
 def look(path: Path, max_side: int = Reader.max_side) -> Look | None:
     """Looks at a file, decoding as little as possible; None if it is too large or cannot be read."""
-    try:
-        if not path.is_file():
+
+    def seen(image: Image.Image) -> Look | None:
+        if max(image.size) > max_side:
             return None
-        with _opened(path) as image:
-            if max(image.size) > max_side:
-                return None
-            width, height = _upright_size(image)
-            grey = image.mode in _GREY_MODES
-            if not grey:
-                image.draft(None, (64, 64))
-                pixels = np.asarray(image.convert("RGB").resize((32, 32)), np.int16)
-                grey = int((pixels.max(axis=2) - pixels.min(axis=2)).max()) <= _GREY_TOLERANCE
-            return Look(width, height, grey)
-    except Exception:  # on damaged files Pillow's decoders raise anything
-        return None
+        width, height = _upright_size(image)
+        grey = image.mode in _GREY_MODES
+        if not grey:
+            image.draft(None, (64, 64))
+            pixels = np.asarray(image.convert("RGB").resize((32, 32)), np.int16)
+            grey = int((pixels.max(axis=2) - pixels.min(axis=2)).max()) <= _GREY_TOLERANCE
+        return Look(width, height, grey)
+
+    return _ask(path, seen)
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

@@ -47,7 +47,7 @@ def candidates(
     side, found, taken = shorter_side(looks), list[Candidate](), list[dict[str, Any]]()
     all_methods = [method, *(other for other in others if other.NAME != method.NAME)]
     for one in all_methods:
-        for title, settings in one.candidates(side, asked.get("data.image_size", 0)):
+        for title, settings in one.candidates(side, asked):
             settings = settings | {"method.name": one.NAME}
             if all(_agrees(one, settings, *item) for item in asked.items()):
                 chosen = choose(looks, asked | settings, num_train, one, accelerator)

@@ -10,7 +10,6 @@ import itertools
 import math
 import os
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -31,8 +30,8 @@ from itae_jax.files import STDOUT, atomic_path, check_output_file, claim, csv_li
 from itae_jax.progress import Progress
 
 _ROWS = 256  # of a heat map that are drawn at a time, to save memory
-_LARGE, _LARGE_PIXELS = threading.Lock(), 2**23  # larger images are drawn one at a time, to save memory
-_AT_A_TIME = 1024  # paths in memory; the images of one batch at a time are
+_LARGE = 2**23  # pixels; larger images are drawn one at a time, to save memory
+_AT_A_TIME = 1024  # paths held in memory, with the images of one batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,30 +270,31 @@ def _scored(
             [found.scores_N, model.normal.p_values(found.scores_N), *columns]
         )
         if maps_BxHxW is not None:
-            paths, names = zip(*(named[position] for position in positions), strict=True)
-            reasons = pool.map(functools.partial(_draw, model, directories), paths, names, maps_BxHxW)
-            undrawn += filter(None, reasons)
+            small, large = [], []
+            for position, map_HxW in zip(positions, maps_BxHxW, strict=True):
+                path, name = named[position]
+                (large if reader.count_pixels(path) > _LARGE else small).append((path, name, map_HxW))
+            draw = functools.partial(_draw, model, directories)
+            undrawn += filter(None, [*pool.map(draw, small), *map(draw, large)])
         progress.scored(len(positions))
         yield from rows(done, positions[-1] + 1)
         done = positions[-1] + 1
     yield from rows(done, len(named))
 
 
-def _draw(
-    model: TrainedModel, directories: dict[str, Path], path: Path, name: Path, map_HxW: np.ndarray
-) -> str:
-    """Writes the pictures of an image; returns why they cannot be written, or nothing."""
+def _draw(model: TrainedModel, directories: dict[str, Path], drawn: tuple[Path, Path, np.ndarray]) -> str:
+    """Writes the pictures of a (path, name, map); returns why they cannot be written, or nothing."""
     from PIL import Image
 
-    is_large = reader.count_pixels(path) > _LARGE_PIXELS
+    path, name, map_HxW = drawn
+    full = model.normal.usual_peak
     try:
-        with _LARGE if is_large else contextlib.nullcontext():
-            heatmap, mask = draw(model, path, map_HxW)
-            if directory := directories.get("--heatmaps"):
-                Image.fromarray(heatmap).save(_new(directory / f"{name}.png"))
-            if directory := directories.get("--maps"):
-                np.save(_new(directory / f"{name}.npy"), map_HxW)
-                Image.fromarray(np.uint8(255) * mask).save(_new(directory / f"{name}.mask.png"))
+        image, over_HxW = laid_over(model, path, map_HxW)
+        if directory := directories.get("--heatmaps"):
+            Image.fromarray(heatmap(image, over_HxW, full)).save(_new(directory / f"{name}.png"))
+        if directory := directories.get("--maps"):
+            np.save(_new(directory / f"{name}.npy"), map_HxW)
+            Image.fromarray(np.uint8(255) * (over_HxW > full)).save(_new(directory / f"{name}.mask.png"))
     except UnreadableImageError as error:  # removed since it was scored
         return str(error)
     except OSError as error:
@@ -309,12 +309,16 @@ def _new(path: Path) -> Path:
     return path
 
 
-def draw(model: TrainedModel, path: Path, map_HxW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draws at an image file's size: the heat map, H x W x 3 uint8, and the mask, H x W bool."""
-    image, full = Reader(channels=3, max_side=model.reader.max_side).read(path), model.normal.usual_peak
-    over = model.reader.lay_over(anomaly_map.smooth(map_HxW), image.shape[1], image.shape[0])
-    heatmap = np.empty_like(image)
-    for start in range(0, len(image), _ROWS):
+def laid_over(model: TrainedModel, path: Path, map_HxW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an image file, H x W x 3 uint8, and its anomaly map, smoothed and of the same size."""
+    image = Reader(channels=3, max_side=model.reader.max_side).read(path)
+    return image, model.reader.lay_over(anomaly_map.smooth(map_HxW), image.shape[1], image.shape[0])
+
+
+def heatmap(image_HxWx3: np.ndarray, map_HxW: np.ndarray, full: float) -> np.ndarray:
+    """Does what `anomaly_map.overlay` does, in less memory."""
+    drawn = np.empty_like(image_HxWx3)
+    for start in range(0, len(drawn), _ROWS):
         rows = slice(start, start + _ROWS)
-        heatmap[rows] = anomaly_map.overlay(image[rows], over[rows], full)
-    return heatmap, over > full
+        drawn[rows] = anomaly_map.overlay(image_HxWx3[rows], map_HxW[rows], full)
+    return drawn

@@ -45,13 +45,15 @@ class EnsembleConfig(ITAEConfig):
     def paper_name(self, table: str, grey: bool, score: str = "") -> str:
         return ""
 
-    def candidates(self, side: int, size: int) -> list[tuple[str, dict[str, Any]]]:
-        whole: dict[str, Any] = {"method.transform": "paste"}
-        found, fine = [("whole images", whole)], max(size, _FINE)
+    def candidates(self, side: int, asked: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        size, whole = asked.get("data.image_size", 0), {"method.transform": "paste"}
+        found, fine = list[tuple[str, dict[str, Any]]](), max(size, _FINE)
+        if size < _FINE or "train.augment" in asked:  # else it would take hours on a CPU
+            found.append(("whole images", whole))
         if max(side, size) >= _FINE:
             parts = {"data.image_size": fine, "train.augment": f"flip+crop{_PART}+light"}
             found.append((f"parts of images of {fine} pixels", whole | parts))
-        return found[size >= _FINE :]  # whole ones of this size would take hours
+        return found
 
 
 class Ensemble:

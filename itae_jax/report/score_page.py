@@ -227,7 +227,8 @@ def _pictures(
     for position, (entry, path) in enumerate(seen):
         if "maps" in views:
             map_HxW = views["maps"][position]
-            heatmap = html.thumbnail(score.draw(model, path, map_HxW)[0])
+            laid_over = score.laid_over(model, path, map_HxW)
+            heatmap = html.thumbnail(score.heatmap(*laid_over, model.normal.usual_peak))
             mask = score_measures.read_mask(str(path), whole)
             if mask is not None:
                 heatmap = anomaly_map.outline(heatmap, mask, figures.OUTLINE)
