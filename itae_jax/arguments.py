@@ -1,6 +1,7 @@
 """The arguments of the `itae` command."""
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from itae_jax import __version__
@@ -38,16 +39,19 @@ def _whole_numbers(least: int, most: int):
     return parse
 
 
-def _count(most: int):
-    """Parses one whole number from 1 to `most`."""
+def _whole_number(least: int, most: int):
+    """Parses one whole number within the limits."""
 
     def parse(text: str) -> int:
-        numbers = _whole_numbers(1, most)(text)
-        if len(numbers) > 1:
-            raise argparse.ArgumentTypeError(f"{text!r} is not one whole number")
-        return numbers[0]
+        with contextlib.suppress(ValueError):
+            if least <= (number := int(text)) <= most:
+                return number
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {least} to {most}")
 
     return parse
+
+
+_SIDE = _whole_number(1, 16_384)
 
 
 def _path(text: str) -> Path:
@@ -185,9 +189,11 @@ def _add_fit(commands) -> None:
     fit.add_argument("--out", type=_path, required=True, metavar="MODEL", help="directory of the model")
     about = f"time to train, from which the number of epochs follows; default {MINUTES:g}"
     fit.add_argument("--minutes", type=float, help=about)
-    fit.add_argument("--epochs", help="passes over the images, instead of --minutes")
-    fit.add_argument("--size", help="shorter side in pixels that images are brought to")
-    fit.add_argument("--seed", help="decides the calibration set and all random draws; default 0")
+    about = "passes over the images, instead of --minutes"
+    fit.add_argument("--epochs", type=_whole_number(1, 10**9), help=about)
+    fit.add_argument("--size", type=_SIDE, help="shorter side in pixels that images are brought to")
+    about = "decides the calibration set and all random draws; default 0"
+    fit.add_argument("--seed", type=_whole_number(0, _LAST_SEED), help=about)
     fit.add_argument("--holdout", type=float, default=0.2, help="share of calibration images; default 0.2")
     _add_set(fit)
     _add_tensorboard(fit)
@@ -265,10 +271,12 @@ def _add_bench(commands) -> None:
     bench.add_argument(
         "what", nargs="?", choices=("method", "data", "quality"), default="method", help="default method"
     )
-    bench.add_argument("--rounds", type=_count(10_000), help="turns of each contender; default 5")
-    bench.add_argument("--count", type=_count(10**7), help="data: JPEG files to generate; default 2000")
+    bench.add_argument("--rounds", type=_whole_number(1, 10_000), help="turns of each contender; default 5")
+    bench.add_argument(
+        "--count", type=_whole_number(1, 10**7), help="data: JPEG files to generate; default 2000"
+    )
     about = "images in a scored batch; default 32"
-    bench.add_argument("--scored-at-once", type=_count(2**20), metavar="N", help=about)
+    bench.add_argument("--scored-at-once", type=_whole_number(1, 2**20), metavar="N", help=about)
     _add_set(bench)
     bench.add_argument("--json", type=_path, help="file to write the figures to")
     bench.add_argument("--plot", type=_path, metavar="FILE.png", help="picture to draw")
@@ -322,7 +330,9 @@ def _add_transforms(commands) -> None:
     check.add_argument("name", metavar="NAME", help="gray, gray+rotate, or your module:attribute")
     about = "also ask whether traces of JPEG compression in these images tell the members apart"
     check.add_argument("--images", type=_path, metavar="FOLDER", help=about)
-    check.add_argument("--size", help="with --images: shorter side in pixels that images are brought to")
+    check.add_argument(
+        "--size", type=_SIDE, help="with --images: shorter side in pixels that images are brought to"
+    )
     _add_set(check)
     check.set_defaults(call="transforms_check")
 

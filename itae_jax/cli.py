@@ -144,9 +144,11 @@ def _run_variants(experiments: dict, path: Path, out: Path, arguments) -> int:
     from itae_jax.runs.read import read_all
     from itae_jax.training import processes, profiling
 
-    directories, failed = directory.of_variants(out, experiments), 0
-    records = arguments.profile and processes.is_leader()
-    profile = profiling.Profile(arguments.profile) if records else None
+    def make_profile() -> profiling.Profile | None:
+        return profiling.Profile(arguments.profile) if arguments.profile and processes.is_leader() else None
+
+    directories, failed = processes.together(lambda: directory.of_variants(out, experiments)), 0
+    profile = processes.together(make_profile)
     for variant, one in experiments.items():
         if variant and processes.is_leader():
             print(f"variant {variant}", flush=True)
@@ -219,19 +221,18 @@ def _summary_of_model(directory: Path, trust: str, **more: Any) -> dict[str, Any
 
 def _fit(arguments) -> Callable[[], dict]:
     short = {"train.epochs": arguments.epochs, "data.image_size": arguments.size, "seed": arguments.seed}
-    if arguments.minutes is not None and arguments.epochs is not None:
-        raise RequestError("--minutes and --epochs: give one of the two")
     given = [f"{field}={value}" for field, value in short.items() if value is not None]
     assignments = [*arguments.set, *given]
-    _prepare_devices()
-    if "compute.deterministic=yes" in assignments:
-        from itae_jax import parallel
-
-        parallel.use_deterministic_operations()
-    from itae_jax import experiment
+    if arguments.minutes is not None and any(text.startswith("train.epochs=") for text in assignments):
+        raise RequestError("--minutes and --epochs, or train.epochs: give one of the two")
+    from itae_jax import experiment, parallel
     from itae_jax.detection import fit
     from itae_jax.progress import ConsoleProgress
 
+    _prepare_devices()
+    asked = experiment.override(experiment.Experiment(), assignments)
+    if asked.compute.deterministic == "yes":
+        parallel.use_deterministic_operations()
     with ConsoleProgress() as progress:
         minutes = MINUTES if arguments.minutes is None else arguments.minutes
         options = arguments.holdout, minutes, arguments.tensorboard
@@ -240,8 +241,7 @@ def _fit(arguments) -> Callable[[], dict]:
         print(f"nothing to do: {arguments.out} is this model already")
     print(f"model: {arguments.out}")
     print(f"next: itae score {shlex.quote(str(arguments.out))} IMAGES --out scores.csv --heatmaps heatmaps")
-    trust = experiment.override(experiment.Experiment(), assignments).method.foreign_code
-    return functools.partial(_summary_of_model, arguments.out, trust, new=new)
+    return functools.partial(_summary_of_model, arguments.out, asked.method.foreign_code, new=new)
 
 
 def _score(arguments) -> Callable[[], dict]:
@@ -401,7 +401,6 @@ def _transforms(arguments) -> int:
 
 
 def _transforms_show(arguments) -> int:
-    from itae_jax import files
     from itae_jax.data.images import UnreadableImageError
     from itae_jax.report import figures, html
 

@@ -228,7 +228,7 @@ FITTED = [
     (["fit", "{site}/good", "--out", "{site}/model", "--epochs", "9"], "model", "train.epochs"),
     (["fit", "{site}/good", "--out", f"{DIGITS}/m"], "Not a directory"),
     (["fit", "{site}/good"], "--out"),
-    (fit("{site}/good", "--epochs", "many"), "train.epochs", "many"),
+    (fit("{site}/good", "--epochs", "many"), "--epochs", "many"),
     (fit("{site}/good", "--minutes", "0"), "--minutes 0", "above 0"),
     (fit("{site}/good", "--minutes", "1", "--epochs", "1"), "--minutes", "--epochs"),
     (fit("{site}/good", "--size", "8"), "8x8", "16"),

@@ -147,7 +147,7 @@ def test_export_is_scored_without_this_package_by_the_documented_lines(model, ex
 
 def test_documented_lines_on_resizing_give_the_images_that_the_model_sees(tmp_path):
     (lines,) = re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL)
-    *common, crop, letterbox = lines.strip().split("\n")
+    *common, stretch, crop, letterbox = lines.strip().split("\n")
     rows, columns = np.mgrid[0:300, 0:400]
     pixels = np.stack([rows % 256, columns % 256, (rows + columns) // 3], -1).astype(np.uint8)
     exif = Image.Exif()
@@ -155,7 +155,7 @@ def test_documented_lines_on_resizing_give_the_images_that_the_model_sees(tmp_pa
     Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     for path in (tmp_path / "a.jpg", tmp_path / "a.png"):
-        for fit, line in (("crop", crop), ("letterbox", letterbox)):
+        for fit, line in (("stretch", stretch), ("crop", crop), ("letterbox", letterbox)):
             for width in (32, 48):
                 names = {"path": path, "width": width, "height": 32}
                 exec("\n".join([*common, line]), names)

@@ -75,8 +75,8 @@ scratches are made by `scratches.py`. From digit_8 on, anomalies are other class
 rotation by the images alone. A `+` after a commit in `folders_cpu.json`: other rows were not yet committed."""
 _FULL_SIZE = ("width=64", "geotrans")  # benchmark cases
 _SCORE_SPEED_NOTE = """\
-`itae score MODEL IMAGES`, a process for each call, with a model of 64x64 grey pixels that `itae fit` made and
-with programs that an earlier process compiled. The folder has JPEG files of 512x512."""
+`itae score MODEL IMAGES`, a process for each call, with a model that `itae fit` made and with programs that an
+earlier process compiled; beside it reading alone and scoring alone."""
 _CPU_NOTE = """\
 Each of a step's 36 exchanges of batch statistics waits for the slower device. Tried without gain: patches or
 shifted products on all maps, Winograd's convolution, channels first, single-threaded convolutions, XLA's
@@ -245,8 +245,8 @@ def _early_stop() -> Iterator[str]:
             points = [row["found"][0], row["found"][len(row["found"]) // 2 - 1], row["found"][-1]]
             each = (f"{100 * point['surrogates']:.1f} ({100 * point['test']:.1f})" for point in points)
             found.append(f"{row['data']} {', '.join(each)}")
-        of = "AUROC on surrogates (on the test set) after a tenth, half and all of the epochs"
-        yield f"`itae fit` does not stop early. {of}, one seed: {'; '.join(found)}."
+        of = "`itae fit` followed, AUROC on surrogates (on the test set) after a tenth, half and all epochs"
+        yield f"{of}: {'; '.join(found)}."
         yield ""
 
 
@@ -255,10 +255,13 @@ def _jpeg_copies() -> Iterator[str]:
     for path in RESULTS.glob("jpeg_copies_cpu.json"):
         found: dict[str, list[str]] = {}
         for row in json.loads(path.read_text(encoding="utf-8")):
-            name = f"{row['normal']}, {row['trained_on']}→{row['tested_on']}"
+            trained, tested = (
+                "JPEGs" if "jpeg" in row[name] else "originals" for name in ("trained_on", "tested_on")
+            )
+            name = f"on {trained}" if trained == tested else f"on {trained}, tested on {tested}"
             found.setdefault(name, []).append(f"{100 * row['auroc']['score_l1']:.1f}")
-        each = "; ".join(f"{name} {'/'.join(values)}" for name, values in found.items())
-        yield f"AUROC of originals and JPEGs of them, trained→tested, by seed: {each}."
+        each = "; ".join(f"{name} {' and '.join(values)}" for name, values in found.items())
+        yield f"CIFAR-10's horses as originals and as JPEGs, AUROC of two seeds, trained {each}."
         yield ""
 
 
@@ -334,11 +337,12 @@ def _newer() -> Iterator[str]:
         seconds = {(one["kind"], one["case"]): one["seconds"] for one in ours}
         return measured["environment"], pd.Series(seconds)
 
-    newer = [read(path) for path in sorted(RESULTS.glob("bench_method_cpu_jax*.json"))]
-    for about, seconds in newer:
-        share = seconds / read(RESULTS / "bench_method_cpu.json")[1]
+    for path in sorted(RESULTS.glob("bench_method_cpu_jax*.json")):
+        about, seconds = read(path)
+        usual, usual_seconds = read(RESULTS / "bench_method_cpu.json")
+        share = seconds / usual_seconds
         on = f"jax {about['versions']['jax']} on Python {about['python']}"
-        yield f"{on} takes {share.min():.2f} to {share.max():.2f} of our time."
+        yield f"{on} takes {share.min():.2f} to {share.max():.2f} of jax {usual['versions']['jax']}'s time."
 
 
 def _figure3() -> Iterator[str]:
@@ -382,6 +386,7 @@ def _score_speed() -> Iterator[str]:
         table = pd.DataFrame(
             {
                 "commit": [row["environment"]["commit"] for row in rows],
+                "model": ["x".join(map(str, row["image_shape"])) for row in rows],
                 "images": [f"{row['num_images']:,}" for row in rows],
                 "heat maps": ["yes" if row["heatmaps"] else "no" for row in rows],
                 "calls": [len(row["seconds"]) for row in rows],
@@ -394,9 +399,9 @@ def _score_speed() -> Iterator[str]:
             ("most", pd.Series.max),
         ):
             table[title] = [f"{measure(values):.2f}" for values in seconds]
-        for title, name in (("reading alone", "read_alone"), ("scoring alone", "score_alone")):
+        for title, name in (("reading, s", "read_alone"), ("scoring, s", "score_alone")):
             table[title] = [f"{row[name]:.2f}" if row["num_images"] > 1 else "" for row in rows]
-        yield from [*markdown(table, list(table.columns[3:])), ""]
+        yield from [*markdown(table, list(table.columns[4:])), ""]
 
 
 def _bench(measured: dict[str, Any], lines: list[str]) -> str:
@@ -438,15 +443,13 @@ def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
     memory = ", ".join(f"{row['resident_mib']:.0f} MiB after {row['files']} files" for row in measured["files"])
     lines += [f"Resident memory of a process that reads image files once: {memory}.", ""]
     apart = measured["differences"]["settings"]
-    lines += [
-        f"Relative difference of the losses of {apart['steps']} steps ({apart['data']}, rate "
-        f"{apart['learning_rate']:g}) on several devices and on one: in float32 roundings grow.",
-        "",
-    ]
-    frame = pd.DataFrame(measured["differences"]["rows"])
-    frame = frame[frame["devices"] == frame["devices"].max()]
-    frame[["first", "largest"]] = frame[["first", "largest"]].map("{:.1g}".format)
-    lines += markdown(frame.rename(columns={"first": "first step"}), ["devices", "first step", "largest"])
+    most = max(row["devices"] for row in measured["differences"]["rows"])
+    rows = [row for row in measured["differences"]["rows"] if row["devices"] == most]
+    found = " and ".join(f"{row['largest']:.1g} in {row['dtype']}" for row in rows)
+    lines.append(
+        f"Losses of {apart['steps']} steps on {most} devices and on one differ by up to {found}, relatively: "
+        "roundings grow."
+    )
     return f"a training step of {images} images on {cores} cores."
 
 

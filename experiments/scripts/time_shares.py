@@ -1,6 +1,6 @@
 """Says where the time of a training step goes on a CPU, by XLA's profile of each operation.
 
-  python experiments/scripts/time_shares.py --json experiments/results/time_shares_cpu.json     two minutes
+python experiments/scripts/time_shares.py --json experiments/results/time_shares_cpu.json     two minutes
 """
 
 import argparse
@@ -53,8 +53,9 @@ def measure() -> list[dict[str, Any]]:
             (path,) = Path(place).glob("plugins/profile/*/perfetto_trace.json.gz")
             with gzip.open(path) as file:
                 events = [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
-        rows.append({"case": name, "shares": shares(events, len(learner.trainer.devices))})
-        print(name, {kind: f"{100 * share:.0f} %" for kind, share in rows[-1]["shares"].items()}, flush=True)
+        found = shares(events, len(learner.trainer.devices))
+        rows.append({"case": name, "shares": found})
+        print(name, {kind: f"{100 * share:.0f} %" for kind, share in found.items()}, flush=True)
     return rows
 
 

@@ -96,7 +96,7 @@ class Dataset:
       make_split: (normal class, limit_train, limit_test) -> its split.
       coverage: what a class is trained and tested on: "complete", all that was published of it; "partial",
         some of the folders; "other", classes other than the published ones; "own", the user's own images.
-      unreadable: name -> reason of the images that could not be read so far.
+      unreadable: name -> reason of the files left out so far, masks among them.
     """
 
     name: str

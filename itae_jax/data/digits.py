@@ -3,8 +3,9 @@
 import numpy as np
 
 from itae_jax.config import DataConfig
+from itae_jax.data import folders
 from itae_jax.data.dataset import Dataset, Spec
-from itae_jax.data.reader import Reader
+from itae_jax.errors import RequestError
 
 _SIZE = 16
 
@@ -15,16 +16,13 @@ def load(config: DataConfig) -> Dataset:
     The library gives no partition: 1,198 images are for training, 111 to 129 of a class, 599 for testing.
     """
     import sklearn
-    from PIL import Image
     from sklearn.datasets import load_digits
 
-    raw = load_digits()
-    height, width, _ = Reader(config.image_size or _SIZE, aspect=config.aspect).shape
-    pictures = (Image.fromarray(np.uint8(np.rint(image * (255 / 16)))) for image in raw.images)
-    images = np.stack(
-        [np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)) for picture in pictures]
-    )
-    images, labels = images[..., None], raw.target.astype(np.int64)
+    if config.channels == 3:
+        raise RequestError("data.channels=3: the digits are grey; leave it out")
+    raw, reader = load_digits(), folders.make_reader(config, fit="stretch", size=_SIZE, channels=1)
+    pixels = np.rint(raw.images * (255 / 16)).astype(np.uint8)[..., None]
+    images, labels = np.stack([reader.fitted(image) for image in pixels]), raw.target.astype(np.int64)
     is_test = np.arange(len(images)) % 3 == 2
     return Dataset.labelled(
         name="digits",

@@ -69,6 +69,12 @@ def about_others(others: Mapping[str, int]) -> str:
     return f"files that are no images by their ending: {sum(others.values())} ({listed})" if others else ""
 
 
+def images_beside_folders(directory: Path) -> list[Path]:
+    """Returns the images in a directory itself, sorted, without hidden ones."""
+    files = (path for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+
+
 def data_set_in(root: Path, *names: str) -> Path | None:
     """Returns the first of a folder and the folders in it that has folders of these names."""
     _, inside, _ = next(os.walk(root, followlinks=True), ("", [], []))
@@ -187,6 +193,8 @@ def load_tree(
         raise RequestError(f"data.root={root}: there is no folder train in it")
     there = {*subfolders(train), *subfolders(test)}
     coverage: Coverage = "complete"
+    if superclasses and not name and (nowhere := [folder for folder in superclasses if folder not in there]):
+        raise RequestError(f"data.superclasses: there is no folder {_few(nowhere)} in train or {test.name}")
     if superclasses is None:
         # Published classes are in alphabetical order whatever the case of the folders.
         superclasses = {folder: folder for folder in sorted(there, key=str.casefold if classes else None)}
@@ -214,8 +222,11 @@ def load_tree(
     reader = make_reader(config, fit=fit, size=size, channels=channels, paths=train_paths)
     shape = shape_of(reader, train_paths, train)
     suffixes = "/".join(sorted({path.suffix.lower().lstrip(".") for path in train_paths}))
-    beside = (path for split in (train, test) for path in find_images(split) if path.parent == split)
-    unreadable = {str(path): "is in no folder that names its class" for path in beside}
+    unreadable = {
+        str(path): "is in no folder that names its class"
+        for split in (train, test)
+        for path in images_beside_folders(split)
+    }
     return Dataset.labelled(
         name=name or root_name,
         source=f"folder {root_name}: {len(train_paths)} + {len(test_paths)} {suffixes}",
@@ -246,7 +257,10 @@ def read_superclasses(path: Path) -> dict[str, str]:
     for row in rows:
         if Path(row["folder"]).is_absolute() or ".." in Path(row["folder"]).parts:
             raise RequestError(f"data.superclasses={path}: {row['folder']!r} leaves the directory of the data")
-    return {row["folder"]: row["class"] for row in rows}
+    found = {row["folder"]: row["class"] for row in rows}
+    if len(found) < len(rows):
+        raise RequestError(f"data.superclasses={path}: lists a folder twice")
+    return found
 
 
 def load(config: DataConfig) -> Dataset:

@@ -27,20 +27,21 @@ _SIZE = 256
 
 
 def categories(root: Path) -> dict[str, Path]:
-    """Returns the folders of the categories in `root`, the paper's first, or `root` if it is a category."""
+    """Returns the folder to train on of each category in `root`, the paper's first, or of `root` itself."""
     if not root.is_dir():
         return {}
-    if _normal_name(root):
-        return {root.absolute().name: root}
-    there = [name for name in folders.subfolders(root) if _normal_name(root / name)]
+    if normal := _normal_folder(root):
+        return {root.absolute().name: normal}
+    there = {name: normal for name in folders.subfolders(root) if (normal := _normal_folder(root / name))}
     known = [name for name in CATEGORIES if name in there]
-    return {name: root / name for name in dict.fromkeys(known + there)}
+    return {name: there[name] for name in dict.fromkeys([*known, *there])}
 
 
-def _normal_name(category: Path) -> str:
-    """The name of the folder of normal images; empty if this is no category."""
-    names = folders.subfolders(category / "train") if (category / "train").is_dir() else []
-    return "good" if "good" in names else names[0] if len(names) == 1 else ""
+def _normal_folder(category: Path) -> Path | None:
+    """Where the normal training images are; None if this is no category."""
+    train = category / "train"
+    names = folders.subfolders(train) if train.is_dir() else []
+    return train / "good" if "good" in names else train / names[0] if len(names) == 1 else None
 
 
 def load(config: DataConfig) -> Dataset:
@@ -52,15 +53,13 @@ def load(config: DataConfig) -> Dataset:
     found = categories(root)
     if not found:
         raise RequestError(
-            f"data.root={root}: expected folders <category>/train/good in it, "
+            f"data.root={root}: expected <category>/train/good in it, or one folder of any name in train, "
             f"found {', '.join(folders.subfolders(root)[:5]) or 'nothing'}"
         )
-    normal = {}
-    for name, folder in found.items():
-        good = folder / "train" / _normal_name(folder)
-        normal[name] = folders.find_images(good)
-        if not normal[name]:
-            raise RequestError(f"{good}: no images in it")
+    normal = {name: folders.find_images(folder) for name, folder in found.items()}
+    for name, paths in normal.items():
+        if not paths:
+            raise RequestError(f"{found[name]}: no images in it")
     everything = [path for paths in normal.values() for path in paths]
     reader = folders.make_reader(config, fit="stretch", size=_SIZE, paths=everything)
     unreadable: dict[str, str] = {}
@@ -72,17 +71,22 @@ def load(config: DataConfig) -> Dataset:
             unreadable[error.name] = error.reason
             return None
         if not mask.any():
-            unreadable[str(path)] = "marks nothing: it is black, or data.fit=crop cuts the defect off"
+            unreadable[str(path)] = (
+                "marks nothing at this size: it is black, too faint, or cut off by data.fit=crop"
+            )
         return mask
 
     def make_split(index: int, limit_train: int, limit_test: int) -> OneClassSplit:
-        name, folder = names[index], found[names[index]]
-        everywhere = folders.find_images(folder / "test")
-        test = [path for path in everywhere if path.parent != folder / "test"]
-        stray = [path for path in everywhere if path.parent == folder / "test"]
-        unreadable.update(dict.fromkeys(map(str, stray), "is in no folder that names its kind"))
+        name, label = names[index], found[names[index]].name
+        folder = found[name].parent.parent
+        test = [path for path in folders.find_images(folder / "test") if path.parent != folder / "test"]
         if not test:
             raise RequestError(f"{folder / 'test'}: no images in folders in it")
+        if label not in folders.subfolders(folder / "test"):
+            remedy = "normal test images go into a folder of the same name"
+            raise RequestError(f"{folder / 'test'}: no folder {label}, as in train; {remedy}")
+        stray = folders.images_beside_folders(folder / "test")
+        unreadable.update(dict.fromkeys(map(str, stray), "is in no folder that names its kind"))
         masks = tuple(mask_of(folder, path) for path in test)
         marks = folder / "ground_truth"
         known = {path.relative_to(folder / "test").with_suffix("") for path in test}
@@ -95,7 +99,7 @@ def load(config: DataConfig) -> Dataset:
             test_images=images.lazy(config, reader.read, test, reader.shape, unreadable),
             test_labels=tuple(path.relative_to(folder / "test").parts[0] for path in test),
             test_ids=tuple(path.relative_to(root).as_posix() for path in test),
-            normal_label=_normal_name(folder),
+            normal_label=label,
             test_masks=masks,
             read_mask=read_mask,
             without_bars=reader.without_bars,

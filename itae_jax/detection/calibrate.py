@@ -14,7 +14,7 @@ from itae_jax.detection import model as models
 from itae_jax.detection import training_files
 from itae_jax.detection.threshold import NormalScores
 from itae_jax.errors import RequestError
-from itae_jax.training.log import add_unreadable
+from itae_jax.training.log import about_unreadable, add_unreadable
 
 
 def calibrate(directory: Path, source: Path, out: Path, say: Callable[[str], None], trust: str = "") -> None:
@@ -55,5 +55,4 @@ def calibrate(directory: Path, source: Path, out: Path, say: Callable[[str], Non
         f"{normal.scores_N.max():.2f} at most"
     )
     if unreadable:
-        listed = out / "unreadable.csv"
-        say(f"images that cannot be read and are left out: {len(unreadable)}, listed in {listed}")
+        say(about_unreadable(out / "unreadable.csv"))

@@ -2,7 +2,8 @@
 
 A JPEG at its own size keeps the grid of 8x8 blocks and the steps of its quantisation table, which is not
 symmetric. Turned or mirrored, they look different, so that a network could restore by them. Resizing an image
-removes most of this and leaves the content: what a linear probe tells only before comes from such traces.
+removes most of this and leaves the content: what a linear probe tells before, but not after, comes from such
+traces.
 """
 
 import dataclasses

@@ -80,7 +80,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
       learning_rate: of SGD, halved after every 50 epochs.
       augment: "none", or "flip", "shift", "light", "cropN", joined by +.
       settings: any other settings: {"train.halve_every_epochs": 10, "method.output": "linear"}.
-      verbose: 1 prints the loss ten times.
+      verbose: 1 prints the loss about ten times.
 
     Attributes:
       model_: the `TrainedModel`.
@@ -238,7 +238,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
             )
         if factor == 1:
             return images_NxHxWxC
-        # As files of these images are enlarged.
+        # `TrainedModel.reader` enlarges files of these images the same way.
         reader = Reader(factor * min(height, width), channels, "stretch", aspect=width / height)
         return np.stack([reader.fitted(image) for image in images_NxHxWxC])
 

@@ -37,7 +37,7 @@ from itae_jax.progress import Progress
 from itae_jax.training import tensorboard
 from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.learner import Learner
-from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
+from itae_jax.training.log import MetricsLog, about_unreadable, add_unreadable
 
 _LEAST_IMAGES = 8
 _ASKED = 20  # images asked why they cannot be read
@@ -124,9 +124,8 @@ def fit(
             os.replace(work, out)
             for name in (STARTED, ".lock", CHECKPOINTS):
                 files.remove(out / name)
-    listed = out / "unreadable.csv"
-    if unreadable := read_unreadable(listed):
-        progress.say(f"images that cannot be read and are left out: {len(unreadable)}, listed in {listed}")
+    if left_out := about_unreadable(out / "unreadable.csv"):
+        progress.say(left_out)
     return True
 
 

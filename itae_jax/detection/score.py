@@ -270,7 +270,7 @@ def _scored(
             [found.scores_N, model.normal.p_values(found.scores_N), *columns]
         )
         if maps_BxHxW is not None:
-            small, large = [], []
+            small, large = list[tuple[Path, Path, np.ndarray]](), list[tuple[Path, Path, np.ndarray]]()
             for position, map_HxW in zip(positions, maps_BxHxW, strict=True):
                 path, name = named[position]
                 (large if reader.count_pixels(path) > _LARGE else small).append((path, name, map_HxW))

@@ -49,7 +49,7 @@ class Started:
         if not path.exists():
             return cls(work, seed, details)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            notes = json.loads(path.read_text(encoding="utf-8"))
+            notes |= json.loads(path.read_text(encoding="utf-8"))
             known = (notes[name] for name in ("seconds", "epochs", "chosen"))
             found = cls(work, seed, details, dict(notes["ratings"]), *known)
             different = differences(notes["details"], notes["seed"], details, seed)

@@ -22,7 +22,7 @@ from itae_jax.runs.results import Result
 from itae_jax.training import processes, signals, tensorboard
 from itae_jax.training.checkpoint import Checkpoints
 from itae_jax.training.learner import Learner, Scores, Trained
-from itae_jax.training.log import MetricsLog, add_unreadable, read_unreadable
+from itae_jax.training.log import MetricsLog, about_unreadable, add_unreadable, read_unreadable
 
 _ILLUSTRATED = 11
 
@@ -106,9 +106,8 @@ def run(
                 raise KeyboardInterrupt
         if dataset.unreadable:
             path = out / "unreadable.csv"
-            unreadable = read_unreadable(path)
-            progress.say(f"images that cannot be read and are left out: {len(unreadable)}, listed in {path}:")
-            for name, reason in list(unreadable.items())[:5]:
+            progress.say(f"{about_unreadable(path)}:")
+            for name, reason in list(read_unreadable(path).items())[:5]:
                 progress.say(f"  {name}: {reason}")
     return _results_of(jobs, out), missing
 

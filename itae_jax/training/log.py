@@ -1,4 +1,4 @@
-"""What a training writes while it runs: metrics.jsonl, and unreadable.csv with the images left out."""
+"""What a training writes while it runs: metrics.jsonl, and unreadable.csv with the files left out."""
 
 import contextlib
 import csv
@@ -28,6 +28,12 @@ def add_unreadable(path: Path, unreadable: dict[str, str]) -> None:
     if unreadable.keys() - known.keys():
         rows = [{"image": name, "reason": why} for name, why in sorted((known | unreadable).items())]
         files.write_csv(path, rows)
+
+
+def about_unreadable(path: Path) -> str:
+    """Says how many files an unreadable.csv lists; empty without any."""
+    count = len(read_unreadable(path))
+    return f"files left out: {count}, listed in {path}" if count else ""
 
 
 class MetricsLog:
