@@ -28,7 +28,7 @@ from itae_jax.transforms import to_float
 
 _FEW_STEPS = 50
 # Images of 32x32 to score at a time. On a CPU more are no faster, and a single image is padded to so many.
-_BATCH, _CPU_BATCH = 256, 32
+_BATCH, _CPU_BATCH = 256, 64
 _FACTS = {"num_train": int, "train_seconds": float}
 
 
