@@ -72,15 +72,14 @@ but seed and minutes, of two cores; `rotate` is ITAE by rotation and `autoencode
 minutes, mostly of one core. In tiles_published new images show tiles of the training images in another light;
 tiles_grouped has none. The castings are Kaggle's "casting product image data for quality inspection", the
 scratches are made by `scratches.py`. From digit_8 on, anomalies are other classes; on CIFAR-10 `fit` chose
-rotation by the images alone. A `+` after a commit in `folders_cpu.json`: other rows were not yet committed."""
+rotation by the images alone."""
 _FULL_SIZE = ("width=64", "geotrans")  # benchmark cases
 _SCORE_SPEED_NOTE = """\
-`itae score MODEL IMAGES`, a process for each call, with a model that `itae fit` made and with programs that an
-earlier process compiled; beside it reading alone and scoring alone."""
+`itae score MODEL IMAGES`, the median of 3 to 10 processes, with a model of 64x64 pixels that `itae fit` made
+and programs that an earlier process compiled. JPEG files of 512x512, decoded at a quarter."""
 _CPU_NOTE = """\
-Each of a step's 36 exchanges of batch statistics waits for the slower device. Tried without gain: patches or
-shifted products on all maps, Winograd's convolution, channels first, single-threaded convolutions, XLA's
-oneDNN and fast-math."""
+Tried without gain: patches or shifted products on all maps, Winograd's convolution, channels first,
+single-threaded convolutions, XLA's oneDNN and fast-math."""
 
 
 def add(paths: Sequence[Path]) -> None:
@@ -195,7 +194,6 @@ def results_page() -> str:
             "",
             *_study(),
             *_folders(),
-            *_early_stop(),
             *_jpeg_copies(),
         ]
     )
@@ -234,19 +232,6 @@ def _folders() -> Iterator[str]:
         for title, column in (("fit", "auroc"), ("pixel AUROC", "pixel_auroc"), ("AUPRO", "aupro")):
             shown[title] = of_fit[column].agg(_median)
         yield from markdown(shown.fillna("").reset_index(), list(shown.columns))
-        yield ""
-
-
-def _early_stop() -> Iterator[str]:
-    """Yields what early_stop.py followed: percent after a tenth, half and all of the epochs."""
-    for path in RESULTS.glob("early_stop_cpu.json"):
-        found = []
-        for row in json.loads(path.read_text(encoding="utf-8")):
-            points = [row["found"][0], row["found"][len(row["found"]) // 2 - 1], row["found"][-1]]
-            each = (f"{100 * point['surrogates']:.1f} ({100 * point['test']:.1f})" for point in points)
-            found.append(f"{row['data']} {', '.join(each)}")
-        of = "`itae fit` followed, AUROC on surrogates (on the test set) after a tenth, half and all epochs"
-        yield f"{of}: {'; '.join(found)}."
         yield ""
 
 
@@ -324,7 +309,11 @@ def _time_shares() -> Iterator[str]:
         rows = [{"case": case["case"], **case["shares"]} for case in measured["cases"]]
         table = pd.DataFrame(rows).set_index("case").map(lambda share: f"{100 * share:.0f}%").reset_index()
         commit = measured["environment"]["commit"]
-        yield from [f"Where both devices spend a training step, commit {commit}:", ""]
+        yield from [
+            f"Where both devices spend a training step, commit {commit} (*products*: convolutions and matrix "
+            "products):",
+            "",
+        ]
         yield from [*markdown(table, list(table.columns[1:])), ""]
 
 
@@ -386,22 +375,14 @@ def _score_speed() -> Iterator[str]:
         table = pd.DataFrame(
             {
                 "commit": [row["environment"]["commit"] for row in rows],
-                "model": ["x".join(map(str, row["image_shape"])) for row in rows],
                 "images": [f"{row['num_images']:,}" for row in rows],
                 "heat maps": ["yes" if row["heatmaps"] else "no" for row in rows],
-                "calls": [len(row["seconds"]) for row in rows],
+                "seconds": [f"{pd.Series(row['seconds']).median():.1f}" for row in rows],
             }
         )
-        seconds = [pd.Series(row["seconds"]) for row in rows]
-        for title, measure in (
-            ("median, s", pd.Series.median),
-            ("least", pd.Series.min),
-            ("most", pd.Series.max),
-        ):
-            table[title] = [f"{measure(values):.2f}" for values in seconds]
-        for title, name in (("reading, s", "read_alone"), ("scoring, s", "score_alone")):
-            table[title] = [f"{row[name]:.2f}" if row["num_images"] > 1 else "" for row in rows]
-        yield from [*markdown(table, list(table.columns[4:])), ""]
+        for title, name in (("reading alone", "read_alone"), ("scoring alone", "score_alone")):
+            table[title] = [f"{row[name]:.1f}" if row["num_images"] > 1 else "" for row in rows]
+        yield from [*markdown(table, list(table.columns[3:])), ""]
 
 
 def _bench(measured: dict[str, Any], lines: list[str]) -> str:
@@ -438,7 +419,6 @@ def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
     table = steps[["side", "width", "devices"]].copy()
     table["seconds a step"] = steps["seconds"].map("{:.3f}".format)
     table["MiB on each device"] = steps["mib_a_device"].map("{:.0f}".format)
-    table["GFLOP an image"] = (steps["operations_an_image"] / 1e9).map("{:.3g}".format)
     lines += [*markdown(table, list(table.columns)), ""]
     memory = ", ".join(f"{row['resident_mib']:.0f} MiB after {row['files']} files" for row in measured["files"])
     lines += [f"Resident memory of a process that reads image files once: {memory}.", ""]

@@ -16,13 +16,13 @@ from itae_jax import environment, parallel
 from itae_jax.bench import cases
 
 STEPS = 10
-# Parts of the names of operations, in the order in which they are looked for.
+# Parts of the names of operations, in the order in which they are looked for; convolutions count as products.
 KINDS = {
-    "convolutions and matrix products": ("ynn", "convolution", "dot"),
-    "exchange between devices": ("psum", "all-reduce", "all_reduce"),
+    "products": ("ynn", "convolution", "dot"),
+    "exchange": ("psum", "all-reduce", "all_reduce"),
     "copies": ("transpose", "copy", "concatenate", "pad", "slice", "gather"),
 }
-OTHER, IDLE = "element by element", "between operations"
+OTHER, IDLE = "elementwise", "between operations"
 
 
 def kind_of(operation: str) -> str:
