@@ -52,9 +52,9 @@ def test_batches_padding_and_devices_change_only_rounding(trained, bars, tmp_pat
 
 def test_a_cpu_scores_few_images_at_a_time_unless_asked(bars):
     learner = make_learner(tiny("itae", "evaluate.batch_size=0"), (32, 32, 1))
-    images = as_images(np.zeros((40, 32, 32, 1), np.uint8))
+    images = as_images(np.zeros((100, 32, 32, 1), np.uint8))
     variables = learner.trainer.initial_state((0,)).method.variables
-    assert [len(one.positions) for one in learner.measure(variables, images)] == [32, 8]
+    assert [len(one.positions) for one in learner.measure(variables, images)] == [64, 36]
 
 
 def test_unreadable_images_have_no_score_and_no_map(trained, bars):
