@@ -153,3 +153,16 @@ def test_a_fit_is_followed_from_tenth_to_tenth(scripts, tmp_path, monkeypatch):
     (row,) = json.loads((tmp_path / "early_stop.json").read_text())
     assert [point["epoch"] for point in row["found"]] == [1, 2]
     assert all(0 <= point[name] <= 1 for point in row["found"] for name in ("surrogates", "test"))
+
+
+def test_time_shares_are_those_of_all_devices():
+    import time_shares
+
+    def event(start, seconds, **arguments):
+        return {"ts": start, "dur": seconds, "args": arguments}
+
+    events = [event(0, 6, hlo_op="ynn_fusion.3"), event(6, 2, hlo_op="psum.1"), event(8, 2, hlo_op="add.1")]
+    events += [event(0, 4, hlo_op="dot.2"), event(4, 1, hlo_op="copy.7"), event(0, 99)]  # the second device
+    found = time_shares.shares(events, devices=2)
+    assert found.pop("between operations") == pytest.approx(0.25)
+    assert list(found.values()) == pytest.approx([0.5, 0.1, 0.05, 0.1])
