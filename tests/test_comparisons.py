@@ -94,6 +94,24 @@ def test_curves_are_means_over_seeds_in_bands_of_one_sd(tmp_path):
     assert len(second.lines) == 1 and "bands" in caption
 
 
+def test_roc_curves_of_methods_lie_over_each_other_and_have_their_area(tmp_path):
+    written = [(tmp_path / name, [whole(1), whole(2)], *more) for name, *more in (("a",), ("b", PLAIN))]
+    runs = read_all([write_run(*arguments) for arguments in written])
+    (of_dataset,) = columns.by_dataset(runs)
+    is_anomaly, scores = np.array([0, 0, 1, 1], bool), {0: np.array([1, 3, 2, 4]), 1: np.arange(4)}
+    files = {
+        id(run): [(result, (is_anomaly, scores[number]), {}) for result in run.results]
+        for number, run in enumerate(runs)
+    }
+    figure, _ = drawn(comparisons.roc_curves(of_dataset, files))
+    assert [ax.get_title() for ax in figure.axes] == ["class 1", "class 2"]
+    for ax in figure.axes:
+        of_methods = [line for line in ax.lines if line.get_label() in {"ITAE", "AE"}]
+        areas = [np.trapezoid(*reversed(line.get_data())) for line in of_methods]
+        assert areas == [pytest.approx(0.75), pytest.approx(1)]
+    assert comparisons.roc_curves(of_dataset[:1], files) is None
+
+
 def test_bubbles_lie_at_speed_and_auroc_and_grow_with_memory():
     run = make_run(((0, 0, 0.86),), table="figure3", score_memory_mib=713 / 2 / 1.048576)
     figure, _ = drawn(comparisons.bubbles(columns.by_dataset([run])[0]))

@@ -19,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from itae_jax import ITAEDetector, RequestError, arguments, cli, files
+from itae_jax.detection import export
 from itae_jax.detection.threshold import threshold
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -67,6 +68,15 @@ def test_detector_maps_have_the_scores_as_means():
     maps = detector.anomaly_maps(images)
     assert maps.shape == (20, 8, 8)
     np.testing.assert_allclose(maps.mean((1, 2)), detector.anomaly_scores(images), rtol=1e-5)
+
+
+def test_detector_exports_its_scores_and_threshold(detector, images, tmp_path):
+    detector.export(tmp_path / "exported.jaxexport")
+    scorer = export.load(tmp_path / "exported.jaxexport")
+    np.testing.assert_allclose(
+        scorer.score(images[..., None], 8).scores_N, detector.anomaly_scores(images), rtol=1e-5
+    )
+    assert scorer.threshold(detector.contamination) == pytest.approx(detector.threshold_)
 
 
 def test_a_detector_of_tiny_images_scores_their_files_and_can_be_exported(tmp_path):
@@ -149,6 +159,8 @@ def test_detector_saved_and_loaded_takes_rows(tmp_path):
     assert loaded.get_params() == detector.get_params()
     with pytest.raises(ValueError, match="10 features"):
         loaded.predict(rows[:, :9])
+    with pytest.raises(RequestError, match="rows"):
+        detector.export(tmp_path / "exported.jaxexport")
 
 
 def test_detector_refuses_a_model_of_another_method(small_model_of):

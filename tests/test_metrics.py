@@ -24,6 +24,26 @@ def test_auroc_is_the_share_of_pairs_ranked_right(pairs):
 
 
 @settings(deadline=None)
+@given(st.floats(0, 1), st.integers(1, 500), st.integers(1, 500))
+def test_interval_of_an_auroc_contains_it_and_narrows_with_more_images(area, normal, anomalous):
+    low, high = metrics.auroc_interval(area, normal, anomalous)
+    assert 0 <= low <= area <= high <= 1 and low < high
+    narrow_low, narrow_high = metrics.auroc_interval(area, 10 * normal, 10 * anomalous)
+    assert narrow_high - narrow_low < high - low
+
+
+@pytest.mark.parametrize("scale", [1, 3, 30])
+def test_interval_of_an_auroc_contains_the_true_one_95_times_in_100(scale, rng):
+    true, (normal, anomalous) = scale / (1 + scale), (40, 25)
+    is_anomaly, inside = np.arange(normal + anomalous) >= normal, 0
+    for _ in range(400):
+        scores = rng.exponential(np.where(is_anomaly, scale, 1))
+        low, high = metrics.auroc_interval(auroc(is_anomaly, scores), normal, anomalous)
+        inside += low <= true <= high
+    assert 0.92 < inside / 400 < 0.99
+
+
+@settings(deadline=None)
 @given(PAIRS)
 def test_measures_of_images_are_those_of_counting(pairs):
     is_anomaly, scores = (np.asarray(column) for column in zip(*pairs, strict=True))

@@ -15,7 +15,7 @@ from itae_jax import experiment, models, transforms
 from itae_jax.config import FALSE_POSITIVE_RATE
 from itae_jax.data import ArrayImages
 from itae_jax.data.reader import Reader
-from itae_jax.detection import arrays
+from itae_jax.detection import arrays, export
 from itae_jax.detection import model as model_directory
 from itae_jax.detection.model import TrainedModel
 from itae_jax.detection.threshold import NormalScores, threshold
@@ -209,6 +209,11 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
             return -float(np.quantile(scores_N, 1 - self.contamination))
         return -threshold(scores_N, self.contamination)
 
+    @property
+    def threshold_(self) -> float:
+        """The anomaly score above which an image is called anomalous."""
+        return -self.offset_
+
     def anomaly_maps(self, X) -> np.ndarray:
         """Returns Eq. 3 at every pixel, N x H x W: the mean of a map is the image's score."""
         check_is_fitted(self)
@@ -254,10 +259,23 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
 
         The command line reads it too, unless it was fitted on rows.
         """
+        self._as_saved().save(Path(directory))
+
+    def export(self, path: str | Path, kind: str = "") -> None:
+        """Writes the scoring function or the weights as one file for use elsewhere, as `itae export` does.
+
+        Args:
+          kind: "jax", "onnx" or "safetensors"; empty: by the ending of `path`, else jax.
+        """
+        model = self._as_saved()
+        if self.image_shape is not None:
+            raise RequestError("a detector of rows of numbers cannot be exported; fit one on images")
+        export.export(model, Path(path), kind)
+
+    def _as_saved(self) -> TrainedModel:
         check_is_fitted(self)
         self._check_contamination()
-        details = self.model_.details | {"detector": self._details()}
-        dataclasses.replace(self.model_, details=details).save(Path(directory))
+        return dataclasses.replace(self.model_, details=self.model_.details | {"detector": self._details()})
 
     def _details(self) -> dict:
         shares = {"contamination": float(self.contamination), "holdout": float(self.holdout)}

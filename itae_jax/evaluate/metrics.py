@@ -19,6 +19,25 @@ def auroc(is_anomaly_N: np.ndarray, scores_N: np.ndarray) -> float:
     return float(roc_auc_score(is_anomaly_N, scores_N))
 
 
+def auroc_interval(auroc: float, num_normal: int, num_anomalies: int) -> tuple[float, float]:
+    """The 95 % confidence interval of an AUROC in [0, 1] of so many images.
+
+    Newcombe's method 5 (Statistics in Medicine 25, 2006): all values that are at most 1.96 of their own
+    standard errors away, by Hanley and McNeil's formula with both numbers of images set to their mean.
+    It does not shrink to a point at 0 and 1.
+    """
+    from scipy.optimize import brentq
+
+    others = (num_normal + num_anomalies) / 2 - 1
+
+    def excess(area: float) -> float:
+        variance = area * (1 - area) * (1 + others * ((1 - area) / (2 - area) + area / (1 + area)))
+        return abs(auroc - area) - 1.96 * (variance / (num_normal * num_anomalies)) ** 0.5
+
+    tiny = 1e-9
+    return brentq(excess, 0, min(auroc, 1 - tiny)), brentq(excess, max(auroc, tiny), 1)
+
+
 def frame_normality(scores_N: np.ndarray, video_ids_N: np.ndarray) -> np.ndarray:
     """Eq. 4: 1 - (e - min e) / (max e - min e) within each video, 1 if all are equal; low = anomalous."""
     scores_N, video_ids_N = np.asarray(scores_N, np.float64), np.asarray(video_ids_N)

@@ -32,6 +32,7 @@ def draw_all(of_dataset: Sequence[Column], files: Files) -> Iterator[tuple[str, 
     """Yields (kind, figure, caption) of the pictures that there are data for."""
     kinds = {"bars": bars_by_class(of_dataset), "curves": curves_over_epochs(of_dataset)}
     kinds |= {"efficiency": bubbles(of_dataset), "anomaly_maps": anomaly_maps(of_dataset, files)}
+    kinds |= {"roc": roc_curves(of_dataset, files)}
     yield from ((kind, *picture) for kind, picture in kinds.items() if picture)
 
 
@@ -125,6 +126,26 @@ def curves_over_epochs(of_dataset: Sequence[Column]) -> Picture | None:
     _legend(figure, [handles[number] for number in sorted(handles)])
     bands = "; bands are one SD over seeds" if has_bands else ""
     return figure, f"AUROC on the test set while training{bands}. No epoch is chosen by it."
+
+
+def roc_curves(of_dataset: Sequence[Column], files: Files) -> Picture | None:
+    """Draws the ROC curves of all methods together, a panel for each class, of its first seed; None for one."""
+    own = [column for column in of_dataset if tables.is_own_score(column.run, column.measure)]
+    if len(own) < 2:
+        return None
+    panels: dict[Any, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
+    for number, column in enumerate(own):
+        for result, scored, _ in files[id(column.run)]:
+            panels.setdefault(tables.class_key(result), {}).setdefault(number, scored)
+    figure, axes = figures.make_panels(len(panels), "false-positive rate", "true-positive rate")
+    looks, handles = _titled(own), {}
+    for ax, key in zip(axes, sorted(panels), strict=True):
+        for number, scored in panels[key].items():
+            _, title, colour = looks[number]
+            (handles[number],) = figures.roc_curve(ax, *scored, color=colour, label=title)
+        ax.set_title(figures.label(key.name), fontsize=9)
+    _legend(figure, [handles[number] for number in sorted(handles)])
+    return figure, "ROC curves, of the first seed of each class."
 
 
 def bubbles(of_dataset: Sequence[Column]) -> Picture | None:

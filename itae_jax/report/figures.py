@@ -12,11 +12,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from itae_jax import transforms
 from itae_jax.data.reader import Reader
 from itae_jax.detection import anomaly_map
+from itae_jax.evaluate import metrics
 from itae_jax.report import html
 from itae_jax.transforms import to_float
 
@@ -99,16 +101,22 @@ def _histogram(ax: Axes, scores_N, is_anomaly_N, count: int, high: float | None 
 
 def roc_curves(panels: Sequence[Panel]) -> Figure:
     """Draws the ROC curve of each class, with its area in percent."""
-    from sklearn.metrics import roc_auc_score, roc_curve
-
     figure, axes = make_panels(len(panels), "false-positive rate", "true-positive rate")
     for ax, (title, is_anomaly_N, scores_N) in zip(axes, panels, strict=True):
-        false_rate, true_rate, _ = roc_curve(is_anomaly_N, scores_N)
-        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
-        ax.plot(false_rate, true_rate, color=NORMAL, linewidth=1.6)
-        ax.set_title(f"{label(title)}: {100 * roc_auc_score(is_anomaly_N, scores_N):.1f}", fontsize=9)
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal" if len(panels) > 1 else "auto")
+        roc_curve(ax, is_anomaly_N, scores_N, color=NORMAL)
+        ax.set_title(f"{label(title)}: {100 * metrics.auroc(is_anomaly_N, scores_N):.1f}", fontsize=9)
+        ax.set_aspect("equal" if len(panels) > 1 else "auto")
     return figure
+
+
+def roc_curve(ax: Axes, is_anomaly_N: np.ndarray, scores_N: np.ndarray, **look: Any) -> list[Line2D]:
+    """Draws one ROC curve, and the diagonal of chance."""
+    from sklearn import metrics as of_scores
+
+    false_rate, true_rate, _ = of_scores.roc_curve(is_anomaly_N, scores_N)
+    ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    return ax.plot(false_rate, true_rate, linewidth=1.6, **look)
 
 
 def loss_curve(*trainings: dict[int, float]) -> Figure:

@@ -59,14 +59,15 @@ def of_images(
         if label not in normal_labels:
             compared = inside | ~is_defect_N
             kinds[-1]["auroc"] = metrics.auroc(is_defect_N[compared], scores_N[compared])
-    share = is_defect_N.mean()
+    share, auroc = is_defect_N.mean(), metrics.auroc(is_defect_N, scores_N)
     return {
         "kinds": kinds,
         "num_defects": is_defect_N.sum(),
         "num_found": (is_defect_N & is_above_N).sum(),
         "num_normal": (~is_defect_N).sum(),
         "num_false_alarms": (~is_defect_N & is_above_N).sum(),
-        "auroc": metrics.auroc(is_defect_N, scores_N),
+        "auroc": auroc,
+        "interval": metrics.auroc_interval(auroc, (~is_defect_N).sum(), is_defect_N.sum()),
         "chance": {"auroc": 0.5, "average_precision": share, "best_f1": 2 * share / (1 + share)},
         **metrics.of_images(is_defect_N, scores_N),
     }
