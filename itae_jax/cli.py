@@ -309,6 +309,7 @@ def _score_report(arguments, path: Path) -> int:
     from itae_jax.report import score_page
 
     options = arguments.false_positive_rate, arguments.trust
+    print(f"writing the page of {path}", flush=True)
     if path.is_file():
         page = score_page.write_for_scores(path, arguments.model, *options, arguments.normal)
     else:

@@ -140,6 +140,8 @@ def test_rated_weighs_the_scores_by_surrogates(ensemble, tmp_path):
     assert weights.sum() == pytest.approx(1) and np.ptp(weights) > 0
     assert list(by_member) == list(ensemble.learner.method.members)
     assert np.argsort(list(by_member.values()))[-1] == np.argmax(weights)
+    unweighed, other, none = candidates.rated(ensemble, normal, reader, 0, weigh=False)
+    assert unweighed is ensemble and 0.5 < other <= 1 and not none
     again, same, _ = candidates.rated(ensemble, normal, reader, 0)
     assert same == rating and (again.calibration["weights"] == weights).all()
 

@@ -279,6 +279,14 @@ def test_fit_says_that_images_show_little_and_which_files_it_leaves_out(tmp_path
     assert "AUROC on surrogate anomalies" in said  # of a method that was not chosen by it, too
 
 
+def test_fit_rates_a_model_of_few_images_by_its_calibration_set_and_weighs_nothing_by_it(tmp_path, capsys):
+    assert fit(save_images(tmp_path / "good", 12), tmp_path / "model", *SMALL_FITS["defects"]) == 0
+    assert "AUROC on surrogate anomalies" in capsys.readouterr().out
+    model = models.load(tmp_path / "model")
+    assert 0 <= model.details["surrogate_auroc"] <= 1
+    assert np.ptp(model.trained.calibration["weights"]) == 0
+
+
 def test_fit_leaves_foreign_files_alone(photos, tmp_path, refused):
     (tmp_path / "model.partial").mkdir()
     (tmp_path / "model.partial" / "mine.txt").write_text("mine")

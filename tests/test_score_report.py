@@ -273,12 +273,13 @@ def test_page_has_no_pictures_of_images_that_are_gone_and_no_auroc_without_a_nor
     assert "no picture: no such file" in score_page.write_for_model(tmp_path / "model", None).read_text()
 
 
-def test_relative_paths_are_those_of_the_working_directory(images, small_model, tmp_path, monkeypatch):
+def test_relative_paths_are_those_of_the_working_directory(images, small_model, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(images.parent)
     scores = score(small_model, images.name, tmp_path / "scores.csv")
-    assert "no such file" not in report(scores)
+    assert "no such file" not in report(scores) and not caplog.messages
     monkeypatch.chdir(tmp_path)
-    assert f"None of the images is there, seen from {tmp_path}" in report(scores)
+    gone = f"None of the images is there, seen from {tmp_path}"
+    assert gone in report(scores) and gone in caplog.text
 
 
 def test_page_of_a_model_shows_its_calibration_images_and_settings(small_model, tmp_path):

@@ -88,9 +88,11 @@ def set_aside(training_N: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray
 
 
 def rated(
-    trained: Trained, normal: LazyImages, reader: Reader, seed: int
+    trained: Trained, normal: LazyImages, reader: Reader, seed: int, weigh: bool = True
 ) -> tuple[Trained, float, dict[str, float]]:
     """Weighs the scores of a method that combines some; rates the result, and each of these scores by name.
+
+    Without `weigh` the weights stay as they are.
 
     A rating is the mean AUROC over the families of surrogates. Each of the normal images, whose keys are paths,
     gives one of every family, the same in every call. Without a readable image nothing changes, and the rating
@@ -116,7 +118,7 @@ def rated(
     found, method = trained.score(images), trained.learner.method
     if np.isnan(found.scores_N).all():
         return trained, 0.0, {}
-    if not isinstance(method, Combines):
+    if not (weigh and isinstance(method, Combines)):
         return trained, auroc_of(found.scores_N), {}
     ratings = {name: auroc_of(found.columns[name]) for name in method.members}
     is_normal = (np.arange(len(images)) < len(normal)) & ~np.isnan(found.scores_N)

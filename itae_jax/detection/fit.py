@@ -23,7 +23,7 @@ from itae_jax.data import LazyImages, folders
 from itae_jax.data.images import UnreadableImageError, lazy
 from itae_jax.data.reader import Look, Reader
 from itae_jax.detection import model as models
-from itae_jax.detection import objects, training_files
+from itae_jax.detection import objects, surrogates, training_files
 from itae_jax.detection.candidates import Candidate, best, candidates, rated, set_aside
 from itae_jax.detection.choose import asked_for, look_at
 from itae_jax.detection.model import TrainedModel
@@ -358,20 +358,18 @@ def _train(
     trained = learner.fit(training.in_memory(), (settings.seed,), on_report, checkpoints, on_step)
     log.finish({"epoch": train.epochs})
     progress.say("scoring the calibration images")
-    ratings: dict[str, float] = {}
-    rating = folder.rating
-    if not (isinstance(learner.method, Combines) or len(rating)):  # nothing is fitted to this rating
+    rating, weigh = folder.rating, bool(len(folder.rating))
+    if not weigh:  # none were set aside; nothing is fitted to the calibration set
         rating = folder.held_out[:: math.ceil(len(folder.held_out) / _RATED_BRIEFLY)]
-    if len(rating):
-        progress.say("rating by surrogate anomalies")
-        trained, auroc, ratings = rated(trained, images.select(rating), folder.reader(settings), settings.seed)
-        details = details | {"surrogate_auroc": auroc}
-        progress.say(f"AUROC on surrogate anomalies {100 * auroc:.1f}; no promise about real ones")
-        if auroc < _POOR:
-            progress.say("chance is 50: the model may find few defects")
-            if others := settings.method.FOR_OBJECTS:
-                remedy = " ".join(f"{field}={value}" for field, value in others.items())
-                progress.say(f"if anomalies are other kinds of objects, try --set {remedy}")
+    progress.say(f"rating by {len(rating) * len(surrogates.FAMILIES)} surrogate anomalies")
+    reader, seed = folder.reader(settings), settings.seed
+    trained, auroc, ratings = rated(trained, images.select(rating), reader, seed, weigh)
+    progress.say(f"AUROC on surrogate anomalies {100 * auroc:.1f}; no promise about real ones")
+    if auroc < _POOR:
+        progress.say("chance is 50: the model may find few defects")
+        if others := settings.method.FOR_OBJECTS:
+            remedy = " ".join(f"{field}={value}" for field, value in others.items())
+            progress.say(f"if anomalies are other kinds of objects, try --set {remedy}")
     if isinstance(learner.method, Combines):
         weights = learner.method.weights(trained.calibration).items()
         progress.say("the score combines:")
@@ -379,7 +377,8 @@ def _train(
             alone = f", AUROC alone {100 * ratings[name]:.1f}" if name in ratings else ""
             progress.say(f"  {name.removeprefix('score_'):<10} {100 * weight:2.0f} %{alone}")
     normal = NormalScores.measure(trained, held_out, [str(path.absolute()) for path in held_out.keys])
-    details = details | {"num_train": trained.num_train, "num_held_out": len(normal.ids)}
+    counts = {"num_train": trained.num_train, "num_held_out": len(normal.ids)}
+    details = details | {"surrogate_auroc": auroc} | counts
     add_unreadable(work / "unreadable.csv", folder.unreadable)
     TrainedModel(settings, learner.image_shape, trained, normal, details).write(work)
     progress.finished(

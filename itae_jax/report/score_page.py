@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from itae_jax.methods.method import Combines
 from itae_jax.report import figures, html, score_measures
 from itae_jax.training.log import read_metrics
 
+_LOG = logging.getLogger(__name__)
 _ODDEST, _MISTAKEN = 12, 6  # pictures of the oddest images, of defects and of normal images
 _MOST_ROWS = 2000  # of the table; a page of a hundred thousand rows helps nobody
 _MOST_THUMBNAILS, _THUMBNAIL_SIDE = 500, 64  # of the table, about 2 KB each
@@ -155,7 +157,9 @@ def _write(
     elif labels:
         about = "Without --model it is unknown whether the model was trained on some of these."
     if is_labelled and not any(map(os.path.exists, images.paths)):
-        about += f" None of the images is there, seen from {Path.cwd()}: run itae report where itae score ran."
+        gone = f"None of the images is there, seen from {Path.cwd()}: run itae report where itae score ran."
+        about += f" {gone}"
+        _LOG.warning(gone)
     is_new_N = ~seen_N
     is_defect_N = None
     if labels is not None:
