@@ -71,7 +71,7 @@ def what_jax_finds() -> Iterator[str]:
     is_noted = any("cuda" in note.lower() for note in notes)
     if jax.default_backend() == "cpu" and not is_noted and (not asked or _is_cuda(asked)):
         yield _why_no_cuda()
-    yield from dict.fromkeys(notes)
+    yield from (f"JAX: {note}" for note in dict.fromkeys(notes))
 
 
 def why_no_backend() -> str:

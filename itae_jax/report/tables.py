@@ -248,7 +248,9 @@ def others_grid(of_dataset: Sequence[Column]) -> Grid | None:
 def measures(run: RunResults) -> dict[str, str]:
     """Returns the titles of all measures of a run, those of its further scores among them."""
     names = dict.fromkeys(name for result in run.measured for name in result.further_aurocs)
-    further = {f"auroc_{name}": f"AUROC by {name}" for name in names}
+    further = {
+        f"auroc_{name}": "AUROC by " + name.replace("_combine_", ", ").replace("_", " ") for name in names
+    }
     return _MEASURES | {measure: title for measure, title in further.items() if not is_own_score(run, measure)}
 
 
