@@ -22,7 +22,18 @@ def relative(difference, originals):
     return difference**2 * (2 * originals[0].size / (down + right))[:, None, None, None]
 
 
-ERRORS = {"l1": lambda d, _: np.abs(d), "l2": lambda d, _: np.square(d), "relative": relative}
+def contrast(difference, originals):
+    return difference**2 / originals.std((1, 2, 3), keepdims=True)
+
+
+ERRORS = {"l1": lambda d, _: np.abs(d), "l2": lambda d, _: np.square(d)}
+ERRORS |= {"relative": relative, "contrast": contrast}
+COMBINATIONS = {
+    "mean": lambda r: r.mean(1),
+    "max": lambda r: r.max(1),
+    "first": lambda r: r[:, 0],
+    "first+max": lambda r: (r[:, 0] + r.max(1)) / 2,
+}
 
 
 def blur(inputs):
@@ -75,9 +86,10 @@ def test_images_and_errors_of_other_kinds_are_refused(images):
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 1), (2, 1, 8, 3)])
-def test_relative_errors_of_flat_or_thin_images_are_finite(shape):
+def test_errors_of_flat_or_thin_images_are_finite(shape):
     flat = np.full(shape, 0.25, np.float32)
-    assert np.isfinite(restoration.pixel_errors(flat[None] + 0.1, flat)["relative"]).all()
+    for values in restoration.pixel_errors(flat[None] + 0.1, flat).values():
+        assert np.isfinite(values).all()
 
 
 @settings(deadline=None)
@@ -86,6 +98,16 @@ def test_scores_are_equation_3(errors, normal):
     expected = [sum(errors[x, i] / normal[i] for i in range(4)) / 4 for x in range(6)]
     np.testing.assert_allclose(anomaly_scores(errors, normal), expected, rtol=1e-12)
     np.testing.assert_allclose(anomaly_scores(jnp.float32(errors), normal), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("combine", restoration.COMBINATIONS)
+def test_members_combine_into_scores_and_maps_by_the_same_rule(combine, rng):
+    errors, normal = rng.uniform(0.1, 2, (6, 4)), rng.uniform(0.1, 2, 4)
+    expected = COMBINATIONS[combine](errors / normal)
+    np.testing.assert_allclose(anomaly_scores(errors, normal, combine), expected, rtol=1e-6)
+    np.testing.assert_allclose(anomaly_scores(jnp.float32(errors), normal, combine), expected, rtol=1e-5)
+    maps = restoration.maps(jnp.float32(errors.T[:, :, None, None]), jnp.float32(normal), combine)
+    np.testing.assert_allclose(maps[:, 0, 0], expected, rtol=1e-5)
 
 
 @settings(deadline=None)

@@ -12,7 +12,7 @@ from itae_jax import data, experiment
 from itae_jax.data.dataset import Dataset, OneClassSplit
 from itae_jax.data.images import as_images
 from itae_jax.errors import RequestError
-from itae_jax.evaluate import frame_normality
+from itae_jax.evaluate import frame_normality, restoration
 from itae_jax.progress import ConsoleProgress
 from itae_jax.runs import read, results, sweep
 
@@ -45,9 +45,8 @@ def test_aurocs_are_scikit_learns_of_the_scores_written(finished_run):
     for row in rows_of(finished_run / "results.csv"):
         scores = scores_of(finished_run, row)
         errors = [f"error_{index}" for index in range(4)]
-        columns = [
-            f"score_{error}{rule}" for rule in ("", "_combine_max") for error in ("l1", "l2", "relative")
-        ]
+        rules = ["", *(f"_combine_{rule}" for rule in restoration.COMBINATIONS[1:])]
+        columns = [f"score_{error}{rule}" for rule in rules for error in restoration.ERRORS]
         assert list(scores[0]) == ["id", "label", "score", *errors, *columns]
         assert len({score["id"] for score in scores}) == 120
         is_anomaly = [score["label"] != row["normal_class"] for score in scores]

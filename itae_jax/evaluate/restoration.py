@@ -15,7 +15,8 @@ from itae_jax.data.images import Images, as_images
 from itae_jax.evaluate.batches import over_batches, shared_evenly
 from itae_jax.transforms import Transform, to_float
 
-ERRORS = ("l1", "l2", "relative")
+ERRORS = ("l1", "l2", "relative", "contrast")
+COMBINATIONS = ("mean", "max", "first", "first+max")
 REDUCTIONS = ("mean", "max", "top")
 VIEWS = ("one", "flip", "shift", "flip+shift")
 _TOP_SHARE = 0.02  # of the pixels
@@ -42,13 +43,15 @@ def restore_all(
 def pixel_errors(restored_TxBxHxWxC: jax.Array, originals_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
     """The restoration error of every pixel and channel, T x B x H x W x C, of each kind in `ERRORS`.
 
-    "l1": absolute, as in Eq. 3. "l2": squared. "relative": squared, over the `total_variation` of the original:
-    busy images are harder to restore than plain ones, normal or not.
+    "l1": absolute, as in Eq. 3. "l2": squared. Busy images are harder to restore than plain ones, normal or
+    not: "relative" is squared, over the `total_variation` of the original, and "contrast" squared, over the
+    standard deviation of its pixels, at least a grey level.
     """
     difference = restored_TxBxHxWxC - originals_BxHxWxC[None]
     squared, variation_B = jnp.square(difference), total_variation(originals_BxHxWxC)
-    relative = squared / variation_B[None, :, None, None, None]
-    return {"l1": jnp.abs(difference), "l2": squared, "relative": relative}
+    deviation_B = jnp.maximum(originals_BxHxWxC.std((1, 2, 3)), _LEAST_VARIATION)
+    relative, contrast = (squared / of[None, :, None, None, None] for of in (variation_B, deviation_B))
+    return {"l1": jnp.abs(difference), "l2": squared, "relative": relative, "contrast": contrast}
 
 
 def total_variation(images_BxHxWxC: jax.Array) -> jax.Array:
@@ -62,8 +65,16 @@ def total_variation(images_BxHxWxC: jax.Array) -> jax.Array:
 
 def maps(errors_TxBxHxW: jax.Array, normal_errors_T: jax.Array, combine: str = "mean") -> jax.Array:
     """Eq. 3 at every pixel, B x H x W: the mean of a map is the image's anomaly score of mean errors."""
-    relative = errors_TxBxHxW / normal_errors_T[:, None, None, None]
-    return relative.max(0) if combine == "max" else relative.mean(0)
+    return _combined(errors_TxBxHxW / normal_errors_T[:, None, None, None], combine, axis=0)
+
+
+def _combined(relative: Any, combine: str, axis: int) -> Any:
+    """One value from those of the T members on this axis, by a rule of `COMBINATIONS`."""
+    if combine == "mean":
+        wide = {} if isinstance(relative, jax.Array) else {"dtype": np.float64}
+        return relative.mean(axis, **wide)
+    greatest, first = relative.max(axis), relative[(slice(None),) * axis + (0,)]
+    return {"max": greatest, "first": first, "first+max": (first + greatest) / 2}[combine]
 
 
 def over_views(
@@ -147,8 +158,12 @@ def _gaussian(side: int, deviation: float) -> np.ndarray:
 def anomaly_scores(errors_NxT: Any, normal_errors_T: Any, combine: str = "mean") -> Any:
     """Eq. 3: the mean over the T members of error / normal error. Higher = more anomalous.
 
-    Takes NumPy arrays, whose mean it computes in float64, or JAX arrays. `combine` is "mean", as in Eq. 3, or
-    "max", the greatest of the T. ValueError if the shapes do not match, or a normal error is not above zero.
+    Takes NumPy arrays, whose mean it computes in float64, or JAX arrays. ValueError if the shapes do not match,
+    or a normal error is not above zero.
+
+    Args:
+      combine: instead of the mean "max", the greatest of the T; "first", that of the first member, which in the
+        paper's sets is not turned; or "first+max", the mean of these two.
     """
     normal = np.asarray(normal_errors_T)
     errors = errors_NxT if isinstance(errors_NxT, jax.Array) else np.asarray(errors_NxT)
@@ -156,11 +171,9 @@ def anomaly_scores(errors_NxT: Any, normal_errors_T: Any, combine: str = "mean")
         raise ValueError(f"errors {errors.shape} and normal errors {normal.shape} do not match")
     if not (normal > 0).all():
         raise ValueError(f"normal errors must be above zero to divide by, got {normal}")
-    if combine == "max":
-        return (errors / normal.astype(errors.dtype)[None]).max(1)
-    if isinstance(errors, jax.Array):
-        return (errors / normal.astype(errors.dtype)[None]).mean(1)
-    return (errors / normal).mean(axis=1, dtype=np.float64)
+    if isinstance(errors, jax.Array) or combine != "mean":
+        normal = normal.astype(errors.dtype)
+    return _combined(errors / normal[None], combine, axis=1)
 
 
 @functools.cache
@@ -192,8 +205,8 @@ def restoration_errors(
     Args:
       restore: B x H x W x C' floats to B x H x W x C floats, in evaluation mode, each image by itself. A
         `jax.tree_util.Partial` with the parameters as arguments is compiled once, whatever their values.
-      error: "l1", mean absolute error over pixels and channels, "l2", mean squared error, or "relative", see
-        `pixel_errors`; else ValueError.
+      error: "l1", mean absolute error over pixels and channels, "l2", mean squared error, "relative" or
+        "contrast", see `pixel_errors`; else ValueError.
       batch_size: images at a time; each is restored T times.
       devices: the devices that share the work; None: all local ones.
       dtype: type of the pixels before the network.

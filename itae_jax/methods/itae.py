@@ -27,7 +27,6 @@ _IMPROVED = {
     "method.weight_decay": 0.01,
     "train.learning_rate": 0.002,
     "train.schedule": "cosine",  # the last steps are small, so the last state is a good one
-    "method.combine": "max",  # the members that tell little do not dilute the one that tells most
 }
 
 
@@ -39,9 +38,11 @@ class ITAEConfig(MethodConfig):
     TRAIN: ClassVar[dict[str, Any]] = dict(epochs=500, batch_size=32, learning_rate=0.1, halve_every_epochs=50)
     BENCH: ClassVar[tuple[dict[str, Any], ...]] = ({"width": 16}, {"width": 32}, {"width": 64})
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {
-        # Busy images are harder to restore; but among photographs the plain ones can be normal.
-        "improved": _IMPROVED | {"method.error": "relative"},
-        "improved_colour": _IMPROVED | {"method.error": "l1"},
+        # Busy images are harder to restore, so the error is divided by their variation; among photographs the
+        # plain ones can be normal, so by less. Members that tell little must not dilute the one that tells
+        # most.
+        "improved": _IMPROVED | {"method.error": "relative", "method.combine": "max"},
+        "improved_colour": _IMPROVED | {"method.error": "contrast", "method.combine": "first+max"},
     }
 
     transform: str = setting("gray+rotate", "erasing transforms, joined by +; itae transforms shows them")
@@ -56,7 +57,7 @@ class ITAEConfig(MethodConfig):
         "l1", "error that scores (Eq. 3)", choices=(*restoration.ERRORS, "msgms", "ssim", "head")
     )
     reduce: str = setting("mean", "an image's error from those of its pixels", choices=restoration.REDUCTIONS)
-    combine: str = setting("mean", "a score from those of the T members", choices=("mean", "max"))
+    combine: str = setting("mean", "a score from those of the T members", choices=restoration.COMBINATIONS)
     views: str = setting(
         "one",
         "error maps are means over the image and copies mirrored, shifted by a pixel, or both",
@@ -93,7 +94,7 @@ class ITAEConfig(MethodConfig):
         if not self.is_detailed:
             return restoration.ERRORS
         kinds = ["l1", "l2", "msgms"]
-        kinds += ["relative"] if self.error == "relative" else []
+        kinds += [self.error] if self.error in ("relative", "contrast") else []
         kinds += ["ssim"] if self.ssim or self.error == "ssim" else []
         kinds += ["head"] if self.head else []
         return tuple(f"{kind}_{reduction}" for kind in kinds for reduction in restoration.REDUCTIONS)
@@ -219,8 +220,10 @@ class ITAE:
         errors = [f"error_{index}" for index in range(self._transform.count)]
         self._scores = {f"score_{kind}": (kind, config.combine) for kind in config.errors}
         if self._transform.count > 1:
-            other = "max" if config.combine == "mean" else "mean"
-            self._scores |= {f"score_{kind}_combine_{other}": (kind, other) for kind in config.errors}
+            others = [rule for rule in restoration.COMBINATIONS if rule != config.combine]
+            self._scores |= {
+                f"score_{kind}_combine_{rule}": (kind, rule) for rule in others for kind in config.errors
+            }
         self.components = (*errors, *self._scores)
 
     def init(self, key: jax.Array) -> State:
