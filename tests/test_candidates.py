@@ -66,6 +66,14 @@ def test_candidates_agree_with_what_is_asked():
             assert only.settings["method.name"] == "ensemble"
 
 
+def test_transforms_that_erase_parts_are_scored_by_structure_and_only_paste_has_a_head():
+    for transform, head in (("paste", 8), ("masks", None), ("gray+mask", None), ("rotate", None)):
+        chosen, *_ = found(64, method__transform=transform)
+        values = {choice.field: choice.value for choice in chosen.choices}
+        assert values.get("method.head") == head
+        assert values.get("method.reduce") == (None if transform == "rotate" else "max")
+
+
 def test_candidate_for_objects_comes_last_unless_a_setting_of_a_method_is_asked_for():
     of_objects = (
         ({}, True),

@@ -143,14 +143,15 @@ def test_json_is_the_only_thing_on_standard_output_and_says_what_was_written(sma
     expected = {"model": str(small_model), "new": False, "method": "itae", "image_shape": [16, 16, 1]}
     expected |= {"epochs": 1, "num_train": 16, "num_calibration": 4, "num_unreadable": 0}
     expected |= {"false_positive_rate": 0.2}
-    assert found.pop("train_seconds") > 0
+    assert found.pop("train_seconds") > 0 and 0 <= found.pop("surrogate_auroc") <= 1
+    assert found.pop("candidates") == {}
     assert found == expected | {"threshold": normal.threshold(0.05)}
 
     found = summary("calibrate", small_model, new, "--out", tmp_path / "copy")
     expected |= {"model": str(tmp_path / "copy"), "num_calibration": 6, "num_unreadable": 1}
     expected |= {"false_positive_rate": 1 / 7}
     copy = models.load(tmp_path / "copy").normal
-    del expected["new"], found["train_seconds"]
+    del expected["new"], found["train_seconds"], found["surrogate_auroc"], found["candidates"]
     assert found == expected | {"threshold": copy.threshold(0.05)}
     assert cli.main(["score", str(small_model), "nowhere", "--out", str(out), "--json"]) == 2
     printed = capsys.readouterr()

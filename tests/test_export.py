@@ -104,6 +104,7 @@ def test_export_scores_as_the_model_does(model, exported, digits):
         ["method.transform=drop_channel"],
         ["method.transform=paste", "method.head=2", "method.error=head", "method.reduce=top", "method.ssim=1"],
         ["method.name=vae", "method.channels=2", "method.latent=4"],
+        ["method.name=ensemble", "method.transform=paste", "method.head=2", "method.error=head"],
     ],
 )
 def test_export_agrees_for_every_method_and_transform(assignments, rng, tmp_path):

@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,6 +215,34 @@ def test_fit_resumes_to_the_same_bits(photos, tmp_path, interrupted, capsys, met
         assert (out / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"plain", "model"}
     assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "plain").iterdir()}
+
+
+KILLED = """
+import os, signal, sys
+import conftest
+from itae_jax import cli, progress
+
+def epoch(self, name, epoch, loss, rate):
+    if epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+progress.ConsoleProgress.epoch = epoch
+with conftest.training_tiny_networks():
+    cli.main(sys.argv[1:])
+"""
+
+
+def test_fit_that_was_killed_resumes_to_the_same_bits(photos, tmp_path, capsys):
+    options, out = [*SMALL_FITS["defects"], *LONGER], tmp_path / "model"
+    assert fit(photos, tmp_path / "plain", *options) == 0
+    command = [sys.executable, "-c", KILLED, "fit", photos, "--out", out, *options]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    capsys.readouterr()
+    assert fit(photos, out, *options) == 0
+    assert "resuming from" in capsys.readouterr().out
+    for name in ("normal_scores.csv", "metrics.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
 
 
 def test_fit_of_other_settings_beside_an_interrupted_one_is_refused(photos, tmp_path, interrupted, refused):

@@ -51,11 +51,12 @@ def reference_msgms(first, second, scales):
     return total / scales
 
 
-def test_msgms_error_is_that_of_numpy(pair):
-    first, second = pair(3)
+@pytest.mark.parametrize(("factor", "scales"), [(1, 2), (2, 3), (4, 4)])
+def test_msgms_error_is_that_of_numpy(pair, factor, scales):
+    first, second = (np.repeat(np.repeat(one, factor, 1), factor, 2) for one in pair(3))
     found = np.asarray(structure.msgms_error(jnp.asarray(first), jnp.asarray(second)))[..., 0]
     for image, other, error in zip(first, second, found, strict=True):
-        np.testing.assert_allclose(error, reference_msgms(image, other, scales=2), atol=1e-4)
+        np.testing.assert_allclose(error, reference_msgms(image, other, scales), atol=1e-4)
 
 
 @pytest.mark.parametrize("error", [structure.ssim_error, structure.msgms_error])
@@ -66,12 +67,12 @@ def test_structural_errors_are_zero_for_the_same_image_and_symmetric(pair, error
     assert float(error(first, second).min()) >= -1e-4
 
 
-@pytest.mark.parametrize(("width", "deviation"), [(64, 1.0), (96, 1.5), (256, 2.0)])
-def test_reductions_are_those_of_numpy(rng, width, deviation):
+@pytest.mark.parametrize(("width", "deviation", "share"), [(64, 1.0, 0.02), (96, 1.5, 0.3), (256, 2.0, 1)])
+def test_reductions_are_those_of_numpy(rng, width, deviation, share):
     maps = rng.uniform(size=(3, 40, width)).astype(np.float32)
-    found = restoration.reduced(jnp.asarray(maps))
+    found = restoration.reduced(jnp.asarray(maps), share)
     smooth = np.stack([ndimage.gaussian_filter(one, deviation, mode="nearest") for one in maps]).reshape(3, -1)
-    top = np.sort(smooth, axis=1)[:, -round(0.02 * smooth.shape[1]) :].mean(1)
+    top = np.sort(smooth, axis=1)[:, -round(share * smooth.shape[1]) :].mean(1)
     for name, expected in {"mean": maps.mean((1, 2)), "max": smooth.max(1), "top": top}.items():
         np.testing.assert_allclose(found[name], expected, rtol=1e-4)
 

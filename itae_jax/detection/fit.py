@@ -101,7 +101,7 @@ def fit(
     learners = [folder.prepare(candidate)[1] for candidate in to_compare]  # refuses wrong settings
     if len(to_compare) > 1 or isinstance(learners[0].method, Combines):
         folder.rating, folder.training = set_aside(training, base.seed)
-    introduction = _introduction(source, len(paths), looks, len(held_out), asked)
+    introduction = _introduction(source, len(paths), looks, len(held_out), details["minutes"], asked)
     for line in filter(None, (*introduction, others, _about_contrast(paths, base.data.max_side))):
         progress.say(line)
     work = out.with_name(out.name + ".partial")
@@ -161,7 +161,7 @@ def _asked(base: Experiment, assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def _introduction(
-    source: Path, count: int, looks: Sequence[Look], num_held_out: int, asked: dict
+    source: Path, count: int, looks: Sequence[Look], num_held_out: int, minutes: float | None, asked: dict
 ) -> Iterator[str]:
     """Says in a few lines what was found and asked for."""
     sizes = sorted((look.width * look.height, f"{look.width}x{look.height}") for look in looks)
@@ -169,6 +169,8 @@ def _introduction(
     yield f"{count} images in {source}, {least if least == most else f'{least} to {most}'} pixels"
     share = f"{100 * num_held_out / count:.0f} %"
     yield f"{num_held_out} of them ({share}) are calibration images: not trained on, they give the threshold"
+    if minutes is not None:
+        yield f"choosing and training take about {minutes:g} minutes (--minutes)"
     if asked:
         yield "as asked: " + " ".join(f"{field}={value}" for field, value in asked.items())
 

@@ -60,6 +60,8 @@ class TrainedModel:
             "num_calibration": len(self.normal.ids),
             "threshold": self.normal.threshold(false_positive_rate),
             "false_positive_rate": max(false_positive_rate, self.normal.least_rate),
+            "surrogate_auroc": self.details.get("surrogate_auroc"),
+            "candidates": self.details.get("ratings", {}),
         }
 
     def check_takes_files(self, directory: Path) -> None:

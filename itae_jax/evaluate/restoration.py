@@ -19,7 +19,6 @@ ERRORS = ("l1", "l2", "relative", "contrast")
 COMBINATIONS = ("mean", "max", "first", "first+max")
 REDUCTIONS = ("mean", "max", "top")
 VIEWS = ("one", "flip", "shift", "flip+shift")
-_TOP_SHARE = 0.02  # of the pixels
 _SMOOTHING, _MOST_SMOOTHING = 1 / 64, 2.0  # of the longer side, and pixels: the Gaussian's deviation
 LEAST_NORMAL_ERROR = 2.0**-23  # float32's resolution of pixels in [-1, 1]
 _LEAST_VARIATION = 2 / 255  # a grey level: images that vary less are flat
@@ -122,14 +121,14 @@ def normal_errors(errors_NxT: np.ndarray) -> np.ndarray:
     return np.maximum(errors_NxT[readable].mean(axis=0, dtype=np.float64), LEAST_NORMAL_ERROR)
 
 
-def reduced(maps_BxHxW: jax.Array) -> dict[str, jax.Array]:
+def reduced(maps_BxHxW: jax.Array, share: float = 0.02) -> dict[str, jax.Array]:
     """A number for each map, by name in `REDUCTIONS`: B each.
 
-    "mean": over the pixels. "max": the greatest value after smoothing, see `smoothed`. "top": the mean of the
-    greatest 2 % of the smoothed values.
+    "mean": over the pixels, as in Eq. 3. "max": the greatest value after smoothing (see `smoothed`), as in RIAD
+    (Zavrtanik et al., 2021). "top": the mean of the greatest `share` of the smoothed values, at least one.
     """
     smooth_BxN = smoothed(maps_BxHxW).reshape(maps_BxHxW.shape[0], -1)
-    count = max(1, round(_TOP_SHARE * smooth_BxN.shape[1]))
+    count = max(1, round(share * smooth_BxN.shape[1]))
     top_BxK = jax.lax.top_k(smooth_BxN, count)[0]
     return {"mean": maps_BxHxW.mean((1, 2)), "max": top_BxK[:, 0], "top": top_BxK.mean(1)}
 

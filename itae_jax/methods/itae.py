@@ -20,6 +20,7 @@ from itae_jax.evaluate import restoration, structure
 from itae_jax.methods.method import Spec, State
 
 _ANGLES = ("0°", "90°", "180°", "270°")
+_OF_REGIONS = {"paste", "mask", "masks"}  # transforms that erase small parts of an image, as defects cover
 _CHANGED = 0.03  # four grey levels: a pixel that the transform moved further is the head's to find
 
 _IMPROVED = {
@@ -57,6 +58,7 @@ class ITAEConfig(MethodConfig):
         "l1", "error that scores (Eq. 3)", choices=(*restoration.ERRORS, "msgms", "ssim", "head")
     )
     reduce: str = setting("mean", "an image's error from those of its pixels", choices=restoration.REDUCTIONS)
+    top: float = setting(0.02, "share of the pixels that reduce=top averages", least=0, most=1)
     combine: str = setting("mean", "a score from those of the T members", choices=restoration.COMBINATIONS)
     views: str = setting(
         "one",
@@ -74,7 +76,7 @@ class ITAEConfig(MethodConfig):
 
     @property
     def title(self) -> str:
-        names = ("loss", "msgms", "ssim", "head", "error", "reduce", "combine", "views", "optimizer")
+        names = ("loss", "msgms", "ssim", "head", "error", "reduce", "top", "combine", "views", "optimizer")
         own = [name for name in names if getattr(self, name) != getattr(type(self), name)]
         return ", ".join([self.transform, *(f"{name}={getattr(self, name)}" for name in own)])
 
@@ -143,10 +145,9 @@ class ITAEConfig(MethodConfig):
         return transforms.get(asked.get("method.transform", "paste")).square_only
 
     def suggest(self, asked: dict[str, Any], accelerator: bool) -> list[tuple[str, Any, str]]:
-        for_defects = asked.get("method.transform", "paste") == "paste"
-        width = (
-            (64, "the paper's") if accelerator else (8 if for_defects else 16, "what a CPU can do in minutes")
-        )
+        transform = asked.get("method.transform", "paste")
+        parts, pastes = transform.split("+"), transform == "paste"
+        width = (64, "the paper's") if accelerator else (8 if pastes else 16, "what a CPU can do in minutes")
         chosen: list[tuple[str, Any, str]] = [("method.width", *width)]
         if asked.get("method.optimizer", "adamw") == "adamw":
             chosen += [
@@ -155,20 +156,24 @@ class ITAEConfig(MethodConfig):
                 ("train.learning_rate", 0.002, "of AdamW"),
                 ("train.batch_size", 16, "more steps in the same time"),
             ]
-        if "flip" in asked.get("method.transform", "").split("+"):
+        if "flip" in parts:
             chosen.append(("train.augment", "none", "the transform flips the images"))
-        if not for_defects:
+        if _OF_REGIONS.isdisjoint(parts):
             return chosen
-        error = "head" if asked.get("method.head") != 0 else "msgms"
+        error = "head" if asked.get("method.head", pastes) else "msgms"
+        chosen += [
+            ("method.msgms", 0.5, "restores structure"),
+            ("method.error", error, "finds defects better than the mean error of the restoration"),
+            ("method.reduce", "max", "a defect covers a small part of the image"),
+        ]
+        if not pastes:
+            return chosen
         augment = asked.get("train.augment", "flip")
         views = "flip+shift" if "flip" in augment.split("+") else "shift"
         views = "one" if "crop" in augment else views  # to score whole images by several takes long
         return [
             ("method.transform", "paste", "defects: erases by parts of other normal images"),
             ("method.head", 32 if accelerator else 8, "locates what was erased"),
-            ("method.msgms", 0.5, "restores structure"),
-            ("method.error", error, "finds defects better than the mean error of the restoration"),
-            ("method.reduce", "max", "a defect covers a small part of the image"),
             ("method.views", views, "a mean over views is steadier"),
             *chosen,
         ]
@@ -300,7 +305,7 @@ class ITAE:
             return {kind: values.mean((2, 3, 4)).T for kind, values in of_pixels.items()}
         measured: dict[str, jax.Array] = {}
         for kind, maps_TxBxHxW in self._error_maps(variables, images_BxHxWxC).items():
-            of_members = jax.vmap(restoration.reduced)(maps_TxBxHxW)
+            of_members = jax.vmap(lambda maps: restoration.reduced(maps, self._config.top))(maps_TxBxHxW)
             measured |= {f"{kind}_{reduction}": values.T for reduction, values in of_members.items()}
         return {kind: measured[kind] for kind in self._config.errors}
 
