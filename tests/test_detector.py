@@ -240,6 +240,8 @@ GREY = np.zeros((20, 16, 16), np.uint8)
         lambda x: x / 127.5 - 1,
         lambda x: x.astype(int),
         lambda x: x.astype(np.uint16) * 257,
+        lambda x: np.uint16(x / 255 * 4095),
+        lambda x: np.float32(x / 255 * 4095),
         lambda x: (x / 255 - 0.5) * 1.001 + 0.5,  # as interpolation exceeds the range
     ],
 )

@@ -120,8 +120,36 @@ def test_a_png_is_turned_by_its_texts_too(save, colours):
     xmp, profile = PngImagePlugin.PngInfo(), PngImagePlugin.PngInfo()
     xmp.add_itxt("XML:com.adobe.xmp", XMP)
     profile.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n")
-    for text in (xmp, profile):
+    packed, long, packed_profile = (PngImagePlugin.PngInfo() for _ in range(3))
+    packed.add_itxt("XML:com.adobe.xmp", XMP, zip=True)
+    long.add_itxt("XML:com.adobe.xmp", XMP + 70_000 * " ")
+    packed_profile.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n", zip=True)
+    for text in (xmp, profile, packed, long, packed_profile):
         np.testing.assert_array_equal(RGB.read(save(colours, pnginfo=text)), np.rot90(colours, -1))
+
+
+@pytest.mark.parametrize(
+    ("marker", "content"),
+    [
+        (0xED, b"Photoshop 3.0\x008BIM\x03\xed"),
+        (0xE0, b"JFIF\0"),
+        (0xEE, b"Adobe\0"),
+        (0xE2, b"MPF\0II"),
+        (0xFE, b""),
+    ],
+)
+def test_damaged_metadata_of_a_jpeg_cost_no_pixel(save, colours, marker, content):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(colours, "fine.jpg", exif=exif)
+    expected, (start, rest) = RGB.read(path), (path.read_bytes()[:2], path.read_bytes()[2:])
+    segment = bytes([0xFF, marker]) + (2 + len(content)).to_bytes(2) + content
+    for damaged in (
+        start + segment + rest,
+        start + rest[: rest.index(b"\xff\xdb")] + segment + rest[rest.index(b"\xff\xdb") :],
+    ):
+        path.write_bytes(damaged)
+        np.testing.assert_array_equal(RGB.read(path), expected)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -248,10 +276,12 @@ def test_long_strips_are_not_lost(save, fit, shape):
     assert Reader(32, 1, fit).read_mask(white).any()
 
 
-def test_read_takes_32_bit_integers_of_8_or_16_bits(save):
-    for most in (255, 65535):
-        deep = np.array([[0, most // 5, most]], np.int32)
-        np.testing.assert_array_equal(GREY.read(save(deep, "deep.tif"))[0, :, 0], [0, 51, 255])
+def test_read_takes_32_bit_integers_of_8_bits_and_refuses_others_whatever_the_rest_of_a_set_holds(save):
+    deep = np.array([[0, 51, 255]], np.int32)
+    np.testing.assert_array_equal(GREY.read(save(deep, "deep.tif"))[0, :, 0], [0, 51, 255])
+    for most in (256, 4095, 65535):
+        with pytest.raises(UnreadableImageError, match="16 bits"):
+            GREY.read(save(deep * 0 + most, "deep.tif"))
     dark = b"P5 3 1 65535\n" + np.array([0, 51, 255], ">u2").tobytes()  # 16 bits whatever their values
     np.testing.assert_array_equal(GREY.read(("dark.pgm", dark))[0, :, 0], [0, 0, 1])
 
@@ -267,7 +297,16 @@ def test_read_of_a_jpeg_decoded_at_a_fraction_looks_the_same(save, rng):
 
 
 @pytest.mark.parametrize(
-    ("mode", "defect"), [("L", 255), ("L", 1), ("1", 1), ("RGB", (255, 0, 0)), ("RGBA", (0, 0, 9, 255))]
+    ("mode", "defect"),
+    [
+        ("L", 255),
+        ("L", 1),
+        ("1", 1),
+        ("I;16", 1),
+        ("I;16", 65535),
+        ("RGB", (255, 0, 0)),
+        ("RGBA", (0, 0, 9, 255)),
+    ],
 )
 def test_read_mask_takes_any_value_or_colour_as_a_defect(save, mode, defect):
     mask = Image.new(mode, (32, 32))

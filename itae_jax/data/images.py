@@ -169,14 +169,17 @@ def to_uint8(array: np.ndarray) -> str:
         how = "255 * x.astype('uint8')"
     elif is_whole and low >= 0 and high <= 255:
         how = "x.astype('uint8')"
-    elif is_whole and low >= 0 and high <= 65535:
-        how = "(x / 257).round().astype('uint8')"
     elif low >= -_BEYOND and high <= 1 + _BEYOND:
         how = "(255 * x.clip(0, 1)).round().astype('uint8')"
     elif low >= -1 - _BEYOND and high <= 1 + _BEYOND:
         how = "(127.5 * (x.clip(-1, 1) + 1)).round().astype('uint8')"
     elif low >= -255 * _BEYOND and high <= 255 * (1 + _BEYOND):
         how = "x.clip(0, 255).round().astype('uint8')"
+    elif low >= 0 and high <= 65535:
+        bits = next(bits for bits in (10, 12, 14, 16) if high < 2**bits)
+        return (
+            f"; if it holds {bits} bits, convert it by (x / {(2**bits - 1) / 255:.8g}).round().astype('uint8')"
+        )
     else:
         return "; scale it to whole numbers from 0 to 255"
     return f"; convert it by {how}"

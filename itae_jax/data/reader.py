@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import math
 import struct
 import warnings
 import zlib
@@ -27,11 +28,17 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _TURNED = (5, 6, 7, 8)  # the orientations that exchange width and height
+_JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Tags of TIFF files that say nothing of pixels: resolution, XMP, IPTC, Photoshop, EXIF, ICC.
 _TIFF_METADATA = {282, 283, 296, 700, 33723, 34377, 34665, 34675}
-# Beginnings of text chunks, not compressed, that may hold the orientation of a PNG file.
-_TURNING, _MOST_TEXT = (b"iTXtXML:com.adobe.xmp\0\0", b"tEXtRaw profile type exif\0"), 2**16
+# Beginnings of text chunks that may hold the orientation of a PNG file, and how much text Pillow takes.
+_TURNING = (b"iTXtXML:com.adobe.xmp\0", b"tEXtRaw profile type exif\0", b"zTXtRaw profile type exif\0")
+_MOST_TEXT = 2**20
+# Markers of a JPEG file: those without a length, the start of the picture, and EXIF or XMP.
+_BARE, _SCAN, _EXIF = {0x01, 0xFF, *range(0xD0, 0xD9)}, 0xDA, 0xE1
+_METADATA = {*range(0xE0, 0xF0), 0xFE}
+_LEAST_LENGTHS = {0xE0: 16, 0xEE: 14}  # of JFIF's and Adobe's segments, which say how colours are stored
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -65,8 +72,8 @@ class Reader:
         """Reads a file, or (name, bytes), as H x W x C uint8.
 
         Applies the camera's orientation, reduces 16 bits to 8, puts transparent parts on black, and takes the
-        first of several frames; 32-bit integers may hold 8 or 16 bits. UnreadableImageError if it is no image,
-        damaged, or larger than `max_side`.
+        first of several frames. UnreadableImageError if it is no image, damaged, larger than `max_side`, or
+        of 32 bits with pixels above 255.
         """
         return self._read(source, _eight_bits)
 
@@ -177,7 +184,27 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
         elif start[:4] in (b"II*\0", b"MM\0*"):
             stream = io.BytesIO(stream.read())
             _remove_metadata(stream.getbuffer())
-        yield stack.enter_context(Image.open(stream))
+        try:
+            image = Image.open(stream)
+        except UnidentifiedImageError:
+            if not start.startswith(_JPEG):
+                raise
+            stream.seek(0)
+            image = Image.open(io.BytesIO(_jpeg_without_metadata(stream.read())))
+        yield stack.enter_context(image)
+
+
+def _jpeg_without_metadata(jpeg: bytes) -> bytes:
+    """Removes all metadata but EXIF and XMP: Pillow refuses a file where some are damaged."""
+    kept, start = [_JPEG], len(_JPEG)
+    while start + 4 <= len(jpeg) and jpeg[start] == 0xFF and jpeg[start + 1] != _SCAN:
+        marker = jpeg[start + 1]
+        end = start + 2 + (0 if marker in _BARE else int.from_bytes(jpeg[start + 2 : start + 4]))
+        least = _LEAST_LENGTHS.get(marker, 0 if marker == _EXIF else 2**16)
+        if marker not in _METADATA or end - start - 2 >= least:
+            kept.append(jpeg[start:end])
+        start = end
+    return b"".join([*kept, jpeg[start:]])
 
 
 def _remove_metadata(tiff: memoryview) -> None:
@@ -199,14 +226,32 @@ def _png_without_metadata(png: bytes) -> bytes:
     while start + 8 <= len(png):
         length, kind = struct.unpack_from(">I4s", png, start)
         end = start + length + 12  # with length, kind and checksum
-        if kind == b"eXIf" or (length <= _MOST_TEXT and png[start + 4 : end].startswith(_TURNING)):
-            is_kept = zlib.crc32(png[start + 4 : end - 4]).to_bytes(4) == png[end - 4 : end]
+        chunk = png[start + 4 : end - 4]
+        if kind == b"eXIf" or (chunk.startswith(_TURNING) and _text_bytes(chunk) <= _MOST_TEXT):
+            is_kept = zlib.crc32(chunk).to_bytes(4) == png[end - 4 : end]
         else:
             is_kept = kind == b"tRNS" or not kind[0] & 0x20  # a capital letter: critical
         if is_kept:
             kept.append(png[start:end])
         start = end
     return b"".join(kept)
+
+
+def _text_bytes(chunk: bytes) -> float:
+    """The length of the text of a PNG's chunk, decompressed; infinite if it is damaged or too long."""
+    text = chunk.partition(b"\0")[2]
+    is_compressed = chunk.startswith(b"zTXt") or text.startswith(b"\1")
+    if chunk.startswith(b"iTXt"):
+        text = text[2:].split(b"\0", 2)[-1]  # after a language and a translated keyword
+    elif is_compressed:
+        text = text[1:]
+    if not is_compressed:
+        return len(text)
+    with contextlib.suppress(zlib.error):
+        unpacking = zlib.decompressobj()
+        unpacked = unpacking.decompress(text, _MOST_TEXT)
+        return len(unpacked) if unpacking.eof else math.inf
+    return math.inf
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -231,10 +276,11 @@ def _eight_bits(image: Image.Image, channels: int) -> Image.Image:
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() > 65535):
             raise ValueError("pixels beyond 16 bits")
-        # A TIFF's 32 bits can hold pixels of 8; Pillow opens PGM files of 16 bits in the same mode.
-        is_small = image.format == "TIFF" and image.mode == "I" and values.max(initial=0) <= 255
-        scale = 1 if is_small else 257
-        image = Image.fromarray(np.uint8(np.rint(values / scale)))
+        # Pillow opens PGM files of 16 bits in the mode of TIFF's 32.
+        is_long = image.format == "TIFF" and image.mode == "I"
+        if is_long and values.max(initial=0) > 255:
+            raise ValueError("32-bit pixels above 255; save it with 16 bits")
+        image = Image.fromarray(np.uint8(np.rint(values / (1 if is_long else 257))))
     elif image.mode == "F":
         raise ValueError("floating-point pixels; convert it to 8 or 16 bits")
     if image.has_transparency_data:
@@ -245,6 +291,9 @@ def _eight_bits(image: Image.Image, channels: int) -> Image.Image:
 
 def _stretched(image: Image.Image, channels: int) -> Image.Image:
     """Does the same and scales the brightest pixel to 255: masks mark defects by 255, by 1, or by a colour."""
+    if image.mode.startswith("I"):  # of more than 8 bits
+        values = np.asarray(image).clip(0)
+        return Image.fromarray(np.uint8(np.rint(255.0 * values / max(values.max(initial=0), 1))))
     image = _eight_bits(image, channels)
     brightest = max(int(np.asarray(image).max(initial=0)), 1)
     return image.point([round(255 * value / brightest) for value in range(256)])
