@@ -115,7 +115,8 @@ def choose_devices(batch_size: int, requested: int = 0) -> list[jax.Device]:
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Returns the tree with every leaf on every local device."""
+    """Returns the tree with every leaf on every local device; RequestError in a fork, as a call raises."""
+    check_not_forked()
     return jax.device_put(tree, _sharding(tuple(devices), PartitionSpec()))
 
 

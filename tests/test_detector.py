@@ -1,6 +1,7 @@
 """ITAEDetector: scikit-learn's conventions, its own promises, and what it refuses."""
 
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import pickle
@@ -21,6 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from itae_jax import ITAEDetector, RequestError, arguments, cli, files
 from itae_jax.detection import export
 from itae_jax.detection.threshold import threshold
+from itae_jax.training.learner import learner_for
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -148,6 +150,30 @@ def test_a_fork_of_a_process_that_used_jax_is_refused_and_does_not_hang(detector
         asked = pool.map_async(detector.predict, [images])
         with pytest.raises(RequestError, match="spawn"):
             asked.get(timeout=60)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
+@pytest.mark.parametrize("call", ["predict", "anomaly_maps", "load"])
+def test_no_call_hangs_in_a_fork(images, tmp_path, call):
+    fitted = ITAEDetector(
+        **SMALL_DETECTOR | {"settings": {"evaluate.batch_size": 8, "compute.devices": 1}}
+    ).fit(images)
+    fitted.save(tmp_path / "model")
+    learner_for.cache_clear()  # so that a pickle finds no Learner
+    function, argument = (
+        (ITAEDetector.load, tmp_path / "model") if call == "load" else (getattr(fitted, call), images)
+    )
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        asked = pool.map_async(function, [argument])
+        with pytest.raises(RequestError, match="spawn"):
+            asked.get(timeout=60)
+
+
+def test_detector_says_that_images_show_little_and_that_training_takes_long(images, caplog, monkeypatch):
+    seconds = itertools.count(step=400)
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+    ITAEDetector(**SMALL_DETECTOR | {"epochs": 3}).fit(images // 16)
+    assert "of 255 levels" in caplog.text and "7 more minutes" in caplog.text
 
 
 def test_detector_saved_and_loaded_takes_rows(tmp_path):

@@ -1,8 +1,10 @@
 """ITAE as an outlier detector of scikit-learn's kind."""
 
 import dataclasses
+import logging
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
 from itae_jax.methods.itae import ITAEConfig
 
+_LOG = logging.getLogger(__name__)
+_LONG = 5  # minutes
 # The settings that are parameters.
 _FIELDS = {
     "transform": "method.transform",
@@ -145,7 +149,10 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
 
         shape = images_NxHxWxC.shape[1:]
         settings, learner = model_directory.prepare(self._experiment(int(seed)), shape, len(training))
-        trained = learner.fit(ArrayImages(images_NxHxWxC[training]), (int(seed),), self._report)
+        to_train = ArrayImages(images_NxHxWxC[training])
+        for warning in learner.warnings(to_train):
+            _LOG.warning(warning)
+        trained = learner.fit(to_train, (int(seed),), self._reporter())
         normal = held_out if num_held_out else training
         scores = NormalScores.measure(trained, ArrayImages(images_NxHxWxC[normal]), [str(i) for i in normal])
         self.model_ = TrainedModel(settings, shape, trained, scores, {"detector": self._details()})
@@ -177,10 +184,20 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         fixed = {"name": "detector"}
         return experiment.from_flat(fixed | plain | (self.settings or {}))
 
-    def _report(self, report, trained_so_far) -> None:
-        tenth = max(1, self.epochs // 10)
-        if self.verbose and (report.epoch % tenth == 0 or report.epoch == self.epochs):
-            print(f"epoch {report.epoch}/{self.epochs}  loss {report.loss:.4f}", flush=True)
+    def _reporter(self) -> Callable:
+        tenth, times = max(1, self.epochs // 10), list[float]()
+
+        def on_report(report, trained_so_far) -> None:
+            times.append(time.monotonic())
+            if len(times) == 2:  # the first epoch compiles
+                minutes = (times[1] - times[0]) * (self.epochs - report.epoch) / 60
+                if minutes > _LONG:
+                    remedy = "fewer epochs or a smaller width take less"
+                    _LOG.warning("training takes about %.0f more minutes; %s", minutes, remedy)
+            if self.verbose and (report.epoch % tenth == 0 or report.epoch == self.epochs):
+                print(f"epoch {report.epoch}/{self.epochs}  loss {report.loss:.4f}", flush=True)
+
+        return on_report
 
     def anomaly_scores(self, X) -> np.ndarray:
         """Returns Eq. 3 for each image: N numbers, higher = more anomalous, 1 = the mean of training images."""

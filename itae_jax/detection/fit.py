@@ -4,7 +4,6 @@ While it works, the model is in MODEL.partial, with checkpoints and `started.jso
 the candidates and the number of epochs. The same command resumes there; another one is refused.
 """
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -41,8 +40,6 @@ from itae_jax.training.log import MetricsLog, about_unreadable, add_unreadable
 
 _LEAST_IMAGES = 8
 _ASKED = 20  # images asked why they cannot be read
-_LOOKED_AT, _CONTRAST_SIDE = 8, 512  # images looked at for their contrast, and at which size
-_LEAST_CONTRAST = 20  # grey levels between the darkest and the brightest pixel
 _POOR = 0.55  # AUROC
 _SHARE_TRIED = 0.06  # of the time
 _MOST_TRIED, _RATED_BRIEFLY = 500, 32  # images on which it trains in that time, and on which it is rated
@@ -85,7 +82,8 @@ def fit(
     decisive = experiment.decisive(base)
     request = {field: value for field, value in asked.items() if field in decisive and field != "seed"}
     details = {"num_images": len(paths), "holdout": holdout, "files": training_files.digest(source, paths)}
-    details |= {"minutes": None if "train.epochs" in asked else minutes, "asked": request}
+    given = None if "train.epochs" in asked else minutes
+    details |= {"minutes": given, "asked": request}
     if models.is_model(out):
         old, _, old_details = models.read_config(out)
         if different := differences(old_details, old.seed, details, base.seed):
@@ -101,8 +99,8 @@ def fit(
     learners = [folder.prepare(candidate)[1] for candidate in to_compare]  # refuses wrong settings
     if len(to_compare) > 1 or isinstance(learners[0].method, Combines):
         folder.rating, folder.training = set_aside(training, base.seed)
-    introduction = _introduction(source, len(paths), looks, len(held_out), details["minutes"], asked)
-    for line in filter(None, (*introduction, others, _about_contrast(paths, base.data.max_side))):
+    introduction = _introduction(source, len(paths), looks, len(held_out), given, asked)
+    for line in filter(None, (*introduction, others)):
         progress.say(line)
     work = out.with_name(out.name + ".partial")
     there = {path.name for path in work.iterdir()} if work.is_dir() else set()
@@ -173,18 +171,6 @@ def _introduction(
         yield f"choosing and training take about {minutes:g} minutes (--minutes)"
     if asked:
         yield "as asked: " + " ".join(f"{field}={value}" for field, value in asked.items())
-
-
-def _about_contrast(paths: Sequence[Path], max_side: int) -> str:
-    """Says so if the pixels of an image hardly differ."""
-    reader, found = Reader(_CONTRAST_SIDE, 1, "stretch", max_side), []
-    for path in paths[:: math.ceil(len(paths) / _LOOKED_AT)]:
-        with contextlib.suppress(UnreadableImageError):
-            found.append(int(np.ptp(reader.read(path))))
-    if not found or np.median(found) >= _LEAST_CONTRAST:
-        return ""
-    why = "if these are files of 16 bits that hold 8 or 12, convert them"
-    return f"the pixels of an image differ by only {np.median(found):.0f} of 255 levels; {why}"
 
 
 @dataclasses.dataclass
@@ -353,11 +339,11 @@ def _train(
 
     on_step = functools.partial(progress.step, "")
     progress.start(1, train.epochs)
-    if few := learner.warning(len(folder.training)):
-        progress.say(few)
     images = folder.images(settings)
-    training, held_out = images.select(folder.training), images.select(folder.held_out)
-    trained = learner.fit(training.in_memory(), (settings.seed,), on_report, checkpoints, on_step)
+    training, held_out = images.select(folder.training).in_memory(), images.select(folder.held_out)
+    for warning in learner.warnings(training):
+        progress.say(warning)
+    trained = learner.fit(training, (settings.seed,), on_report, checkpoints, on_step)
     log.finish({"epoch": train.epochs})
     progress.say("scoring the calibration images")
     rating, weigh = folder.rating, bool(len(folder.rating))

@@ -95,9 +95,9 @@ def run(
             files.write_csv(out / "paper.csv", printed)
         if todo:
             progress.start(len(todo), experiment.train.epochs)
-            least = min(len(splits[normal_class].train_images) for normal_class, _ in todo)
-            if few := learner.warning(least):
-                progress.say(few)
+            fewest = min((splits[normal_class].train_images for normal_class, _ in todo), key=len)
+            for warning in learner.warnings(fewest):
+                progress.say(warning)
         for normal_class, seed in todo:
             job = _Job(experiment, out, dataset, splits[normal_class], normal_class, seed, learner, progress)
             job.run(events.get((normal_class, seed)))

@@ -26,6 +26,8 @@ from itae_jax.training.loop import Report
 from itae_jax.training.trainer import Trainer
 from itae_jax.transforms import to_float
 
+_LOOKED_AT, _NEARLY_ALL = 8, (0.1, 99.9)  # training images looked at, and percentiles of their pixels
+_LEAST_CONTRAST = 20  # grey levels
 _FEW_STEPS = 50
 # Images of 32x32 to score at a time. On a CPU more are no faster, and a single image is padded to so many.
 _BATCH, _CPU_BATCH = 256, 64
@@ -94,13 +96,21 @@ class Learner:
         other._arguments = config, other.trainer.config, evaluate, compute, shape
         return other
 
-    def warning(self, num_images: int) -> str:
-        """Says that training on so many images takes few steps; empty if it does not."""
+    def warnings(self, images: Images) -> Iterator[str]:
+        """Says that training on these images takes few steps, and that the pixels of an image hardly differ."""
         train = self.trainer.config
-        steps = num_images // train.batch_size * train.epochs
-        if steps >= _FEW_STEPS or self.config.ONE_PASS:
-            return ""
-        return f"only {steps} steps of training: too few to learn much; raise train.epochs"
+        steps = len(images) // train.batch_size * train.epochs
+        if steps < _FEW_STEPS and not self.config.ONE_PASS:
+            yield f"only {steps} steps of training: too few to learn much; raise train.epochs"
+        some = images.select(np.arange(0, len(images), math.ceil(len(images) / _LOOKED_AT)))
+        spans = [
+            np.ptp(np.percentile(image, _NEARLY_ALL))
+            for _, batch in some.batches(_LOOKED_AT)
+            for image in batch
+        ]
+        if spans and np.median(spans) < _LEAST_CONTRAST:
+            differ = f"most pixels of an image differ by only {np.median(spans):.0f} of 255 levels"
+            yield f"{differ}; if these are files of 16 bits that hold 8 or 12, convert them"
 
     @functools.cached_property
     def _measure(self) -> Callable:
@@ -238,8 +248,19 @@ def _on_this_machine(
     image_shape: tuple[int, int, int],
 ) -> Learner:
     """Makes the Learner of a pickle on the devices that there are here."""
+    if parallel.is_forked():  # an error here would be lost, and the process that waits would hang
+        return _InFork()  # type: ignore[return-value]
     train, compute = fit_batch(train, dataclasses.replace(compute, devices=0), train.batch_size)
     return learner_for(config, train, evaluate, compute, image_shape)
+
+
+class _InFork:
+    """Stands for the Learner of a pickle where JAX would hang; any use says so."""
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("__"):
+            parallel.check_not_forked()
+        raise AttributeError(name)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
