@@ -240,9 +240,27 @@ def test_mvtec_ad_says_that_no_mask_belongs_to_an_image(inspection):
     assert "masks of no test image: 1, such as crack" in dataset.unreadable[str(marks)]
 
 
-def test_images_beside_the_folders_of_classes_are_listed(tree):
+@pytest.mark.parametrize("other", ["crack/000_mask.npy", None])
+def test_mvtec_ad_says_that_there_is_no_mask(inspection, other):
+    marks = inspection / "wood" / "ground_truth"
+    (marks / "crack" / "000_mask.png").unlink()
+    if other:
+        (marks / other).touch()
+    dataset = load(inspection / "wood", "mvtec_ad", image_size=16)
+    dataset.split(0)
+    assert dataset.unreadable == {str(marks): "holds no mask of a test image"}
+
+
+def test_files_that_are_not_read_are_listed(tree, inspection):
     picture(tree / "train" / "stray.png", 50)
-    assert list(load(tree).unreadable) == [str(tree / "train" / "stray.png")]
+    (tree / "test" / "cat" / "2.heic").touch()
+    assert list(load(tree).unreadable) == [str(tree / "test"), str(tree / "train" / "stray.png")]
+    train = inspection / "wood" / "train"
+    picture(train / "stray.png", 50)
+    picture(train / "more" / "0.png", 50)
+    (train / "good" / "1.heic").touch()
+    listed = load(inspection / "wood", "mvtec_ad", image_size=16).unreadable
+    assert set(listed) == {str(train / name) for name in ("stray.png", "more", "good")}
 
 
 def test_mvtec_ad_is_published_if_all_its_categories_are(inspection, tree):

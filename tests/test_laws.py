@@ -72,7 +72,7 @@ def test_no_output_changes_a_file_of_the_user(output, kind, model, finished_run,
     monkeypatch.chdir(tmp_path)
     mine = tmp_path / "mine"
     (mine / "figures").mkdir(parents=True)
-    for name in ("report.md", "scores.csv", "figures/roc.png", "photo.png"):
+    for name in ("report.md", "scores.csv", "figures/roc.pdf", "photo.png"):
         (mine / name).write_bytes(b"mine")
     place = tmp_path / "out.png"
     if kind == "file":

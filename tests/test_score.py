@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,11 +170,20 @@ def test_the_limit_of_pixels_is_the_models_not_pillows(small_model, images, tmp_
     assert [bool(row["score"]) for row in files.read_csv(out)] == [True]
 
 
-def test_the_folder_of_a_data_set_with_masks_is_refused(small_model, images, tmp_path, refused):
+def test_masks_of_a_data_set_are_never_scored(small_model, images, tmp_path, refused, monkeypatch, capsys):
     for name in ("test/good", "ground_truth/crack"):
         shutil.copytree(images, tmp_path / "set" / name)
-    message = refused("score", small_model, tmp_path / "set", "--out", tmp_path / "scores.csv")
-    assert str(tmp_path / "set" / "test") in message
+    root, out = tmp_path / "set", tmp_path / "scores.csv"
+    mask = next((root / "ground_truth").rglob("*.png"))
+    for sources in ([root], sorted(root.iterdir()), [root / "ground_truth" / "crack"], [mask]):
+        assert str(root / "test") in refused("score", small_model, *sources, "--out", out)
+    for source in (root, root / "ground_truth"):
+        assert "holds test images" in refused("fit", source, "--out", tmp_path / "model")
+    with monkeypatch.context() as patch:
+        lines = "\n".join(map(str, (mask, next((root / "test").rglob("*.png")))))
+        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+        assert run(small_model, "-", out) == 0
+    assert len(files.read_csv(out)) == 1 and "1 with masks in ground_truth" in capsys.readouterr().out
 
 
 def test_several_folders_and_files_give_their_rows_in_turn(small_model, images, tmp_path, refused, monkeypatch):
@@ -187,6 +197,9 @@ def test_several_folders_and_files_give_their_rows_in_turn(small_model, images, 
     assert files.read_csv(out) == [rows[path] for path in (asked[0], *inside)]
     assert cli.main([*command, "--heatmaps", str(maps)]) == 0
     assert all((maps / f"{path}.png").exists() for path in (asked[0], *inside))
+    Path("dangling.png").symlink_to("nowhere.png")  # as *.png may name it
+    assert cli.main([*command[:2], "dangling.png", *command[2:]]) == 0
+    assert files.read_csv(out)[0]["reason"] == "no such file"
     for more, message in (("nowhere", "nowhere: no such folder"), ("-", "-: stands alone")):
         assert message in refused("score", small_model, *asked, more, "--out", out)
 

@@ -172,8 +172,9 @@ def test_page_measures_the_scores_by_the_names_of_the_folders(page, scores, imag
         f"{100 * value:.1f}" for value in measures
     ]
     share = odd.mean()
+    low, high = metrics.auroc_interval(roc_auc_score(odd, values), (~odd).sum(), odd.sum())
     guesses = (
-        "chance 50.0",
+        f"chance 50.0; 95 % interval {100 * low:.1f} to {100 * high:.1f}",
         f"chance {100 * share:.1f}",
         f"if all are flagged {200 * share / (1 + share):.1f}",
     )
@@ -199,13 +200,14 @@ def test_page_says_what_is_found_and_shows_the_worst_mistakes_of_both_kinds(scor
             (round(-value, 3), "false alarm" if -value > limit else "") for value in good[:6]
         ]
         assert {word for _, _, word in captions(page, "The oddest")} == {""}
+        ranks = [f"higher than {(normal.scores_N < value).sum()} of 4 calibration images" for value in odd[:6]]
+        assert re.findall("higher than .*? images", page)[:6] == ranks
 
 
 def test_table_holds_every_score_and_component_highest_first(page, scores):
     rows = sorted(readable(scores), key=lambda row: -float(row["score"]))
     lines = [line for line in Page(page).cells if len(line) > 5]
     components = [name for name in rows[0] if name.startswith(("error_", "score_"))]
-    assert len(components) == 10
     names = ["score", "p_value", *components]
     expected = [[f"{float(row[name]):.4f}" for name in names] for row in rows]
     assert sorted([line[1], line[3], *line[5:]] for line in lines) == sorted(expected)
@@ -265,7 +267,7 @@ def test_page_has_no_pictures_of_images_that_are_gone_and_no_auroc_without_a_nor
     text = re.sub("/(dark|flat)/", "/gone/", scores.read_text()).replace("/good/", "/bright/")
     (tmp_path / "scores.csv").write_text(text)
     page = report(tmp_path / "scores.csv")
-    assert page.count("(no picture: no such file)") == 12
+    assert page.count("(no picture: no such file)") == 12 + 6  # the oddest, and those nearest to the threshold
     assert "No AUROC: no folder is called good or normal: bright, gone;" in page
     assert "ROC curve" not in page and "By folder" not in page
     images = np.random.default_rng(0).integers(0, 256, (12, 16, 16), np.uint8)
@@ -280,6 +282,23 @@ def test_relative_paths_are_those_of_the_working_directory(images, small_model, 
     monkeypatch.chdir(tmp_path)
     gone = f"None of the images is there, seen from {tmp_path}"
     assert gone in report(scores) and gone in caplog.text
+
+
+def test_page_shows_images_as_large_as_the_model_takes(small_model, tmp_path):
+    model, large = shutil.copytree(small_model, tmp_path / "model"), tmp_path / "images" / "large.png"
+    save(large, np.zeros((4, 20_001), np.uint8))
+    config = json.loads((model / "config.json").read_text())
+    config["experiment"]["data"]["max_side"] = 30_000
+    (model / "config.json").write_text(json.dumps(config))
+    page = report(score(model, large, tmp_path / "scores.csv"), model)
+    assert "no picture" not in page and "Heat map of" in page
+
+
+def test_page_says_that_no_mask_is_of_these_images(scores, images, small_model, tmp_path):
+    test = shutil.copytree(images, tmp_path / "set" / "test")
+    (tmp_path / "set" / "ground_truth").mkdir()
+    page = report(score(small_model, test, tmp_path / "scores.csv"), small_model)
+    assert "holds no mask of these images" in page
 
 
 def test_page_of_a_model_shows_its_calibration_images_and_settings(small_model, tmp_path):
@@ -466,7 +485,7 @@ def test_in_a_browser_a_page_sorts_shows_its_pictures_and_fits_the_screen(name, 
         assert len(view["pictures"]) == page.count("<img ") and all(view["pictures"])
         if name == "run_report":
             continue
-        assert view["sorted"] == ["error 0"]
+        assert view["sorted"] == ["error 0°"]
         names, above = view["orders"][0], sum(line[2] == "yes" for line in Page(page).cells if len(line) > 5)
         assert sorted(view["filtered"][0]) == sorted(name for name in names if "t/1" in name.lower())
         assert len(view["filtered"][1]) == above

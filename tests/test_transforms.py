@@ -55,6 +55,9 @@ def test_check_says_once_that_a_transform_cannot_be_compiled():
     for erase in (lambda x, i: x[:, ::-1] if i else x, lambda x, i: x * [0.5, 0.7][i], lambda x, i: members[i]):
         (finding,) = checks.check_all(Transform("branch", 2, erase))
         assert not finding.passed and "jnp." in finding.found
+    drawing = Transform("drawing", 1, lambda x, i: x, draw=lambda key, x, other: x if x[0, 0, 0] > 0 else other)
+    (finding,) = checks.check_all(drawing)
+    assert not finding.passed and "jnp." in finding.found
 
 
 @pytest.mark.parametrize(("name", "found", "transform"), BROKEN, ids=[case[2].name for case in BROKEN])

@@ -82,6 +82,13 @@ def data_set_in(root: Path, *names: str) -> Path | None:
     return next((place for place in places if all(os.path.isdir(place / name) for name in names)), None)
 
 
+def data_set_of_masks(path: Path) -> Path | None:
+    """Returns the data set whose masks a file or folder is, or lies among: in `ground_truth` beside `test`."""
+    whole = Path(os.path.abspath(path))
+    places = (place for place in (whole, *whole.parents) if place.name == "ground_truth")
+    return next((place.parent for place in places if (place.parent / "test").is_dir()), None)
+
+
 def find_normal_images(directory: Path) -> tuple[list[Path], str]:
     """Returns the images of a folder, and a sentence about other files there, empty without any.
 
@@ -89,8 +96,9 @@ def find_normal_images(directory: Path) -> tuple[list[Path], str]:
     """
     if not directory.is_dir():
         raise RequestError(f"{directory}: no such folder; name the folder of the normal images")
-    if place := data_set_in(directory, "train", "test"):
-        raise RequestError(f"{place}: holds test images; name the normal ones in {place / 'train'}")
+    place = data_set_in(directory, "train", "test") or data_set_in(directory, "test", "ground_truth")
+    if place or (place := data_set_of_masks(directory)):
+        raise RequestError(f"{place}: holds test images; name a folder of normal ones alone, as in train")
     others: Counter[str] = Counter()
     return find_images(directory, others), about_others(others)
 
@@ -209,7 +217,10 @@ def load_tree(
         )
 
     def collect(split: Path) -> tuple[list[Path], np.ndarray]:
-        inside = {folder: find_images(split / folder) for folder in superclasses}
+        others: Counter[str] = Counter()
+        inside = {folder: find_images(split / folder, others) for folder in superclasses}
+        if others:
+            unreadable[str(split)] = about_others(others)
         paths = list(itertools.chain.from_iterable(inside.values()))
         labels = [class_names.index(superclasses[folder]) for folder, found in inside.items() for _ in found]
         if not paths:
@@ -218,15 +229,13 @@ def load_tree(
             )
         return paths, np.asarray(labels, np.int64)
 
+    unreadable: dict[str, str] = {}
     (train_paths, train_labels), (test_paths, test_labels) = collect(train), collect(test)
     reader = make_reader(config, fit=fit, size=size, channels=channels, paths=train_paths)
     shape = shape_of(reader, train_paths, train)
     suffixes = "/".join(sorted({path.suffix.lower().lstrip(".") for path in train_paths}))
-    unreadable = {
-        str(path): "is in no folder that names its class"
-        for split in (train, test)
-        for path in images_beside_folders(split)
-    }
+    stray = itertools.chain(images_beside_folders(train), images_beside_folders(test))
+    unreadable |= dict.fromkeys(map(str, stray), "is in no folder that names its class")
     return Dataset.labelled(
         name=name or root_name,
         source=f"folder {root_name}: {len(train_paths)} + {len(test_paths)} {suffixes}",

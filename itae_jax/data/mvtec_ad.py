@@ -9,6 +9,7 @@ itself, beside the folders, are listed as unreadable: they have no kind.
 """
 
 import glob
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +57,20 @@ def load(config: DataConfig) -> Dataset:
             f"data.root={root}: expected <category>/train/good in it, or one folder of any name in train, "
             f"found {', '.join(folders.subfolders(root)[:5]) or 'nothing'}"
         )
-    normal = {name: folders.find_images(folder) for name, folder in found.items()}
+    unreadable: dict[str, str] = {}
+    normal = {name: _images(folder, unreadable) for name, folder in found.items()}
     for name, paths in normal.items():
         if not paths:
             raise RequestError(f"{found[name]}: no images in it")
     everything = [path for paths in normal.values() for path in paths]
     reader = folders.make_reader(config, fit="stretch", size=_SIZE, paths=everything)
-    unreadable: dict[str, str] = {}
+    for folder in found.values():
+        beside = [folder.parent / name for name in folders.subfolders(folder.parent) if name != folder.name]
+        unreadable |= dict.fromkeys(
+            map(str, beside), f"is not trained on: {folder.name} holds the normal images"
+        )
+        stray = folders.images_beside_folders(folder.parent)
+        unreadable |= dict.fromkeys(map(str, stray), f"is not in {folder.name}")
 
     def read_mask(path: Path) -> np.ndarray | None:
         try:
@@ -79,7 +87,7 @@ def load(config: DataConfig) -> Dataset:
     def make_split(index: int, limit_train: int, limit_test: int) -> OneClassSplit:
         name, label = names[index], found[names[index]].name
         folder = found[name].parent.parent
-        test = [path for path in folders.find_images(folder / "test") if path.parent != folder / "test"]
+        test = [path for path in _images(folder / "test", unreadable) if path.parent != folder / "test"]
         if not test:
             raise RequestError(f"{folder / 'test'}: no images in folders in it")
         if label not in folders.subfolders(folder / "test"):
@@ -92,7 +100,9 @@ def load(config: DataConfig) -> Dataset:
         known = {path.relative_to(folder / "test").with_suffix("") for path in test}
         there = [path.relative_to(marks) for path in folders.find_images(marks)] if marks.is_dir() else []
         unused = [path for path in there if known.isdisjoint(map(path.with_name, _names(path)))]
-        if unused:
+        if marks.is_dir() and not any(masks):
+            unreadable[str(marks)] = "holds no mask of a test image"
+        elif unused:
             unreadable[str(marks)] = f"holds masks of no test image: {len(unused)}, such as {unused[0]}"
         return OneClassSplit(
             train_images=images.lazy(config, reader.read, normal[name], reader.shape, unreadable),
@@ -117,6 +127,15 @@ def load(config: DataConfig) -> Dataset:
         coverage="complete" if published else "own",
         unreadable=unreadable,
     )
+
+
+def _images(folder: Path, unreadable: dict[str, str]) -> list[Path]:
+    """The images in a folder; what else is there is counted among the unreadable files."""
+    others: Counter[str] = Counter()
+    found = folders.find_images(folder, others)
+    if others:
+        unreadable[str(folder)] = folders.about_others(others)
+    return found
 
 
 def _names(mask: Path) -> tuple[str, str]:

@@ -291,7 +291,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
 
     def _as_saved(self) -> TrainedModel:
         check_is_fitted(self)
-        self._check_contamination()
+        self._check_parameters()
         return dataclasses.replace(self.model_, details=self.model_.details | {"detector": self._details()})
 
     def _details(self) -> dict:

@@ -201,26 +201,28 @@ def _named(
             raise RequestError("-: standard input is closed; give paths, one a line")
         stripped = (line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n") for line in sys.stdin.buffer)
         lines = (os.fsdecode(line) for line in stripped)
-        return ((Path(line), _relative(line)) for line in lines if line)
+        return ((Path(line), _relative(line)) for line in lines if line and not _is_mask(line, others))
     roots = [Path(source) for source in sources]
     for root, source in zip(roots, sources, strict=True):
         _check_source(root, source, directories)
-    each = itertools.chain.from_iterable(
-        [root] if root.is_file() else folders.each_image(root, others) for root in roots
+    each = list(
+        itertools.chain.from_iterable(
+            folders.each_image(root, others) if root.is_dir() else [root] for root in roots
+        )
     )
     if len(roots) > 1:
         once = {os.path.abspath(path): path for path in each}
         return ((path, _relative(str(path))) for path in once.values())
-    base = roots[0].parent if roots[0].is_file() else roots[0]
+    base = roots[0] if roots[0].is_dir() else roots[0].parent
     return ((path, path.relative_to(base)) for path in each)
 
 
 def _check_source(root: Path, source: str, directories: dict[str, Path]) -> None:
-    if not source or not (root.is_file() or root.is_dir()):
+    if not source or not (root.is_file() or root.is_dir() or root.is_symlink()):
         raise RequestError(f"{source or 'IMAGES'}: no such folder or file")
-    if place := folders.data_set_in(root, "test", "ground_truth"):
+    if place := folders.data_set_in(root, "test", "ground_truth") or folders.data_set_of_masks(root):
         raise RequestError(f"{place}: holds masks in ground_truth; score {place / 'test'}")
-    folder = root.parent if root.is_file() else root
+    folder = root if root.is_dir() else root.parent
     for option, directory in directories.items():
         within = [directory.resolve(), *directory.resolve().parents] if root.is_dir() else [directory.resolve()]
         if folder.resolve() in within:
@@ -228,6 +230,13 @@ def _check_source(root: Path, source: str, directories: dict[str, Path]) -> None
                 f"{option} {directory}: lies in {folder}, so its pictures would be scored next time; "
                 "name a directory outside it"
             )
+
+
+def _is_mask(path: str, others: collections.Counter[str]) -> bool:
+    """Whether a path on standard input is of a mask, which `others` counts."""
+    is_mask = folders.data_set_of_masks(Path(path)) is not None
+    others.update({"masks in ground_truth": int(is_mask)} if is_mask else {})
+    return is_mask
 
 
 def _relative(path: str) -> Path:

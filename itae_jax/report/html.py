@@ -62,10 +62,12 @@ def is_ours(page: Path) -> bool:
 
 
 def is_drawn(path: Path) -> bool:
-    """Returns whether a file is a PNG that `draw` made."""
+    """Returns whether a file is a PNG or a PDF that `draw` made."""
     from PIL import Image
 
     try:
+        if path.suffix == ".pdf":
+            return b"/Creator (itae_jax)" in path.read_bytes()
         with Image.open(path) as image:
             return image.info.items() >= _MADE_BY.items()
     except (OSError, SyntaxError):

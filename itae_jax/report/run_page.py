@@ -44,7 +44,11 @@ def make_out(out: Path, shown: Sequence[Path]) -> None:
             raise RequestError(f"--out {out}: is the directory of another run or model; name another")
         page, figures = out / "report.html", out / "figures"
         foreign = [] if is_run or html.is_ours(page) else [name for name in _PAGES if (out / name).exists()]
-        if figures.is_symlink() or figures.is_file() or not all(map(html.is_drawn, figures.glob("*.png"))):
+        if (
+            figures.is_symlink()
+            or figures.is_file()
+            or not all(map(html.is_drawn, figures.glob("*.p[nd][gf]")))
+        ):
             foreign.append(figures.name)
         if foreign:
             raise RequestError(f"--out {out}: holds {foreign[0]}, not of this command; name another directory")
@@ -70,7 +74,7 @@ def write(runs: Sequence[RunResults], out: Path) -> Path:
         compared.append([])
         for kind, figure, caption in comparisons.draw_all(group, files):
             name = f"{kind}_{group[0].run.dataset}"
-            in_print = html.draw(figure, format="pdf", metadata={"CreationDate": None})
+            in_print = html.draw(figure, format="pdf", metadata={"CreationDate": None, "Creator": "itae_jax"})
             write_bytes(_path(out, name, "pdf"), in_print)
             compared[-1].append((kind, _save(figure, out, name), caption))
         for title, run in columns.trainings(group):

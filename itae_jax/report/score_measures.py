@@ -84,9 +84,19 @@ def read_mask(path: str, reader: Reader) -> np.ndarray | None:
 
 def mask_file(path: str) -> Path | None:
     """Returns the file that marks an image's defect, in folders laid out as those of MVTec AD."""
-    image = Path(os.path.abspath(path))
-    test = next((parent for parent in image.parents if parent.name == "test"), None)
-    return test and mvtec_ad.mask_of(test.parent, image)
+    category = _category(path)
+    return category and mvtec_ad.mask_of(category, Path(os.path.abspath(path)))
+
+
+def has_folder_of_masks(path: str) -> bool:
+    """Returns whether the data set of an image has a folder for masks."""
+    category = _category(path)
+    return category is not None and (category / "ground_truth").is_dir()
+
+
+def _category(path: str) -> Path | None:
+    parents = Path(os.path.abspath(path)).parents
+    return next((parent.parent for parent in parents if parent.name == "test"), None)
 
 
 def of_pixels(

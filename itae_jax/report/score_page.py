@@ -4,6 +4,7 @@ import contextlib
 import csv
 import logging
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -119,6 +120,16 @@ def _is_scored_by(images: ScoredImages, model: TrainedModel) -> bool:
     return images.p_values_N is None or np.allclose(model.normal.p_values(images.scores_N), images.p_values_N)
 
 
+def _columns(images: ScoredImages, model: TrainedModel | None) -> list[str]:
+    """The titles of the components: the errors have the names of the members of the transform."""
+    names = {name: name.replace("_", " ") for name in images.components}
+    errors = [name for name in names if re.fullmatch(r"error_\d+", name)]
+    if model and errors:
+        titles = model.experiment.method.example_titles(len(errors))
+        names |= {name: f"error {title}".strip() for name, title in zip(errors, titles, strict=True)}
+    return list(names.values())
+
+
 def _weights(model: TrainedModel) -> dict[str, str]:
     """The share of each score in that of a method that combines some."""
     method = model.trained.learner.method
@@ -171,6 +182,8 @@ def _write(
     if is_defect_N is not None:
         galleries["defects"] = order[(is_new_N & is_defect_N)[order]][::-1][:_MISTAKEN]
         galleries["normal"] = order[(is_new_N & ~is_defect_N)[order]][:_MISTAKEN]
+    elif is_labelled and threshold is not None:
+        galleries["nearest"] = np.argsort(np.abs(images.scores_N - threshold), kind="stable")[:_MISTAKEN]
     pictures = _pictures(images, np.unique(np.concatenate(list(galleries.values()))), model)
     shown = is_new_N if is_new_N.any() else ~is_new_N
     kinds = None if is_defect_N is None else is_defect_N[shown]
@@ -179,7 +192,8 @@ def _write(
         "names": names,
         "labels": labels,
         "order": order[:_MOST_ROWS].tolist(),
-        "thumbnails": _thumbnails(images, order[:_MOST_THUMBNAILS]),
+        "thumbnails": _thumbnails(images, order[:_MOST_THUMBNAILS], model),
+        "columns": _columns(images, model),
         "threshold": threshold,
         "galleries": {name: [pictures[i] for i in found.tolist()] for name, found in galleries.items()},
         "model": model,
@@ -205,6 +219,7 @@ def _measure(images: ScoredImages, labels, is_new_N, is_defect_N, model) -> dict
     return score_measures.of_images(np.array(labels)[new], is_defect, scores, images.is_anomaly_N[new]) | {
         "roc": html.png(figures.roc_curves([("AUROC in %", is_defect, scores)])),
         "has_masks": any(map(score_measures.mask_file, paths)),
+        "has_folder_of_masks": any(map(score_measures.has_folder_of_masks, paths)),
         "pixels": score_measures.of_pixels(model, paths, is_defect) if model else None,
     }
 
@@ -213,7 +228,7 @@ def _pictures(
     images: ScoredImages, positions: np.ndarray, model: TrainedModel | None
 ) -> dict[int, dict[str, Any]]:
     """Pictures of images by their position, of those that are where they were."""
-    shown, seen, pixels, whole = {}, [], [], Reader()
+    shown, seen, pixels, whole = {}, [], [], _reader(model)
     for i in positions.tolist():
         entry: dict[str, Any] = {"index": i}
         try:
@@ -246,9 +261,14 @@ def _pictures(
     return shown
 
 
-def _thumbnails(images: ScoredImages, positions: np.ndarray) -> dict[int, str]:
+def _reader(model: TrainedModel | None, **options: Any) -> Reader:
+    """Reads images as large as the model takes."""
+    return Reader(max_side=model.reader.max_side if model else Reader.max_side, **options)
+
+
+def _thumbnails(images: ScoredImages, positions: np.ndarray, model: TrainedModel | None) -> dict[int, str]:
     """Small pictures of images by their position, of those that are where they were."""
-    small = Reader(_THUMBNAIL_SIDE, channels=3, fit="letterbox")
+    small = _reader(model, size=_THUMBNAIL_SIDE, fit="letterbox")
 
     def picture(i: int) -> str:
         with contextlib.suppress(UnreadableImageError):

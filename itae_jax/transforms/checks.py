@@ -70,6 +70,8 @@ def _compiles(transform: Transform) -> str:
     image = _images((16, 16, _channels(transform)[-1]))[0]
     try:
         jax.eval_shape(transform.erase, image, jnp.int32(0))
+        if transform.draw is not None:
+            jax.eval_shape(transform.draw, jax.random.key(0), image, image)
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
         raise _Failed(
             "uses a value that is known only when it runs; use jnp.where or jax.lax.switch"
