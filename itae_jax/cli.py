@@ -308,14 +308,13 @@ def _score_report(arguments, path: Path) -> int:
     parallel.prepare_backends()
     from itae_jax.report import score_page
 
-    options = arguments.false_positive_rate, arguments.trust
-    print(f"writing the page of {path}", flush=True)
+    options, say = (arguments.false_positive_rate, arguments.trust), functools.partial(print, flush=True)
     if path.is_file():
-        page = score_page.write_for_scores(path, arguments.model, *options, arguments.normal)
+        page = score_page.write_for_scores(path, arguments.model, *options, arguments.normal, say)
     else:
         if arguments.normal:
             raise RequestError("--normal is for a file of scores")
-        page = score_page.write_for_model(path, *options)
+        page = score_page.write_for_model(path, *options, say)
     print(f"report: {page}")
     return 0
 

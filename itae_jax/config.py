@@ -5,6 +5,7 @@ section that exists is valid.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from itae_jax.errors import RequestError
@@ -178,6 +179,10 @@ class MethodConfig(Section):
     def suggest(self, asked: dict[str, Any], accelerator: bool) -> list[tuple[str, Any, str]]:
         """Settings for a folder of images beside those that were asked for: (field, value, reason)."""
         return []
+
+    def component_titles(self, components: Iterable[str]) -> list[str]:
+        """The components of a score in words."""
+        return [name.replace("_", " ") for name in components]
 
     def example_titles(self, count: int) -> list[str]:
         """What tells the `count` rows of a method's examples apart."""

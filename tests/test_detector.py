@@ -153,20 +153,18 @@ def test_a_fork_of_a_process_that_used_jax_is_refused_and_does_not_hang(detector
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
-@pytest.mark.parametrize("call", ["predict", "anomaly_maps", "load"])
-def test_no_call_hangs_in_a_fork(images, tmp_path, call):
+def test_no_call_hangs_in_a_fork(images, tmp_path):
     fitted = ITAEDetector(
         **SMALL_DETECTOR | {"settings": {"evaluate.batch_size": 8, "compute.devices": 1}}
     ).fit(images)
     fitted.save(tmp_path / "model")
     learner_for.cache_clear()  # so that a pickle finds no Learner
-    function, argument = (
-        (ITAEDetector.load, tmp_path / "model") if call == "load" else (getattr(fitted, call), images)
-    )
+    calls = [(fitted.predict, images), (fitted.anomaly_maps, images), (ITAEDetector.load, tmp_path / "model")]
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        asked = pool.map_async(function, [argument])
-        with pytest.raises(RequestError, match="spawn"):
-            asked.get(timeout=60)
+        for function, argument in calls:
+            asked = pool.map_async(function, [argument])
+            with pytest.raises(RequestError, match="spawn"):
+                asked.get(timeout=60)
 
 
 def test_detector_says_that_images_show_little_and_that_training_takes_long(images, caplog, monkeypatch):

@@ -32,15 +32,15 @@ def test_interval_of_an_auroc_contains_it_and_narrows_with_more_images(area, nor
     assert narrow_high - narrow_low < high - low
 
 
-@pytest.mark.parametrize("scale", [1, 3, 30])
+@pytest.mark.parametrize("scale", [1, 30])
 def test_interval_of_an_auroc_contains_the_true_one_95_times_in_100(scale, rng):
     true, (normal, anomalous) = scale / (1 + scale), (40, 25)
     is_anomaly, inside = np.arange(normal + anomalous) >= normal, 0
-    for _ in range(400):
+    for _ in range(300):
         scores = rng.exponential(np.where(is_anomaly, scale, 1))
         low, high = metrics.auroc_interval(auroc(is_anomaly, scores), normal, anomalous)
         inside += low <= true <= high
-    assert 0.92 < inside / 400 < 0.99
+    assert 0.92 < inside / 300 < 0.99
 
 
 @settings(deadline=None)

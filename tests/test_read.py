@@ -194,7 +194,7 @@ def test_report_shows_what_a_method_has(tmp_path, kept):
     assert [link for link in page.split('src="')[1:] if not link.startswith("data:image/png;base64,")] == []
     assert "| normal class | ITAE | VAE |" in (tmp_path / "report.md").read_text()
     assert len((tmp_path / "report.csv").read_text().splitlines()) > 10
-    names = {f"{kind}_cifar10.{end}" for kind in ("bars", "anomaly_maps") for end in ("png", "pdf")}
+    names = {f"{kind}_cifar10.{end}" for kind in ("bars", "anomaly_maps", "roc") for end in ("png", "pdf")}
     names |= {f"sweep_{title}_{kind}.png" for title in ("ITAE", "VAE") for kind in ("histograms", "roc")}
     restored = [f"sweep_{title}_restorations_class_{k}_seed_0.png" for title in ("ITAE", "VAE") for k in (0, 1)]
     assert {file.name for file in (tmp_path / "figures").iterdir()} == names | set(

@@ -5,6 +5,7 @@ The plain autoencoder is the same with the transform `identity`.
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -177,6 +178,13 @@ class ITAEConfig(MethodConfig):
             ("method.views", views, "a mean over views is steadier"),
             *chosen,
         ]
+
+    def component_titles(self, components: Iterable[str]) -> list[str]:
+        names = list(components)
+        members = self.example_titles(sum(name.startswith("error_") for name in names))
+        errors = {f"error_{index}": f"error {title}".strip() for index, title in enumerate(members)}
+        words = super().component_titles(names)
+        return [errors.get(name, word) for name, word in zip(names, words, strict=True)]
 
     def example_titles(self, count: int) -> list[str]:
         parts = [name.strip() for name in self.transform.split("+")]

@@ -4,8 +4,7 @@ import contextlib
 import csv
 import logging
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from itae_jax import experiment
-from itae_jax.config import FALSE_POSITIVE_RATE
+from itae_jax.config import FALSE_POSITIVE_RATE, MethodConfig
 from itae_jax.data.images import UnreadableImageError
 from itae_jax.data.reader import Reader
 from itae_jax.detection import anomaly_map, score, training_files
@@ -30,6 +29,10 @@ _LOG = logging.getLogger(__name__)
 _ODDEST, _MISTAKEN = 12, 6  # pictures of the oddest images, of defects and of normal images
 _MOST_ROWS = 2000  # of the table; a page of a hundred thousand rows helps nobody
 _MOST_THUMBNAILS, _THUMBNAIL_SIDE = 500, 64  # of the table, about 2 KB each
+
+
+def _nothing(line: str) -> None:
+    pass
 
 
 class ScoredImages(NamedTuple):
@@ -69,14 +72,19 @@ def read_scores(path: Path) -> ScoredImages:
 
 
 def write_for_scores(
-    scores: Path, model: Path | None, false_positive_rate: float | None, trust: str = "", normal: str = ""
+    scores: Path,
+    model: Path | None,
+    false_positive_rate: float | None,
+    trust: str = "",
+    normal: str = "",
+    say: Callable[[str], object] = _nothing,
 ) -> Path:
     """Writes the page of a file of scores beside it, with the ending .html.
 
     With the model that scored it shows restorations and heat maps. Without a false-positive rate it has the
     threshold that the file was written with. `normal` is the name of the folder of normal images, empty for
-    good or normal. RequestError if the file or the model cannot be read or do not match, or for a rate without
-    a model.
+    good or normal. `say` gets a line before the page is drawn. RequestError if the file or the model cannot be
+    read or do not match, or for a rate without a model.
     """
     if scores.suffix == ".html":
         raise RequestError(f"{scores}: the page would overwrite it; give the scores another ending")
@@ -93,10 +101,16 @@ def write_for_scores(
     else:
         threshold = _threshold_of(images, loaded)
     page: dict[str, Any] = {"title": scores.name, "what": "images", "settings": {}, "loss": None}
+    say(f"drawing the page of {scores}")
     return _write(scores.with_suffix(".html"), images, threshold, loaded, page, normal=normal)
 
 
-def write_for_model(directory: Path, false_positive_rate: float | None, trust: str = "") -> Path:
+def write_for_model(
+    directory: Path,
+    false_positive_rate: float | None,
+    trust: str = "",
+    say: Callable[[str], object] = _nothing,
+) -> Path:
     """Writes report.html into a model: its calibration images as it scores them, and its settings."""
     model = trained.load(directory, trust)
     normal = model.normal
@@ -110,6 +124,7 @@ def write_for_model(directory: Path, false_positive_rate: float | None, trust: s
         "settings": experiment.changed(model.experiment),
         "loss": html.png(figures.loss_curve(losses)) if losses else None,
     }
+    say(f"drawing the page of {directory}")
     return _write(directory / "report.html", images, threshold, model, page, is_labelled=False)
 
 
@@ -118,16 +133,6 @@ def _is_scored_by(images: ScoredImages, model: TrainedModel) -> bool:
     if list(model.normal.components) != list(images.components):
         return False
     return images.p_values_N is None or np.allclose(model.normal.p_values(images.scores_N), images.p_values_N)
-
-
-def _columns(images: ScoredImages, model: TrainedModel | None) -> list[str]:
-    """The titles of the components: the errors have the names of the members of the transform."""
-    names = {name: name.replace("_", " ") for name in images.components}
-    errors = [name for name in names if re.fullmatch(r"error_\d+", name)]
-    if model and errors:
-        titles = model.experiment.method.example_titles(len(errors))
-        names |= {name: f"error {title}".strip() for name, title in zip(errors, titles, strict=True)}
-    return list(names.values())
 
 
 def _weights(model: TrainedModel) -> dict[str, str]:
@@ -193,7 +198,7 @@ def _write(
         "labels": labels,
         "order": order[:_MOST_ROWS].tolist(),
         "thumbnails": _thumbnails(images, order[:_MOST_THUMBNAILS], model),
-        "columns": _columns(images, model),
+        "columns": (model.experiment.method if model else MethodConfig()).component_titles(images.components),
         "threshold": threshold,
         "galleries": {name: [pictures[i] for i in found.tolist()] for name, found in galleries.items()},
         "model": model,
