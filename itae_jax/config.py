@@ -181,7 +181,7 @@ class MethodConfig(Section):
         return []
 
     def component_titles(self, components: Iterable[str]) -> list[str]:
-        """The components of a score in words."""
+        """How a page names the components of a score."""
         return [name.replace("_", " ") for name in components]
 
     def example_titles(self, count: int) -> list[str]:
