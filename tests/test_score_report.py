@@ -190,7 +190,7 @@ def test_page_says_what_is_found_and_shows_the_worst_mistakes_of_both_kinds(scor
         odd = sorted(float(row["score"]) for row in rows if "/good/" not in row["path"])
         found, alarms = sum(value > limit for value in odd), sum(-value > limit for value in good)
         assert f"Finds {found} of 12 defects at {alarms} false alarms in 20 normal images." in page
-        assert f"{12 - found} of 12 defects are missed." in page
+        assert f"{12 - found} of 12 defects are missed;" in page
         assert [(float(one), word) for one, _, word in captions(page, "Defects with the lowest scores")] == [
             (round(value, 3), "" if value > limit else "missed") for value in odd[:6]
         ]
@@ -229,10 +229,10 @@ def test_table_has_small_pictures_of_the_highest_five_hundred_at_most(page, imag
 
 def test_heat_maps_have_a_colour_bar_from_normal_to_the_usual_peak(page, small_model, images):
     model = trained.load(small_model)
-    bar = r'alt="Heat map of ([^"]*)">.*?<i></i><span>1</span><span>highest (.*?)</span><span>(.*?)</span>'
+    bar = r'alt="Heat map of ([^"]*)">.*?<i></i><span>1</span><span>(.*?)</span>.*?heat map up to (.*?)</p>'
     bars = re.findall(bar, page, re.DOTALL)
     assert len(bars) == page.count("Heat map of") == page.count('url("data:image/png') * 24
-    for name, peak, end in bars:
+    for name, end, peak in bars:
         map_HxW = model.trained.anomaly_maps(model.reader.read(images / html.unescape(name))[None])[0]
         assert float(peak) == pytest.approx(anomaly_map.smooth(map_HxW).max(), abs=0.006)
         assert end == f"{model.normal.usual_peak:.2f}"

@@ -95,7 +95,8 @@ def find_normal_images(directory: Path) -> tuple[list[Path], str]:
     RequestError for no folder, and for a data set with test images.
     """
     if not directory.is_dir():
-        raise RequestError(f"{directory}: no such folder; name the folder of the normal images")
+        what = "is a file" if directory.exists() else "no such folder"
+        raise RequestError(f"{directory}: {what}; name the folder of the normal images")
     place = data_set_in(directory, "train", "test") or data_set_in(directory, "test", "ground_truth")
     if place or (place := data_set_of_masks(directory)):
         raise RequestError(f"{place}: holds test images; name a folder of normal ones alone, as in train")
