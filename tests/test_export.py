@@ -169,8 +169,9 @@ def test_export_says_beside_the_file_what_it_takes_and_gives(exported):
     about = json.loads((exported.parent / "model.jaxexport.json").read_text())
     assert about["image"] == {"height": 16, "width": 16, "channels": 1, "dtype": "uint8", "fit": "letterbox"}
     assert (about["method"]["name"], about["method"]["transform"]) == ("itae", "rotate")
-    scores = {f"score_{error}" for error in restoration.ERRORS} | {"score_l1_combine_first+max"}
-    assert {*(f"error_{index}" for index in range(4)), *scores} <= set(about["components"])
+    rules = ["", *(f"_combine_{rule}" for rule in restoration.COMBINATIONS[1:])]
+    scores = [f"score_{error}{rule}" for rule in rules for error in restoration.ERRORS]
+    assert about["components"] == [*(f"error_{index}" for index in range(4)), *scores]
     assert about["normal_scores"] == sorted(about["normal_scores"])
 
 

@@ -306,7 +306,7 @@ def test_fit_says_that_images_show_little_and_which_files_it_leaves_out(tmp_path
     (tmp_path / "good" / "notes.txt").touch()
     assert fit(tmp_path / "good", tmp_path / "model", *SMALL_FIT) == 0
     said = capsys.readouterr().out
-    assert "of 255 levels" in said and "1 with .txt" in said
+    assert "only 16 of 255 levels" in said and "1 with .txt" in said
     assert "AUROC on surrogate anomalies" in said  # of a method that was not chosen by it, too
 
 

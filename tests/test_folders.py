@@ -254,7 +254,7 @@ def test_mvtec_ad_says_that_there_is_no_mask(inspection, other):
 def test_files_that_are_not_read_are_listed(tree, inspection):
     picture(tree / "train" / "stray.png", 50)
     (tree / "test" / "cat" / "2.heic").touch()
-    assert list(load(tree).unreadable) == [str(tree / "test"), str(tree / "train" / "stray.png")]
+    assert list(load(tree).unreadable) == [str(tree / "test" / "cat"), str(tree / "train" / "stray.png")]
     train = inspection / "wood" / "train"
     picture(train / "stray.png", 50)
     picture(train / "more" / "0.png", 50)

@@ -33,6 +33,15 @@ def find_images(directory: Path, others: Counter[str] | None = None) -> list[Pat
     return found
 
 
+def find_and_list(directory: Path, unreadable: dict[str, str]) -> list[Path]:
+    """Returns what `each_image` yields, and lists among the unreadable files how many others are there."""
+    others: Counter[str] = Counter()
+    found = find_images(directory, others)
+    if others:
+        unreadable[str(directory)] = about_others(others)
+    return found
+
+
 def each_image(directory: Path, others: Counter[str] | None = None) -> Iterator[Path]:
     """Yields all image files below a directory by their suffixes, sorted, without hidden ones.
 
@@ -218,10 +227,7 @@ def load_tree(
         )
 
     def collect(split: Path) -> tuple[list[Path], np.ndarray]:
-        others: Counter[str] = Counter()
-        inside = {folder: find_images(split / folder, others) for folder in superclasses}
-        if others:
-            unreadable[str(split)] = about_others(others)
+        inside = {folder: find_and_list(split / folder, unreadable) for folder in superclasses}
         paths = list(itertools.chain.from_iterable(inside.values()))
         labels = [class_names.index(superclasses[folder]) for folder, found in inside.items() for _ in found]
         if not paths:

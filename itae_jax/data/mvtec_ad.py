@@ -9,7 +9,6 @@ itself, beside the folders, are listed as unreadable: they have no kind.
 """
 
 import glob
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +57,7 @@ def load(config: DataConfig) -> Dataset:
             f"found {', '.join(folders.subfolders(root)[:5]) or 'nothing'}"
         )
     unreadable: dict[str, str] = {}
-    normal = {name: _images(folder, unreadable) for name, folder in found.items()}
+    normal = {name: folders.find_and_list(folder, unreadable) for name, folder in found.items()}
     for name, paths in normal.items():
         if not paths:
             raise RequestError(f"{found[name]}: no images in it")
@@ -87,7 +86,11 @@ def load(config: DataConfig) -> Dataset:
     def make_split(index: int, limit_train: int, limit_test: int) -> OneClassSplit:
         name, label = names[index], found[names[index]].name
         folder = found[name].parent.parent
-        test = [path for path in _images(folder / "test", unreadable) if path.parent != folder / "test"]
+        test = [
+            path
+            for path in folders.find_and_list(folder / "test", unreadable)
+            if path.parent != folder / "test"
+        ]
         if not test:
             raise RequestError(f"{folder / 'test'}: no images in folders in it")
         if label not in folders.subfolders(folder / "test"):
@@ -127,15 +130,6 @@ def load(config: DataConfig) -> Dataset:
         coverage="complete" if published else "own",
         unreadable=unreadable,
     )
-
-
-def _images(folder: Path, unreadable: dict[str, str]) -> list[Path]:
-    """The images in a folder; what else is there is counted among the unreadable files."""
-    others: Counter[str] = Counter()
-    found = folders.find_images(folder, others)
-    if others:
-        unreadable[str(folder)] = folders.about_others(others)
-    return found
 
 
 def _names(mask: Path) -> tuple[str, str]:

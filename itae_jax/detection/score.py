@@ -234,9 +234,10 @@ def _check_source(root: Path, source: str, directories: dict[str, Path]) -> None
 
 def _is_mask(path: str, others: collections.Counter[str]) -> bool:
     """Whether a path on standard input is of a mask, which `others` counts."""
-    is_mask = folders.data_set_of_masks(Path(path)) is not None
-    others.update({"masks in ground_truth": int(is_mask)} if is_mask else {})
-    return is_mask
+    if folders.data_set_of_masks(Path(path)) is None:
+        return False
+    others["masks in ground_truth"] += 1
+    return True
 
 
 def _relative(path: str) -> Path:
