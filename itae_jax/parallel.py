@@ -133,12 +133,12 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
     """Maps `function(*whole arguments, batch)` over devices, which share the batch in equal slices.
 
     Calling it with the same arguments returns the result on the local devices. Every process passes the
-    whole batch, a NumPy array; `axis` is the batch's axis of images.
+    whole batch, a NumPy array; `axis` is the batch's axis of images. `rows_of` joins a result of rows.
 
     Args:
       function: (whole arguments..., slice of the batch) -> result; may call `mean` and `example_indices`.
       replicated_result: True if the result is the same on every device, which returns it once; False if it
-        has a row for each image, which returns the rows in the batch's order.
+        has a row for each image, which returns the devices' slices, devices x rows x ...
       whole: the number of arguments before the batch; every device gets them whole.
       donate: whether the result may reuse the memory of the first argument.
     """
@@ -175,9 +175,7 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
         result = self._mapped(*self._on_devices(arguments, axis))
         if self._is_gathered and self._devices[0].platform == "cpu":
             jax.block_until_ready(result)  # queued exchanges can wait for each other's threads
-        if self._is_replicated:
-            return result
-        return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), result)
+        return result
 
     def memory_bytes(self, *arguments: Any, axis: int = 0) -> int | None:
         """Returns the memory that a call takes on each device by XLA's account; None if unknown."""
@@ -195,6 +193,11 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
         # Copied here and not by the call, so that `jax.transfer_guard` can forbid all other copies.
         shared[1:] = replicate(shared[1:], self._devices)
         return *shared, jax.device_put(slices, _sharding(self._devices, PartitionSpec(AXIS)))
+
+
+def rows_of(result: Any) -> Any:
+    """Returns the rows of a result of `split_batch`, NumPy arrays in the batch's order; waits for them."""
+    return jax.tree.map(lambda slices: np.asarray(slices).reshape(-1, *slices.shape[2:]), result)
 
 
 def is_forked() -> bool:

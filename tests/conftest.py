@@ -36,6 +36,8 @@ from itae_jax import experiment, methods, models, parallel
 from itae_jax.training.learner import Learner, learner_for
 from itae_jax.training.trainer import Trainer
 
+gc.freeze()
+
 TINY_SETTINGS = {
     "ganomaly": ["method.channels=4", "method.latent=8"],
     "geotrans": ["method.widen=1"],

@@ -13,8 +13,8 @@ _FORKING.set_forkserver_preload(["itae_jax.runs.sweep", "itae_jax.report.run_pag
 def _run(devices, arguments, environment, outputs):
     os.environ.clear()
     os.environ.update(environment)
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    os.environ["XLA_FLAGS"], sys.argv[1:] = flags, arguments
+    os.environ["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
+    sys.argv[1:] = arguments
     for descriptor, path in enumerate(outputs, 1):
         os.dup2(os.open(path, os.O_WRONLY), descriptor)
     import jax

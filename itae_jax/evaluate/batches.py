@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from itae_jax.data.images import Images
+from itae_jax.parallel import rows_of
 
 
 def over_batches(
@@ -14,14 +15,14 @@ def over_batches(
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """Yields (positions B, rows of the result for them) in the order of the images, without unreadable ones.
 
-    `compute` takes batch_size x H x W x C uint8 and returns a tree of arrays with a row for each image. Reads
-    the next batch while the devices compute. The last batch is padded, so that one program serves all.
+    `compute`, a `split_batch` with a row for each image, takes batch_size x H x W x C uint8. Reads the next
+    batch while the devices compute. The last batch is padded, so that one program serves all.
     """
     pending: list[tuple[np.ndarray, Any]] = []
 
     def collect():
         positions, result = pending.pop(0)
-        return positions, jax.tree.map(lambda rows: np.asarray(rows)[: len(positions)], result)
+        return positions, jax.tree.map(lambda rows: rows[: len(positions)], rows_of(result))
 
     for positions, batch in images.batches(batch_size):
         padding = np.zeros((batch_size - len(batch), *images.image_shape), np.uint8)

@@ -93,10 +93,11 @@ def _histogram(ax: Axes, scores_N, is_anomaly_N, count: int, high: float | None 
     bins = np.linspace(scores_N.min(), end + 1e-9 * (1 + abs(end)), count + 1).tolist()
     scores_N = np.minimum(scores_N, bins[-1])
     if is_anomaly_N is None:
-        ax.hist(scores_N, bins, color=NORMAL, alpha=0.8)
+        ax.hist(scores_N, bins, histtype="stepfilled", color=NORMAL, alpha=0.8)
         return
+    options |= {"histtype": "stepfilled", "alpha": 0.6}
     for kind, colour, name in ((False, NORMAL, "normal"), (True, ANOMALOUS, "anomalous")):
-        ax.hist(scores_N[is_anomaly_N == kind], bins, color=colour, alpha=0.6, label=name, **options)
+        ax.hist(scores_N[is_anomaly_N == kind], bins, color=colour, label=name, **options)
 
 
 def roc_curves(panels: Sequence[Panel]) -> Figure:

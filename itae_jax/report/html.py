@@ -1,13 +1,17 @@
 """HTML pages from the templates of this package, and the pictures inside them."""
 
 import base64
+import functools
 import io
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    import jinja2
 
 _PICTURE_SIDE = 320
 _MADE_BY = {"Software": "itae_jax"}  # in PNG files
@@ -15,12 +19,15 @@ _MADE_BY = {"Software": "itae_jax"}  # in PNG files
 
 def render(template: str, **values: Any) -> str:
     """Returns a template filled in; texts in HTML are escaped, and a value that is not given is an error."""
+    return printable(_templates(template.endswith(".html")).get_template(template).render(**values))
+
+
+@functools.cache
+def _templates(escape: bool) -> "jinja2.Environment":
     import jinja2
 
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-    loader, is_page = jinja2.PackageLoader("itae_jax.report"), template.endswith(".html")
-    environment = jinja2.Environment(loader=loader, autoescape=is_page, **options)
-    return printable(environment.get_template(template).render(**values))
+    return jinja2.Environment(loader=jinja2.PackageLoader("itae_jax.report"), autoescape=escape, **options)
 
 
 def printable(text: str) -> str:
@@ -53,6 +60,7 @@ def draw(figure: Figure, **options: Any) -> bytes:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(content, **{"metadata": _MADE_BY, **options})
+    figure.set_layout_engine("none")  # a second format takes the same layout
     return content.getvalue()
 
 
