@@ -296,7 +296,7 @@ def speed_page() -> str:
             on = f"{about['device']}, jax {about['versions']['jax']}, commit {about['commit']}"
             found: list[str] = []
             lines += [f"{on}: {section(measured, found)}", "", *found, *[""] * bool(found)]
-        lines += [*_time_shares(), *_newer(), "", *_figure3()] if section is _bench else []
+        lines += [*_time_shares(), *_tried(), *_figure3()] if section is _bench else []
     return "\n".join([*lines, *_score_speed()])
 
 
@@ -315,21 +315,23 @@ def _time_shares() -> Iterator[str]:
         yield from [*markdown(table, list(table.columns[1:])), ""]
 
 
-def _newer() -> Iterator[str]:
-    """Yields what share of the time newer versions of JAX take."""
-
-    def read(path: Path) -> tuple[dict[str, Any], pd.Series]:
-        measured = json.loads(path.read_text(encoding="utf-8"))
-        ours = [one for one in measured["timings"] if one["contender"] == "itae_jax"]
-        seconds = {(one["kind"], one["case"]): one["seconds"] for one in ours}
-        return measured["environment"], pd.Series(seconds)
-
-    for path in sorted(RESULTS.glob("bench_method_cpu_jax*.json")):
-        about, seconds = read(path)
-        usual, usual_seconds = read(RESULTS / "bench_method_cpu.json")
-        share = seconds / usual_seconds
-        on = f"jax {about['versions']['jax']} on Python {about['python']}"
-        yield f"{on} takes {share.min():.2f} to {share.max():.2f} of jax {usual['versions']['jax']}'s time."
+def _tried() -> Iterator[str]:
+    """Yields the time that each change takes which was tried, over the usual time, measured just before."""
+    rows = []
+    for directory_of_one in sorted(path for path in (RESULTS / "tried_cpu").glob("*") if path.is_dir()):
+        seconds, commits = {}, {}
+        for name in ("usual", "tried"):
+            measured = json.loads((directory_of_one / f"{name}.json").read_text(encoding="utf-8"))
+            commits[name] = measured["environment"]["commit"][:8]
+            for one in measured["timings"]:
+                if one["contender"] == "itae_jax":
+                    seconds.setdefault(f"{one['kind']}, {one['case']}", {})[name] = one["seconds"]
+        ratios = {case: f"{of['tried'] / of['usual']:.2f}" for case, of in seconds.items()}
+        rows.append({"tried": directory_of_one.name.replace("_", " "), **ratios, "commit": commits["tried"]})
+    if rows:
+        table = pd.DataFrame(rows).fillna("")
+        yield from ["Time over the usual time of the same minutes, of what was tried and is not used:", ""]
+        yield from [*markdown(table, list(table.columns[1:])), ""]
 
 
 def _figure3() -> Iterator[str]:

@@ -1,8 +1,8 @@
 """The 3x3 convolution and the halving by maxima, tuned for XLA's CPU backend.
 
 On a GPU or TPU each is one XLA operation. On the CPU backend some cases of it are slow and are computed by
-matrix products or comparisons instead: maps of 4x4 and smaller, few channels on large maps, weight gradients,
-the gradient of the maxima. bfloat16 always uses XLA's convolution: with jax 0.11 and later the products give
+matrix products or comparisons instead: maps of 2x4 and smaller, few channels on large maps, the gradient of
+the maxima. The gradient of the weights is a convolution of other arrays. bfloat16 always uses XLA's convolution: with jax 0.11 and later the products give
 NaN.
 """
 
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-_SMALL_MAP_PIXELS = 16
+_SMALL_MAP_PIXELS = 8
 _MANY = 32  # channels; with fewer, XLA's convolution is slow or a product is too narrow, see each use
 _COLOURS = 3  # channels of images
 LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernel and result
@@ -43,21 +43,8 @@ def _by_platform(on_cpu: Callable, elsewhere: Callable, *arrays: jax.Array) -> j
     return lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
 
 
-def _on_cpu(x, kernel):
-    is_small = x.shape[1] * x.shape[2] <= _SMALL_MAP_PIXELS
-    return _as_patches(x, kernel) if is_small else _on_large_map(x, kernel)
-
-
 def _convolve(x, kernel):
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
-
-
-def _neighbours(x, rows, columns):
-    """Concatenates x shifted by these offsets of the kernel along the channels, with zeros outside."""
-    height, width = x.shape[1:3]
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    shifted = [padded[:, dy : dy + height, dx : dx + width] for dy in rows for dx in columns]
-    return jnp.concatenate(shifted, axis=-1)
 
 
 def _apart(x, kernel):
@@ -71,12 +58,16 @@ def _as_patches(x, kernel):
     rows = [dy for dy in range(3) if abs(dy - 1) < height]
     columns = [dx for dx in range(3) if abs(dx - 1) < width]
     matrix = kernel[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return _neighbours(x, rows, columns) @ matrix.reshape(len(rows) * len(columns) * channels, -1)
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifted = [padded[:, dy : dy + height, dx : dx + width] for dy in rows for dx in columns]
+    return jnp.concatenate(shifted, axis=-1) @ matrix.reshape(len(shifted) * channels, -1)
 
 
 @jax.custom_vjp
-def _on_large_map(x, kernel):
+def _on_cpu(x, kernel):
     channels, features = kernel.shape[2:]
+    if x.shape[1] * x.shape[2] <= _SMALL_MAP_PIXELS:
+        return _as_patches(x, kernel)
     if channels <= _COLOURS and features < _MANY:
         return _as_row_products(x, kernel)
     if features <= _COLOURS and channels < _MANY:
@@ -87,17 +78,25 @@ def _on_large_map(x, kernel):
 def _backward(saved, gradient):
     x, kernel = saved
     channels, features = kernel.shape[2:]
-    if features <= _COLOURS:
-        of_kernel = _weight_gradient_by_shifts(x, gradient)
-    elif channels <= _COLOURS or features < _MANY:
-        _, kernel_vjp = jax.vjp(lambda kernel: _convolve(x, kernel), kernel)
-        (of_kernel,) = kernel_vjp(gradient)
+    if features < min(channels, _MANY):  # a convolution with few results is slow
+        of_kernel = _turned(_weight_gradient(gradient, x))
     else:
         of_kernel = _weight_gradient(x, gradient)
-    return _on_large_map(gradient, kernel[::-1, ::-1].transpose(0, 1, 3, 2)), of_kernel
+    return _on_cpu(gradient, _turned(kernel)), of_kernel
 
 
-_on_large_map.defvjp(lambda x, kernel: (_on_large_map(x, kernel), (x, kernel)), _backward)
+_on_cpu.defvjp(lambda x, kernel: (_on_cpu(x, kernel), (x, kernel)), _backward)
+
+
+def _turned(kernel):
+    """Returns the kernel of the transposed convolution."""
+    return kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+
+
+def _weight_gradient(x, gradient):
+    """Convolves the channels of x by those of the gradient: the images are what is summed over."""
+    layout = ("CHWN", "IHWO", "HWNC")
+    return lax.conv_general_dilated(x, gradient, (1, 1), ((1, 1), (1, 1)), dimension_numbers=layout)
 
 
 def _as_row_products(x, kernel):
@@ -115,23 +114,6 @@ def _as_shifted_product(x, kernel):
     shares = x @ kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
     shares = jnp.pad(shares, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(-1, height + 2, width + 2, 9, features)
     return sum(shares[:, dy : dy + height, dx : dx + width, 3 * dy + dx] for dy in range(3) for dx in range(3))
-
-
-def _weight_gradient_by_shifts(x, gradient):
-    """Multiplies x by the gradient at all nine offsets at once."""
-    channels, features = x.shape[-1], gradient.shape[-1]
-    shifted = _neighbours(gradient, (2, 1, 0), (2, 1, 0))
-    product = x.reshape(-1, channels).T @ shifted.reshape(-1, 9 * features)
-    return product.reshape(channels, 3, 3, features).transpose(1, 2, 0, 3)
-
-
-def _weight_gradient(x, gradient):
-    """Multiplies x, for each row offset of the kernel, by the gradient at all three column offsets at once."""
-    (height, _, channels), features = x.shape[1:], gradient.shape[-1]
-    shifted = _neighbours(gradient, (1,), (2, 1, 0)).reshape(-1, 3 * features)
-    rows = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
-    products = [rows[:, dy : dy + height].reshape(-1, channels).T @ shifted for dy in range(3)]
-    return jnp.stack(products).reshape(3, channels, 3, features).transpose(0, 2, 1, 3)
 
 
 def halve(x_BxHxWxC: jax.Array) -> jax.Array:
