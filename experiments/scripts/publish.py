@@ -319,7 +319,8 @@ def _tried() -> Iterator[str]:
     """Yields the time that each change takes which was tried, over the usual time, measured just before."""
     rows = []
     for directory_of_one in sorted(path for path in (RESULTS / "tried_cpu").glob("*") if path.is_dir()):
-        seconds, commits = {}, {}
+        seconds: dict[str, dict[str, float]] = {}
+        commits = {}
         for name in ("usual", "tried"):
             measured = json.loads((directory_of_one / f"{name}.json").read_text(encoding="utf-8"))
             commits[name] = measured["environment"]["commit"][:8]

@@ -1,5 +1,8 @@
 """Says where the time of a training step goes on a CPU, by XLA's profile of each operation.
 
+The profile lacks what convolutions and products do after they are handed to other threads. That and waiting
+are `not in the profile`; `cores busy` is the time of the processor over the time of all devices.
+
 python experiments/scripts/time_shares.py --json experiments/results/time_shares_cpu.json     two minutes
 """
 
@@ -7,6 +10,7 @@ import argparse
 import gzip
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ KINDS = {
     "exchange": ("psum", "all-reduce", "all_reduce"),
     "copies": ("transpose", "copy", "concatenate", "pad", "slice", "gather"),
 }
-OTHER, IDLE = "elementwise", "between operations"
+OTHER, REST, BUSY = "elementwise", "not in the profile", "cores busy"
 
 
 def kind_of(operation: str) -> str:
@@ -38,7 +42,7 @@ def shares(events: list[dict[str, Any]], devices: int) -> dict[str, float]:
     found = dict.fromkeys([*KINDS, OTHER], 0.0)
     for event in operations:
         found[kind_of(event["args"]["hlo_op"])] += event["dur"] / whole
-    return found | {IDLE: max(0.0, 1 - sum(found.values()))}
+    return found | {REST: max(0.0, 1 - sum(found.values()))}
 
 
 def measure() -> list[dict[str, Any]]:
@@ -47,13 +51,16 @@ def measure() -> list[dict[str, Any]]:
         learner = cases.learner(case, scored_at_once=32)
         step = cases.training(learner.trainer, learner.image_shape)
         step.call(3)
+        start, of_process = time.perf_counter(), time.process_time()
+        step.call(STEPS)
+        busy = (time.process_time() - of_process) / (time.perf_counter() - start) / len(learner.trainer.devices)
         with tempfile.TemporaryDirectory() as place:
             with jax.profiler.trace(place, create_perfetto_trace=True):
                 step.call(STEPS)
             (path,) = Path(place).glob("plugins/profile/*/perfetto_trace.json.gz")
             with gzip.open(path) as file:
                 events = [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
-        found = shares(events, len(learner.trainer.devices))
+        found = shares(events, len(learner.trainer.devices)) | {BUSY: busy}
         rows.append({"case": name, "shares": found})
         print(name, {kind: f"{100 * share:.0f} %" for kind, share in found.items()}, flush=True)
     return rows

@@ -1,9 +1,9 @@
 """The 3x3 convolution and the halving by maxima, tuned for XLA's CPU backend.
 
 On a GPU or TPU each is one XLA operation. On the CPU backend some cases of it are slow and are computed by
-matrix products or comparisons instead: maps of 2x4 and smaller, few channels on large maps, the gradient of
-the maxima. The gradient of the weights is a convolution of other arrays. bfloat16 always uses XLA's convolution: with jax 0.11 and later the products give
-NaN.
+matrix products or comparisons instead: maps of 8 pixels and fewer, few channels on large maps, the gradient
+of the maxima. The gradient of the weights is a convolution that sums over the images. bfloat16 always uses
+XLA's convolution: with jax 0.11 and later the products give NaN.
 """
 
 from collections.abc import Callable

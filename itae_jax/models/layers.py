@@ -4,6 +4,7 @@ They compute what PyTorch's layers compute with PyTorch's defaults, which the pa
 whose channels come last.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -112,16 +113,16 @@ class BatchNorm(nn.Module):
         return (wide * factor.reshape(shape) + offset.reshape(shape)).astype(self.dtype)
 
 
-def _doubling_matrix(size: int) -> np.ndarray:
-    """Returns the 2*size x size matrix of linear interpolation with aligned end points."""
-    if size == 1:
-        return np.ones((2, 1))
-    position = np.arange(2 * size) * (size - 1) / (2 * size - 1)
-    left = np.minimum(position.astype(int), size - 2)
-    matrix = np.zeros((2 * size, size))
-    matrix[np.arange(2 * size), left] = 1 - (position - left)
-    matrix[np.arange(2 * size), left + 1] = position - left
-    return matrix
+def _double(x: jax.Array, axis: int) -> jax.Array:
+    """Doubles an axis by linear interpolation with aligned end points."""
+    shape, size = x.shape, x.shape[axis]
+    x = x.reshape(-1, size, math.prod(shape[axis + 1 :]))
+    # Of inputs 0 to n - 1, output 2i lies i/(2n - 1) before input i and 2i + 1 lies (n - 1 - i)/(2n - 1) after.
+    back = jnp.asarray(np.arange(size).reshape(1, -1, 1) / (2 * size - 1), x.dtype)
+    ahead = back[:, ::-1]
+    before, after = jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0))), jnp.pad(x[:, 1:], ((0, 0), (0, 1), (0, 0)))
+    pair = x * (1 - back) + before * back, x * (1 - ahead) + after * ahead
+    return jnp.stack(pair, 2).reshape(*shape[:axis], 2 * size, *shape[axis + 1 :])
 
 
 def double_bilinear(x_BxHxWxC: jax.Array) -> jax.Array:
@@ -130,7 +131,4 @@ def double_bilinear(x_BxHxWxC: jax.Array) -> jax.Array:
     As `torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)`, which the U-Net uses that
     the paper's Table 10 repeats line by line.
     """
-    rows = jnp.asarray(_doubling_matrix(x_BxHxWxC.shape[1]), x_BxHxWxC.dtype)
-    columns = jnp.asarray(_doubling_matrix(x_BxHxWxC.shape[2]), x_BxHxWxC.dtype)
-    x = jnp.einsum("Hh,bhwc->bHwc", rows, x_BxHxWxC, precision="highest")
-    return jnp.einsum("Ww,bhwc->bhWc", columns, x, precision="highest")
+    return _double(_double(x_BxHxWxC, 1), 2)
