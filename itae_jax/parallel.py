@@ -137,8 +137,8 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
 
     Args:
       function: (whole arguments..., slice of the batch) -> result; may call `mean` and `example_indices`.
-      replicated_result: True if the result is the same on every device, which returns it once; False if it
-        has a row for each image, which returns the devices' slices, devices x rows x ...
+      replicated_result: True if the result is the same on every device, and is returned once; False if it has
+        a row for each image, and is returned as devices x rows x ...
       whole: the number of arguments before the batch; every device gets them whole.
       donate: whether the result may reuse the memory of the first argument.
     """
@@ -153,7 +153,7 @@ class split_batch:  # in lower case, like functools.partial, because it is used 
         donate: bool = False,
     ):
         check_not_forked()
-        self._devices, self._is_replicated = tuple(devices), replicated_result
+        self._devices = tuple(devices)
         own = [i for i, device in enumerate(devices) if device in _local(devices)]
         self._own = slice(own[0], own[-1] + 1)
         self._is_gathered = not replicated_result and len(own) < len(devices)

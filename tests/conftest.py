@@ -29,7 +29,7 @@ from filelock import FileLock
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Looking for garbage among JAX's many objects takes time.
+# Looking for garbage among JAX's many objects, and at all that is imported here, takes time.
 gc.set_threshold(100_000, 20, 100)
 
 from itae_jax import experiment, methods, models, parallel

@@ -49,8 +49,9 @@ def inner_products(x, kernel, y):
 @pytest.mark.parametrize(
     ("height", "width", "channels", "features"),
     [
-        (1, 7, 8, 8),
-        (3, 5, 40, 2),
+        (1, 1, 8, 8),
+        (1, 12, 8, 8),
+        (2, 4, 40, 8),
         (7, 6, 3, 8),
         (5, 7, 8, 2),
         (6, 4, 8, 8),

@@ -1,9 +1,9 @@
-"""Says where the time of a training step goes on a CPU, by XLA's profile of each operation.
+"""Says where the time of training and scoring goes on a CPU, by XLA's profile of each operation.
 
 The profile lacks what convolutions and products do after they are handed to other threads. That and waiting
 are `not in the profile`; `cores busy` is the time of the processor over the time of all devices.
 
-python experiments/scripts/time_shares.py --json experiments/results/time_shares_cpu.json     two minutes
+python experiments/scripts/time_shares.py --json experiments/results/time_shares_cpu.json     three minutes
 """
 
 import argparse
@@ -19,7 +19,8 @@ import jax
 from itae_jax import environment, parallel
 from itae_jax.bench import cases
 
-STEPS = 10
+BATCHES = 10  # timed
+IMAGES = 32  # scored at once
 # Parts of the names of operations, in the order in which they are looked for; convolutions count as products.
 KINDS = {
     "products": ("ynn", "convolution", "dot"),
@@ -48,21 +49,23 @@ def shares(events: list[dict[str, Any]], devices: int) -> dict[str, float]:
 def measure() -> list[dict[str, Any]]:
     rows = []
     for name, case in cases.experiments([]).items():
-        learner = cases.learner(case, scored_at_once=32)
-        step = cases.training(learner.trainer, learner.image_shape)
-        step.call(3)
-        start, of_process = time.perf_counter(), time.process_time()
-        step.call(STEPS)
-        busy = (time.process_time() - of_process) / (time.perf_counter() - start) / len(learner.trainer.devices)
-        with tempfile.TemporaryDirectory() as place:
-            with jax.profiler.trace(place, create_perfetto_trace=True):
-                step.call(STEPS)
-            (path,) = Path(place).glob("plugins/profile/*/perfetto_trace.json.gz")
-            with gzip.open(path) as file:
-                events = [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
-        found = shares(events, len(learner.trainer.devices)) | {BUSY: busy}
-        rows.append({"case": name, "shares": found})
-        print(name, {kind: f"{100 * share:.0f} %" for kind, share in found.items()}, flush=True)
+        learner = cases.learner(case, IMAGES)
+        devices = len(learner.trainer.devices)
+        step, score = cases.training(learner.trainer, learner.image_shape), cases.scoring(learner, IMAGES)
+        for kind, contender in (("training", step), ("scoring", score)):
+            contender.call(3)
+            start, of_process = time.perf_counter(), time.process_time()
+            contender.call(BATCHES)
+            busy = (time.process_time() - of_process) / (time.perf_counter() - start) / devices
+            with tempfile.TemporaryDirectory() as place:
+                with jax.profiler.trace(place, create_perfetto_trace=True):
+                    contender.call(BATCHES)
+                (path,) = Path(place).glob("plugins/profile/*/perfetto_trace.json.gz")
+                with gzip.open(path) as file:
+                    events = [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
+            found = shares(events, devices) | {BUSY: busy}
+            rows.append({"case": f"{kind}, {name}", "shares": found})
+            print(kind, name, {part: f"{100 * share:.0f} %" for part, share in found.items()}, flush=True)
     return rows
 
 
@@ -73,7 +76,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write")
     parsed = parser.parse_args()
     parallel.prepare_backends()
-    result = {"environment": environment.describe(), "settings": {"steps": STEPS}, "cases": measure()}
+    result = {
+        "environment": environment.describe(),
+        "settings": {"batches": BATCHES, "scored_at_once": IMAGES},
+        "cases": measure(),
+    }
     if parsed.json:
         parsed.json.write_text(json.dumps(result, indent=1) + "\n")
 

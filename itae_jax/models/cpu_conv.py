@@ -1,9 +1,9 @@
 """The 3x3 convolution and the halving by maxima, tuned for XLA's CPU backend.
 
 On a GPU or TPU each is one XLA operation. On the CPU backend some cases of it are slow and are computed by
-matrix products or comparisons instead: maps of 8 pixels and fewer, few channels on large maps, the gradient
-of the maxima. The gradient of the weights is a convolution that sums over the images. bfloat16 always uses
-XLA's convolution: with jax 0.11 and later the products give NaN.
+matrix products or comparisons instead: maps of up to 8 pixels or with a side of 1, few channels on larger
+maps, the gradient of the maxima. The gradient of the weights is a convolution that sums over the images.
+bfloat16 always uses XLA's convolution: with jax 0.11 and later the products give NaN.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 _SMALL_MAP_PIXELS = 8
-_MANY = 32  # channels; with fewer, XLA's convolution is slow or a product is too narrow, see each use
+_MANY = 32  # channels; XLA's convolution from or to fewer is slow
 _COLOURS = 3  # channels of images
 LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernel and result
 
@@ -66,7 +66,7 @@ def _as_patches(x, kernel):
 @jax.custom_vjp
 def _on_cpu(x, kernel):
     channels, features = kernel.shape[2:]
-    if x.shape[1] * x.shape[2] <= _SMALL_MAP_PIXELS:
+    if x.shape[1] * x.shape[2] <= _SMALL_MAP_PIXELS or 1 in x.shape[1:3]:
         return _as_patches(x, kernel)
     if channels <= _COLOURS and features < _MANY:
         return _as_row_products(x, kernel)
@@ -78,7 +78,7 @@ def _on_cpu(x, kernel):
 def _backward(saved, gradient):
     x, kernel = saved
     channels, features = kernel.shape[2:]
-    if features < min(channels, _MANY):  # a convolution with few results is slow
+    if features < min(channels, _MANY):
         of_kernel = _turned(_weight_gradient(gradient, x))
     else:
         of_kernel = _weight_gradient(x, gradient)
@@ -94,7 +94,7 @@ def _turned(kernel):
 
 
 def _weight_gradient(x, gradient):
-    """Convolves the channels of x by those of the gradient: the images are what is summed over."""
+    """Convolves x by the gradient; images take the place of channels, as in JAX's own gradient."""
     layout = ("CHWN", "IHWO", "HWNC")
     return lax.conv_general_dilated(x, gradient, (1, 1), ((1, 1), (1, 1)), dimension_numbers=layout)
 

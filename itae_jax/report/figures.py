@@ -92,12 +92,12 @@ def _histogram(ax: Axes, scores_N, is_anomaly_N, count: int, high: float | None 
     end = max(np.quantile(scores_N, 0.995), -np.inf if high is None else high)
     bins = np.linspace(scores_N.min(), end + 1e-9 * (1 + abs(end)), count + 1).tolist()
     scores_N = np.minimum(scores_N, bins[-1])
+    options["histtype"] = "stepfilled"
     if is_anomaly_N is None:
-        ax.hist(scores_N, bins, histtype="stepfilled", color=NORMAL, alpha=0.8)
+        ax.hist(scores_N, bins, color=NORMAL, alpha=0.8, **options)
         return
-    options |= {"histtype": "stepfilled", "alpha": 0.6}
     for kind, colour, name in ((False, NORMAL, "normal"), (True, ANOMALOUS, "anomalous")):
-        ax.hist(scores_N[is_anomaly_N == kind], bins, color=colour, label=name, **options)
+        ax.hist(scores_N[is_anomaly_N == kind], bins, color=colour, alpha=0.6, label=name, **options)
 
 
 def roc_curves(panels: Sequence[Panel]) -> Figure:

@@ -5,13 +5,10 @@ import functools
 import io
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-
-if TYPE_CHECKING:
-    import jinja2
 
 _PICTURE_SIDE = 320
 _MADE_BY = {"Software": "itae_jax"}  # in PNG files
@@ -23,7 +20,7 @@ def render(template: str, **values: Any) -> str:
 
 
 @functools.cache
-def _templates(escape: bool) -> "jinja2.Environment":
+def _templates(escape: bool) -> Any:
     import jinja2
 
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
@@ -55,12 +52,12 @@ def embed(image_HxWxC: np.ndarray, kind: str = "jpeg") -> str:
 
 
 def draw(figure: Figure, **options: Any) -> bytes:
-    """Returns the content of a figure's file; letters that its font lacks become boxes."""
+    """Returns a figure as a file, and fixes its layout; letters that its font lacks become boxes."""
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(content, **{"metadata": _MADE_BY, **options})
-    figure.set_layout_engine("none")  # a second format takes the same layout
+    figure.set_layout_engine("none")  # which takes long for each format
     return content.getvalue()
 
 

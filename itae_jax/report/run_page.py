@@ -74,9 +74,9 @@ def write(runs: Sequence[RunResults], out: Path) -> Path:
         compared.append([])
         for kind, figure, caption in comparisons.draw_all(group, files):
             name = f"{kind}_{group[0].run.dataset}"
+            compared[-1].append((kind, _save(figure, out, name), caption))
             in_print = html.draw(figure, format="pdf", metadata={"CreationDate": None, "Creator": "itae_jax"})
             write_bytes(_path(out, name, "pdf"), in_print)
-            compared[-1].append((kind, _save(figure, out, name), caption))
         for title, run in columns.trainings(group):
             prefix = f"{run.experiment.name} {title} " if len(runs) > 1 else ""
             own[id(run)] = _draw_run(run, files[id(run)], out, prefix)

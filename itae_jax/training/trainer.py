@@ -18,8 +18,8 @@ from itae_jax.methods.method import Method
 from itae_jax.models import parameter_dtype
 from itae_jax.training.step import TrainState, initial_state, make_train_step, steps_in_one_call
 
-# A loop makes weight gradients of convolutions many times slower on XLA's CPU backend (docs/speed.md);
-# elsewhere it removes the gap between the launches of small steps.
+# A loop makes weight gradients of convolutions many times slower on XLA's CPU backend, which
+# experiments/scripts/layers.py measures; elsewhere it removes the gap between the launches of small steps.
 _STEPS_PER_CALL = 50
 # Two calls in flight hide the time between them. On the CPU backend there is none to hide, and queued
 # steps can take the threads that the first one waits for.
