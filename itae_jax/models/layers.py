@@ -46,8 +46,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        parts = x if isinstance(x, tuple) else (x,)
-        x, channels = parts[0], sum(part.shape[-1] for part in parts)
+        channels = x.shape[-1]
         bound = (self.size**2 * channels) ** -0.5
         param_dtype = parameter_dtype(self.dtype)
 
@@ -60,11 +59,7 @@ class Conv(nn.Module):
             rows, columns = (-(-side // self.stride) for side in x.shape[1:3])
             x = jnp.zeros((x.shape[0], rows, columns, self.features), self.dtype)
         elif self.size == 3 and self.stride == 1:
-            ends = np.cumsum([part.shape[-1] for part in parts])
-            x = sum(
-                conv3x3(part.astype(kernel.dtype), kernel[:, :, end - part.shape[-1] : end])
-                for part, end in zip(parts, ends, strict=True)
-            )
+            x = conv3x3(x, kernel)
         else:
             padding, strides = [(self.size // 2, self.size // 2)] * 2, (self.stride, self.stride)
             x = lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)

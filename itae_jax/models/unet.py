@@ -71,7 +71,7 @@ def check_side(network, x_BxHxWxC: jax.Array) -> None:
 
 def join(skip_BxHxWxC: jax.Array, x: jax.Array) -> jax.Array:
     """Joins a skip connection and x, doubled and fitted to its size, along the channels."""
-    return skip_BxHxWxC, fit_to(double_bilinear(x), skip_BxHxWxC.shape[1:3])
+    return jnp.concatenate([skip_BxHxWxC, fit_to(double_bilinear(x), skip_BxHxWxC.shape[1:3])], axis=-1)
 
 
 def fit_to(x_BxHxWxC: jax.Array, shape: tuple[int, ...]) -> jax.Array:
