@@ -122,7 +122,7 @@ def test_layers_are_computed_alike_in_both_ways(monkeypatch):
 
     monkeypatch.setattr(timing, "SECONDS_PER_TURN", 0.0)
     rng = np.random.default_rng(0)
-    for case in layers.cases()[3:8:2]:  # some of each kind, none that is large
+    for case in layers.cases()[2:7:2]:  # some of each kind, none that is large
         arrays = [rng.standard_normal(shape, np.float32) for shape in case.shapes]
         expected = np.asarray(case.xla(*arrays))
         np.testing.assert_allclose(case.ours(*arrays), expected, atol=1e-5 * np.abs(expected).max())

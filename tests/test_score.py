@@ -384,7 +384,7 @@ def test_score_of_one_image_counts_it(small_model, images, tmp_path, capsys, ref
 
 
 def test_heat_maps_of_large_images_take_less_than_a_gigabyte(small_model_of, tmp_path):
-    large = np.tile(np.arange(5000, dtype=np.uint8)[None, :, None], (2000, 1, 3))
+    large = np.tile(np.arange(5000, dtype=np.uint8)[None, :, None], (4000, 1, 3))
     (tmp_path / "new").mkdir()
     for index in range(4):
         Image.fromarray(large).save(tmp_path / "new" / f"{index}.jpg")

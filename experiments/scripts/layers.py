@@ -29,7 +29,7 @@ from itae_jax.models import cpu_conv
 
 IMAGES, STEPS = 16, 2
 # Side of the input, channels in, channels out.
-CONVOLUTIONS = ((2, 128, 128), (32, 1, 16), (32, 3, 16), (32, 16, 3))
+CONVOLUTIONS = ((2, 128, 128), (32, 3, 16), (32, 16, 3))
 WEIGHT_GRADIENTS = ((16, 64, 16), (32, 32, 16), (32, 64, 3))
 MAXIMA = ((32, 16), (32, 64))
 

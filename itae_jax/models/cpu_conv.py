@@ -68,7 +68,7 @@ def _on_cpu(x, kernel):
     channels, features = kernel.shape[2:]
     if x.shape[1] * x.shape[2] <= _SMALL_MAP_PIXELS or 1 in x.shape[1:3]:
         return _as_patches(x, kernel)
-    if channels <= _COLOURS and features < _MANY:
+    if 1 < channels <= _COLOURS and features < _MANY:
         return _as_row_products(x, kernel)
     if features <= _COLOURS and channels < _MANY:
         return _as_shifted_product(x, kernel)
