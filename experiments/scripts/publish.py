@@ -307,11 +307,8 @@ def _time_shares() -> Iterator[str]:
         rows = [{"case": case["case"], **case["shares"]} for case in measured["cases"]]
         table = pd.DataFrame(rows).set_index("case").map(lambda share: f"{100 * share:.0f}%").reset_index()
         commit = measured["environment"]["commit"]
-        yield from [
-            f"Where the time goes, commit {commit}. *Not in the profile*: work of products on other threads, waiting.",
-            "",
-        ]
-        yield from [*markdown(table, list(table.columns[1:])), ""]
+        yield f"Where the time goes, commit {commit}. *Not in the profile*: products on other threads, waiting."
+        yield from ["", *markdown(table, list(table.columns[1:])), ""]
 
 
 def _tried() -> Iterator[str]:
