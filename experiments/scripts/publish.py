@@ -322,12 +322,13 @@ def _tried() -> Iterator[str]:
 
     rows = []
     for path in sorted(RESULTS.glob("tried_cpu/*/tried.json")):
-        (tried, commit), (usual, _) = read(path), read(path.with_name("usual.json"))
+        (tried, commit), (usual, of_usual) = read(path), read(path.with_name("usual.json"))
         kinds = (tried / usual).groupby(level=0)
         ratios = {kind: f"{of_kind.min():.2f} to {of_kind.max():.2f}" for kind, of_kind in kinds}
-        rows.append({"tried": path.parent.name.replace("_", " "), "commit": commit, **ratios})
+        own = "" if commit == of_usual else f" ({commit})"
+        rows.append({"tried": path.parent.name.replace("_", " ") + own, **ratios})
     if rows:
-        yield "Tried and not used, time over the usual time at the three widths:"
+        yield f"Tried and not used, time over the usual time at the three widths, commit {of_usual}:"
         yield from ["", *markdown(pd.DataFrame(rows), []), ""]
 
 
@@ -357,8 +358,8 @@ def _figure3() -> Iterator[str]:
         on = f"{runs[0].results[0].device}; ours with {', '.join([*alike, *others])}"
         methods = [one for one in efficiency.compared(of_dataset) if not one.is_paper]
         speed = {one.title.split(" ")[0]: one.images_per_second for one in methods}
-        more = f"ITAE scores {speed['ITAE'] / speed['GeoTrans']:.1f} times as fast as GeoTrans"
-        yield from [f"Figure 3, one run on {on}. Here {more}:", ""]
+        more = f"ITAE is {speed['ITAE'] / speed['GeoTrans']:.1f} times as fast as GeoTrans"
+        yield from [f"Figure 3, one run on {on}; {more}:", ""]
         yield from [tables.as_markdown(efficiency.grid(methods)), ""]
 
 
@@ -392,10 +393,10 @@ def _bench(measured: dict[str, Any], lines: list[str]) -> str:
         "images/s": ours["images_per_second"].map("{:.0f}".format),
         "PyTorch's best": torch.groupby(level=[0, 1]).max().map("{:.0f}".format),
         "time over PyTorch's": pd.Series(bench_report.ratios(measured)).map("{:.2f}".format),
-        "speed over a matrix product's": pd.Series(bench_report.shares(measured)).map("{:.0%}".format),
     }
     table = pd.DataFrame(columns).reindex(ours.index).astype(object).fillna("")
-    lines += markdown(table.rename_axis(["kind", "case"]).reset_index(), list(columns))
+    table.insert(0, "case", [", ".join(key) for key in table.index])
+    lines += markdown(table, list(columns))
     settings = measured["settings"]
     return f"{settings['method']['name']}, {settings['dtype']}, {bench_report.batches(settings)}."
 
@@ -411,8 +412,8 @@ def _quality(measured: dict[str, Any], lines: list[str]) -> str:
 def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
     cores, images = measured["environment"]["cores"], measured["settings"]["batch_size"]
     steps = pd.DataFrame(measured["steps"]).sort_values(["side", "width", "devices"])
-    steps = steps[steps["devices"] <= cores]
-    table = steps[["side", "width", "devices"]].copy()
+    steps = steps[steps["devices"] == cores]
+    table = steps[["side", "width"]].copy()
     table["seconds a step"] = steps["seconds"].map("{:.3f}".format)
     table["MiB on each device"] = steps["mib_a_device"].map("{:.0f}".format)
     lines += [*markdown(table, list(table.columns)), ""]
@@ -426,7 +427,7 @@ def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
         f"Losses of {apart['steps']} steps on {most} devices and on one differ by up to {found}, relatively: "
         "roundings grow."
     )
-    return f"a training step of {images} images on {cores} cores."
+    return f"a training step of {images} images on {cores} devices."
 
 
 def _reading(measured: dict[str, Any], lines: list[str]) -> str:
