@@ -140,17 +140,17 @@ def test_scaling_compares_the_losses_of_one_training():
 
 
 def test_a_fit_is_followed_from_tenth_to_tenth(scripts, tmp_path, monkeypatch):
-    import early_stop
+    import follow_fit
 
     for name, offered in (("ensemble", []), ("pca", [("whole images", {})])):  # PCA trains nothing
         offer = staticmethod(lambda *_, offered=offered: offered)
         monkeypatch.setattr(methods.config_class(name), "candidates", offer)
-    monkeypatch.setattr(early_stop, "RESULTS", tmp_path / "early_stop.json")
+    monkeypatch.setattr(follow_fit, "RESULTS", tmp_path / "follow_fit.json")
     for place, count in (("train/good", 50), ("test/good", 3), ("test/scratch", 3)):
         save_images(tmp_path / "set" / place, count, size=(32, 32))
-    monkeypatch.setattr("sys.argv", ["early_stop.py", str(tmp_path / "set"), "2"])
-    early_stop.main()
-    (row,) = json.loads((tmp_path / "early_stop.json").read_text())
+    monkeypatch.setattr("sys.argv", ["early_stop.py", str(tmp_path / "set"), "2", "--set", "method.transform=rotate"])
+    follow_fit.main()
+    (row,) = json.loads((tmp_path / "follow_fit.json").read_text())
     assert [point["epoch"] for point in row["found"]] == [1, 2]
     assert all(0 <= point[name] <= 1 for point in row["found"] for name in ("surrogates", "test"))
 

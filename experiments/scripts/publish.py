@@ -191,6 +191,7 @@ def results_page() -> str:
             "",
             *_study(),
             *_folders(),
+            *_followed(),
             *_jpeg_copies(),
         ]
     )
@@ -230,6 +231,22 @@ def _folders() -> Iterator[str]:
             shown[title] = of_fit[column].agg(_median)
         yield from markdown(shown.fillna("").reset_index(), list(shown.columns))
         yield ""
+
+
+def _followed() -> Iterator[str]:
+    """Yields the lines about follow_fit.py: ratings and AUROC by transform, after a tenth of the time and all."""
+    rows = []
+    for path in RESULTS.glob("follow_fit_cpu.json"):
+        for row in json.loads(path.read_text(encoding="utf-8")):
+            first, last = row["found"][0], row["found"][-1]
+            both = {
+                title: f"{100 * first[name]:.1f} → {100 * last[name]:.1f}"
+                for title, name in (("rating", "surrogates"), ("AUROC", "test"))
+            }
+            rows.append({"data": row["data"], "transform": row["transform"], "epochs": row["epochs"], **both})
+    if rows:
+        frame = pd.DataFrame(rows).sort_values(["data", "transform"])
+        yield from [_FOLLOWED_NOTE, "", *markdown(frame, list(frame.columns[2:])), ""]
 
 
 def _jpeg_copies() -> Iterator[str]:

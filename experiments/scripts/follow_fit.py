@@ -1,15 +1,16 @@
-"""Follows what `itae fit` trains: do its ratings on surrogate anomalies stop improving before the end?
+"""Follows what `itae fit` trains: could its ratings on surrogate anomalies choose a transform, or stop it early?
 
-  python experiments/scripts/early_stop.py FOLDER EPOCHS [--seed 0]
+  python experiments/scripts/follow_fit.py FOLDER EPOCHS [--seed 0] [--set FIELD=VALUE ...]
 
 FOLDER is like those of folders.py. Trains on train/good with the settings that `itae fit` chooses, and rates
 the model after each tenth of the epochs as `itae fit` does at the end, beside its AUROC on test. Adds a row to
-experiments/results/early_stop_cpu.json.
+experiments/results/follow_fit_cpu.json.
 """
 
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,16 @@ from itae_jax.detection import training_files
 from itae_jax.detection.candidates import rated, set_aside
 from itae_jax.evaluate import metrics
 
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "early_stop_cpu.json"
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "follow_fit_cpu.json"
 
 
-def follow(folder: Path, epochs: int, seed: int) -> dict:
+def follow(folder: Path, epochs: int, seed: int, assignments: Sequence[str] = ()) -> dict:
     """Trains once; returns the row."""
     good = folder / "train" / "good"
     with tempfile.TemporaryDirectory() as place:
         model = Path(place, "model")
-        if code := cli.main(["fit", str(good), "--out", str(model), "--epochs", "1", "--seed", str(seed)]):
+        command = ["fit", str(good), "--out", str(model), "--epochs", "1", "--seed", str(seed)]
+        if code := cli.main([*command, *(f"--set={assignment}" for assignment in assignments)]):
             raise SystemExit(code)
         chosen = models.load(model)
     every = max(1, round(epochs / 10))
@@ -56,6 +58,7 @@ def follow(folder: Path, epochs: int, seed: int) -> dict:
 
     learner.fit(normal.select(training).in_memory(), (seed,), on_report)
     row = {"data": folder.name, "epochs": epochs, "seed": seed, "image_size": settings.data.image_size}
+    row |= {"method": settings.method.title, "transform": settings.method.transform}
     return {**row, "num_train": len(training), "found": found, "environment": environment.describe()}
 
 
@@ -66,10 +69,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("epochs", type=int, metavar="EPOCHS")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments")
     parsed = parser.parse_args()
     parallel.prepare_backends()
     rows = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
-    row = follow(parsed.folder, parsed.epochs, parsed.seed)
+    row = follow(parsed.folder, parsed.epochs, parsed.seed, parsed.assignments)
     files.write_text(RESULTS, json.dumps([*rows, row], indent=1) + "\n")
 
 
