@@ -2,9 +2,9 @@
 
   python experiments/scripts/follow_fit.py FOLDER EPOCHS [--seed 0] [--set FIELD=VALUE ...]
 
-FOLDER is like those of folders.py. Trains on train/good with the settings that `itae fit` chooses, and rates
-the model after a tenth, a half and all of the epochs as `itae fit` does at the end, beside its AUROC on test. Adds a row to
-experiments/results/follow_fit_cpu.json.
+FOLDER is like those of folders.py. Trains on train/good with the settings that `itae fit` chooses. Rates the
+model after a tenth, a half and all of the epochs, as `itae fit` does at the end, beside its AUROC on test. Adds
+a row to experiments/results/follow_fit_cpu.json.
 """
 
 import argparse
