@@ -139,7 +139,7 @@ def test_scaling_compares_the_losses_of_one_training():
     assert found["first"] <= found["largest"] < 1e-9
 
 
-def test_a_fit_is_followed_from_tenth_to_tenth(scripts, tmp_path, monkeypatch):
+def test_a_fit_with_any_transform_is_rated_while_it_trains(scripts, tmp_path, monkeypatch):
     import follow_fit
 
     for name, offered in (("ensemble", []), ("pca", [("whole images", {})])):  # PCA trains nothing
@@ -148,10 +148,12 @@ def test_a_fit_is_followed_from_tenth_to_tenth(scripts, tmp_path, monkeypatch):
     monkeypatch.setattr(follow_fit, "RESULTS", tmp_path / "follow_fit.json")
     for place, count in (("train/good", 50), ("test/good", 3), ("test/scratch", 3)):
         save_images(tmp_path / "set" / place, count, size=(32, 32))
-    monkeypatch.setattr("sys.argv", ["early_stop.py", str(tmp_path / "set"), "2", "--set", "method.transform=rotate"])
+    arguments = [str(tmp_path / "set"), "2", "--set", "method.transform=rotate"]
+    monkeypatch.setattr("sys.argv", ["follow_fit.py", *arguments])
     follow_fit.main()
     (row,) = json.loads((tmp_path / "follow_fit.json").read_text())
     assert [point["epoch"] for point in row["found"]] == [1, 2]
+    assert row["transform"] == "rotate"
     assert all(0 <= point[name] <= 1 for point in row["found"] for name in ("surrogates", "test"))
 
 

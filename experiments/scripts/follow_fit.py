@@ -1,4 +1,4 @@
-"""Follows what `itae fit` trains: could its ratings on surrogate anomalies choose a transform, or stop it early?
+"""Follows what `itae fit` trains: could ratings on surrogate anomalies choose a transform or stop early?
 
   python experiments/scripts/follow_fit.py FOLDER EPOCHS [--seed 0] [--set FIELD=VALUE ...]
 

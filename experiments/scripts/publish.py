@@ -55,8 +55,7 @@ Written by `make results` from `experiments/results/`, where each run directory 
 every class and seed.
 
 - *settings*: what differs from the experiment file.
-- *method*: the variant, the paper's name (ITAE; AE, the plain autoencoder) or the erasing transform. `a → b` is
-  trained by the loss a and scored by the error b.
+- *method*: the variant, the paper's name (ITAE; AE, the plain autoencoder) or the erasing transform.
 - *AUROC*: percent, the average over the normal classes that were run; ± is the SD over seeds.
 - *paper*: the paper's average over the same classes; *of these classes* is the average of its cells.
 """
@@ -73,6 +72,9 @@ minutes, mostly of one core. In tiles_published new images show tiles of the tra
 tiles_grouped has none. The castings are Kaggle's "casting product image data for quality inspection", the
 scratches are made by `scratches.py`. From digit_8 on, anomalies are other classes; on CIFAR-10 `fit` chose
 rotation by the images alone."""
+_FOLLOWED_NOTE = """\
+`itae fit` neither compares transforms nor stops early: ratings by surrogate anomalies tell too little. After a
+tenth of the training → at its end, by `follow_fit.py`, one seed:"""
 _FULL_SIZE = ("width=64", "geotrans")  # benchmark cases
 _SCORE_SPEED_NOTE = """\
 `itae score MODEL IMAGES`, the median of 3 to 10 processes, with a model of 64x64 pixels that `itae fit` made
@@ -234,19 +236,17 @@ def _folders() -> Iterator[str]:
 
 
 def _followed() -> Iterator[str]:
-    """Yields the lines about follow_fit.py: ratings and AUROC by transform, after a tenth of the time and all."""
-    rows = []
+    """Yields what follow_fit.py measured, for each transform: after a tenth of the training → at its end."""
+    found: dict[str, dict[str, str]] = {}
     for path in RESULTS.glob("follow_fit_cpu.json"):
         for row in json.loads(path.read_text(encoding="utf-8")):
-            first, last = row["found"][0], row["found"][-1]
-            both = {
-                title: f"{100 * first[name]:.1f} → {100 * last[name]:.1f}"
-                for title, name in (("rating", "surrogates"), ("AUROC", "test"))
-            }
-            rows.append({"data": row["data"], "transform": row["transform"], "epochs": row["epochs"], **both})
-    if rows:
-        frame = pd.DataFrame(rows).sort_values(["data", "transform"])
-        yield from [_FOLLOWED_NOTE, "", *markdown(frame, list(frame.columns[2:])), ""]
+            cells = found.setdefault(row["transform"], {"transform": row["transform"]})
+            for title, name in (("rating", "surrogates"), ("AUROC", "test")):
+                first, *_, last = (f"{100 * point[name]:.1f}" for point in row["found"])
+                cells[f"{row['data']}, {title}"] = f"{first} → {last}"
+    if found:
+        frame = pd.DataFrame(found.values()).fillna("")
+        yield from [_FOLLOWED_NOTE, "", *markdown(frame, list(frame.columns[1:])), ""]
 
 
 def _jpeg_copies() -> Iterator[str]:
@@ -265,12 +265,12 @@ def _jpeg_copies() -> Iterator[str]:
 
 
 def _median(values: pd.Series) -> str:
-    """The median in percent, with the range if there are several."""
+    """The median in percent, with the range if they differ."""
     percent = 100 * values.dropna()
     if percent.empty:
         return ""
-    spread = f" ({percent.min():.1f} to {percent.max():.1f})" if len(percent) > 1 else ""
-    return f"{percent.median():.1f}{spread}"
+    least, median, most = (f"{value:.1f}" for value in (percent.min(), percent.median(), percent.max()))
+    return median if least == most else f"{median} ({least} to {most})"
 
 
 def readme_table() -> list[str]:
