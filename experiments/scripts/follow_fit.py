@@ -60,7 +60,7 @@ def follow(folder: Path, epochs: int, seed: int, assignments: Sequence[str] = ()
 
     learner.fit(normal.select(training).in_memory(), (seed,), on_report)
     row = {"data": folder.name, "epochs": epochs, "seed": seed, "image_size": settings.data.image_size}
-    row |= {"method": settings.method.title, "transform": settings.method.transform}
+    row |= {"method": settings.method.title, "transform": experiment.flatten(settings)["method.transform"]}
     return {**row, "num_train": len(training), "found": found, "environment": environment.describe()}
 
 
