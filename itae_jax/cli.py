@@ -365,7 +365,7 @@ def _bench(arguments) -> int:
     if arguments.plot:
         figure = quality.draw(result) if arguments.what == "quality" else report.draw(result)
         files.write_bytes(arguments.plot, html.draw(figure, dpi=150))
-    return 0
+    return 1 if result.get("diverged") else 0
 
 
 def _data_list(arguments) -> int:

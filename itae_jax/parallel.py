@@ -11,6 +11,8 @@ import contextlib
 import functools
 import logging
 import os
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,8 @@ def keep_programs() -> None:
     """Caches compiled programs on disk, about 1 GiB, for later processes on the same kind of machine.
 
     JAX_COMPILATION_CACHE_DIR names another directory, JAX_ENABLE_COMPILATION_CACHE=0 turns it off. Programs of
-    several processes are not cached: only one writes, and the others would wait.
+    several processes are not cached: only one writes, and the others would wait. A directory that cannot be
+    written costs time, and no warning.
     """
     cache = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if jax.process_count() == 1 and not cache:
@@ -75,8 +78,23 @@ def keep_programs() -> None:
             _trim(directory)
             jax.config.update("jax_compilation_cache_dir", str(directory))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if getattr(warnings.showwarning, "func", None) is not _show_warning:
+        warnings.showwarning = functools.partial(_show_warning, warnings.showwarning)
     if _LOG.isEnabledFor(logging.INFO):
         _LOG.info("backend %s, %s", jax.default_backend(), environment.describe())
+
+
+def _show_warning(show: Callable[..., None], message: Warning | str, *about: Any, **options: Any) -> None:
+    """Shows a warning, unless it is one of the cache; removes a damaged program, which JAX never replaces."""
+    of_cache = re.match(r"Error (reading|writing) persistent compilation cache entry for '(\w+)", str(message))
+    if not of_cache:
+        show(message, *about, **options)
+        return
+    directory = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    if of_cache[1] == "reading" and directory:
+        with contextlib.suppress(OSError):
+            for path in Path(directory).glob(f"{of_cache[2]}-*"):
+                path.unlink()
 
 
 def _trim(directory: Path) -> None:

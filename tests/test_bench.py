@@ -34,7 +34,9 @@ def test_cases_are_those_of_the_method_unless_settings_fix_them(settings, names)
         assert case.train.batch_size == 32
 
 
-@pytest.mark.parametrize("setting", ["train.epochs=1", "data.name=mnist", "seed=1", "method.wide=8"])
+@pytest.mark.parametrize(
+    "setting", ["train.epochs=1", "data.name=mnist", "seed=1", "method.wide=8", "method.name=knn"]
+)
 def test_cases_refuse_settings_that_mean_nothing_to_them(setting):
     with pytest.raises(RequestError, match=setting.partition("=")[0]):
         cases.experiments([setting])
@@ -150,3 +152,5 @@ def test_quality_follows_each_recipe_to_the_marks(tiny_network, tmp_path, monkey
     marks = capsys.readouterr().out.splitlines()[-1]
     assert marks.startswith("0 ") and marks.count("64 images") == 2
     assert files["quality.png"].read_bytes().startswith(b"\x89PNG")
+    assert cli.main(["bench", "quality", *settings, *limits, "train.learning_rate=1e30"]) == 1
+    assert "nan" in capsys.readouterr().out

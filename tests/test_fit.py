@@ -126,6 +126,11 @@ def test_choose_follows_the_images(looks, expected):
     assert expected.items() <= chosen(looks).items()
 
 
+@pytest.mark.parametrize("size", [16, 24, 30, 40, 56, 72])
+def test_choose_keeps_squares_square_at_any_size(size):
+    assert chosen([look(99, 99)], {"data.image_size": size})["data.aspect"] == 1.0
+
+
 def test_choose_makes_images_square_for_what_needs_it():
     looks = [look(640, 480)] * 9
     for values in (chosen(looks, {"method.transform": "rotate"}), chosen(looks, method="geotrans")):

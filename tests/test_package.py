@@ -63,9 +63,9 @@ def test_compiled_programs_are_kept_for_the_next_process_up_to_a_gibibyte(tmp_pa
     environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COMPILATION")}
 
     def kept():
-        subprocess.run(
-            [sys.executable, "-c", script], check=True, env=environment | {"XDG_CACHE_HOME": str(tmp_path)}
-        )
+        command, home = [sys.executable, "-W", "default", "-c", script], {"XDG_CACHE_HOME": str(tmp_path)}
+        output = subprocess.run(command, check=True, env=environment | home, capture_output=True, text=True)
+        assert not output.stderr
         (directory,) = (tmp_path / "itae_jax").iterdir()
         return directory, {path.name for path in directory.iterdir()}
 
@@ -76,6 +76,11 @@ def test_compiled_programs_are_kept_for_the_next_process_up_to_a_gibibyte(tmp_pa
             file.truncate(600 * 2**20)  # takes no room
         os.utime(directory / name, (seconds, seconds))
     assert kept()[1] == programs | {"newer"}
+    for name in programs:
+        (directory / name).write_bytes(b"damaged")
+    kept()  # removes it
+    assert kept()[1] == programs | {"newer"}
+    assert not any((directory / name).read_bytes() == b"damaged" for name in programs)
 
 
 def test_make_installs_without_running_anything_and_says_that_it_takes_a_while():

@@ -50,6 +50,9 @@ def experiments(assignments: Sequence[str]) -> dict[str, Experiment]:
         if not assignment.startswith(_TIMED):
             raise RequestError(f"--set {assignment}: itae bench takes {', '.join(_TIMED)}; leave it out")
     base = experiment.override(Experiment(name="bench"), assignments)
+    if base.method.ONE_PASS:
+        name = f"--set method.name={base.method.NAME}"
+        raise RequestError(f"{name}: has no training steps, which itae bench times; name another method")
     given = {assignment.partition("=")[0].removeprefix("method.") for assignment in assignments}
     cases = {}
     for settings in base.method.BENCH:

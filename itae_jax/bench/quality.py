@@ -26,7 +26,8 @@ def measure(assignments: Sequence[str], say: Callable[[str], None] = lambda line
       say: gets a line for each point.
 
     Returns JSON values: "environment", "settings" and "recipes", name -> points with "epoch", "images" seen,
-    "seconds" of training, compiling included and scoring not, "loss" and "auroc".
+    "seconds" of training, compiling included and scoring not, "loss" and "auroc"; "diverged" names the recipes
+    whose training failed.
     """
     method = experiment.override(Experiment(), assignments).method
     small = [f"method.{name}={value}" for name, value in method.BENCH[0].items()]
@@ -35,30 +36,38 @@ def measure(assignments: Sequence[str], say: Callable[[str], None] = lambda line
     dataset = data.load(base.data)
     normal_class = dataset.class_index(base.classes) if base.classes else dataset.trainable[0]
     split = dataset.split(normal_class, base.data.limit_train, base.data.limit_test)
-    found = {}
+    found, diverged = dict[str, list[dict[str, float]]](), list[str]()
     for recipe in ("", *list(base.method.RECIPES)[:1]):  # the others train alike
         one = experiment.override(Experiment(), [*small, *assignments], recipe)
-        found[recipe or _PAPER] = _points(one, split, normal_class, dataset.image_shape, recipe or _PAPER, say)
+        name = recipe or _PAPER
+        found[name] = []
+        try:
+            _train(one, split, normal_class, dataset.image_shape, name, found[name], say)
+        except DivergedError as error:
+            say(f"{name}: {error}")
+            diverged.append(name)
     return {
         "environment": environment.describe(),
         "settings": experiment.changed(base) | {"class": dataset.class_names[normal_class]},
         "data": dataset.source,
         "recipes": found,
+        "diverged": diverged,
     }
 
 
-def _points(
+def _train(
     one: Experiment,
     split: OneClassSplit,
     normal_class: int,
     image_shape: tuple[int, int, int],
     name: str,
+    points: list[dict[str, float]],
     say: Callable[[str], None],
-) -> list[dict[str, float]]:
+) -> None:
+    """Adds a point to `points` whenever the test images are scored."""
     learner = learner_for(one.method, one.train, one.evaluate, one.compute, image_shape)
     train_images, test_images = split.train_images.in_memory(), split.test_images.in_memory()
     images_an_epoch = len(train_images) // one.train.batch_size * one.train.batch_size
-    points: list[dict[str, float]] = []
     start, scoring = time.perf_counter(), 0.0
 
     def on_report(report, trained_so_far):
@@ -74,11 +83,7 @@ def _points(
         say(f"{name}: {images} images, {seconds:.0f} s, loss {report.loss:.4f}, AUROC {100 * auroc:.1f}")
         scoring += time.perf_counter() - before
 
-    try:
-        learner.fit(train_images, (one.seed, normal_class), on_report)
-    except DivergedError as error:
-        say(f"{name}: {error}")
-    return points
+    learner.fit(train_images, (one.seed, normal_class), on_report)
 
 
 def reached(points: Sequence[dict[str, float]], mark: float) -> dict[str, float] | None:
