@@ -22,17 +22,11 @@ def relative(difference, originals):
     return difference**2 * (2 * originals[0].size / (down + right))[:, None, None, None]
 
 
-def contrast(difference, originals):
-    return difference**2 / originals.std((1, 2, 3), keepdims=True)
-
-
-ERRORS = {"l1": lambda d, _: np.abs(d), "l2": lambda d, _: np.square(d)}
-ERRORS |= {"relative": relative, "contrast": contrast}
+ERRORS = {"l1": lambda d, _: np.abs(d), "l2": lambda d, _: np.square(d), "relative": relative}
 COMBINATIONS = {
     "mean": lambda r: r.mean(1),
     "max": lambda r: r.max(1),
     "first": lambda r: r[:, 0],
-    "first+max": lambda r: (r[:, 0] + r.max(1)) / 2,
 }
 
 

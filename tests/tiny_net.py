@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from itae_jax.models.layers import BatchNorm, Conv, parameter_dtype
+from itae_jax.models.unet import sow_means
 from itae_jax.parallel import AXIS
 
 
@@ -18,6 +19,7 @@ class TinyNet(nn.Module):
     @nn.compact
     def __call__(self, x, *, train=False):
         x = nn.relu(BatchNorm(self.axis, dtype=self.dtype)(Conv(self.width, dtype=self.dtype)(x), train=train))
+        sow_means(self, [x], x)
         return jnp.tanh(Conv(self.out_channels, dtype=self.dtype)(x).astype(parameter_dtype(self.dtype)))
 
 

@@ -200,7 +200,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         return on_report
 
     def anomaly_scores(self, X) -> np.ndarray:
-        """Returns Eq. 3 for each image: N numbers, higher = more anomalous, 1 = the mean of training images."""
+        """Returns N scores, higher = more anomalous; of ITAE Eq. 3, with 1 as the mean of training images."""
         check_is_fitted(self)
         return self.model_.trained.score(self._images(X)).scores_N
 
@@ -232,7 +232,7 @@ class ITAEDetector(OutlierMixin, BaseEstimator):
         return -self.offset_
 
     def anomaly_maps(self, X) -> np.ndarray:
-        """Returns Eq. 3 at every pixel, N x H x W: the mean of a map is the image's score."""
+        """Returns the anomaly maps, N x H x W; of ITAE Eq. 3 at every pixel, whose mean is the score."""
         check_is_fitted(self)
         maps_NxHxW = self.model_.trained.anomaly_maps(self._images(X))
         count, height, width = maps_NxHxW.shape

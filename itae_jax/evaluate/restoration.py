@@ -15,8 +15,8 @@ from itae_jax.data.images import Images, as_images
 from itae_jax.evaluate.batches import over_batches, shared_evenly
 from itae_jax.transforms import Transform, to_float
 
-ERRORS = ("l1", "l2", "relative", "contrast")
-COMBINATIONS = ("mean", "max", "first", "first+max")
+ERRORS = ("l1", "l2", "relative")
+COMBINATIONS = ("mean", "max", "first")
 REDUCTIONS = ("mean", "max", "top")
 VIEWS = ("one", "flip", "shift", "flip+shift")
 _SMOOTHING, _MOST_SMOOTHING = 1 / 64, 2.0  # of the longer side, and pixels: the Gaussian's deviation
@@ -43,14 +43,12 @@ def pixel_errors(restored_TxBxHxWxC: jax.Array, originals_BxHxWxC: jax.Array) ->
     """The restoration error of every pixel and channel, T x B x H x W x C, of each kind in `ERRORS`.
 
     "l1": absolute, as in Eq. 3. "l2": squared. Busy images are harder to restore than plain ones, normal or
-    not: "relative" is squared, over the `total_variation` of the original, and "contrast" squared, over the
-    standard deviation of its pixels, at least a grey level.
+    not: "relative" is squared, over the `total_variation` of the original.
     """
     difference = restored_TxBxHxWxC - originals_BxHxWxC[None]
     squared, variation_B = jnp.square(difference), total_variation(originals_BxHxWxC)
-    deviation_B = jnp.maximum(originals_BxHxWxC.std((1, 2, 3)), _LEAST_VARIATION)
-    relative, contrast = (squared / of[None, :, None, None, None] for of in (variation_B, deviation_B))
-    return {"l1": jnp.abs(difference), "l2": squared, "relative": relative, "contrast": contrast}
+    relative = squared / variation_B[None, :, None, None, None]
+    return {"l1": jnp.abs(difference), "l2": squared, "relative": relative}
 
 
 def total_variation(images_BxHxWxC: jax.Array) -> jax.Array:
@@ -72,8 +70,7 @@ def _combined(relative: Any, combine: str, axis: int) -> Any:
     if combine == "mean":
         wide = {} if isinstance(relative, jax.Array) else {"dtype": np.float64}
         return relative.mean(axis, **wide)
-    greatest, first = relative.max(axis), relative[(slice(None),) * axis + (0,)]
-    return {"max": greatest, "first": first, "first+max": (first + greatest) / 2}[combine]
+    return relative.max(axis) if combine == "max" else relative[(slice(None),) * axis + (0,)]
 
 
 def over_views(
@@ -161,8 +158,8 @@ def anomaly_scores(errors_NxT: Any, normal_errors_T: Any, combine: str = "mean")
     or a normal error is not above zero.
 
     Args:
-      combine: instead of the mean "max", the greatest of the T; "first", that of the first member, which in the
-        paper's sets is not turned; or "first+max", the mean of these two.
+      combine: instead of the mean "max", the greatest of the T, or "first", that of the first member, which in
+        the paper's sets is not turned.
     """
     normal = np.asarray(normal_errors_T)
     errors = errors_NxT if isinstance(errors_NxT, jax.Array) else np.asarray(errors_NxT)
@@ -204,8 +201,8 @@ def restoration_errors(
     Args:
       restore: B x H x W x C' floats to B x H x W x C floats, in evaluation mode, each image by itself. A
         `jax.tree_util.Partial` with the parameters as arguments is compiled once, whatever their values.
-      error: "l1", mean absolute error over pixels and channels, "l2", mean squared error, "relative" or
-        "contrast", see `pixel_errors`; else ValueError.
+      error: "l1", mean absolute error over pixels and channels, "l2", mean squared error, or "relative", see
+        `pixel_errors`; else ValueError.
       batch_size: images at a time; each is restored T times.
       devices: the devices that share the work; None: all local ones.
       dtype: type of the pixels before the network.

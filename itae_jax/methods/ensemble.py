@@ -31,7 +31,8 @@ class EnsembleConfig(ITAEConfig):
     FOR_OBJECTS: ClassVar[dict[str, Any]] = {
         "method.name": "itae",
         "method.transform": "gray+rotate",
-        "method.combine": "max",
+        "method.error": "features",
+        "method.combine": "first",
     }
 
     @property

@@ -17,7 +17,7 @@ import optax
 from itae_jax import models, parallel, transforms
 from itae_jax.config import MethodConfig, setting
 from itae_jax.errors import RequestError
-from itae_jax.evaluate import restoration, structure
+from itae_jax.evaluate import features, restoration, structure
 from itae_jax.methods.method import Spec, State
 
 _ANGLES = ("0°", "90°", "180°", "270°")
@@ -40,11 +40,11 @@ class ITAEConfig(MethodConfig):
     TRAIN: ClassVar[dict[str, Any]] = dict(epochs=500, batch_size=32, learning_rate=0.1, halve_every_epochs=50)
     BENCH: ClassVar[tuple[dict[str, Any], ...]] = ({"width": 16}, {"width": 32}, {"width": 64})
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {
-        # Busy images are harder to restore, so the error is divided by their variation; among photographs the
-        # plain ones can be normal, so by less. Members that tell little must not dilute the one that tells
-        # most.
+        # Busy images are harder to restore, so the error is divided by their variation. Members that tell
+        # little must not dilute the one that tells most.
         "improved": _IMPROVED | {"method.error": "relative", "method.combine": "max"},
-        "improved_colour": _IMPROVED | {"method.error": "contrast", "method.combine": "first+max"},
+        # In photographs, the features of the network tell more than its restoration does.
+        "improved_colour": _IMPROVED | {"method.error": "features", "method.combine": "first"},
     }
 
     transform: str = setting("gray+rotate", "erasing transforms, joined by +; itae transforms shows them")
@@ -56,7 +56,7 @@ class ITAEConfig(MethodConfig):
     ssim: float = setting(0.0, "weight of 1 - SSIM in the loss", least=0, most=1e6)
     head: int = setting(0, "channels of the first block of the head that locates; 0: none", least=0, most=4096)
     error: str = setting(
-        "l1", "error that scores (Eq. 3)", choices=(*restoration.ERRORS, "msgms", "ssim", "head")
+        "l1", "error that scores (Eq. 3)", choices=(*restoration.ERRORS, "msgms", "ssim", "head", "features")
     )
     reduce: str = setting("mean", "an image's error from those of its pixels", choices=restoration.REDUCTIONS)
     top: float = setting(0.02, "share of the pixels that reduce=top averages", least=0, most=1)
@@ -88,16 +88,16 @@ class ITAEConfig(MethodConfig):
     @property
     def is_detailed(self) -> bool:
         """Whether every reduction of every error is measured, and not the means of `ERRORS` alone."""
-        is_simple = self.error in restoration.ERRORS and self.reduce == "mean"
+        is_simple = self.error in (*restoration.ERRORS, "features") and self.reduce == "mean"
         return bool(self.msgms or self.ssim or self.head or self.views != "one" or not is_simple)
 
     @property
     def errors(self) -> tuple[str, ...]:
         """The errors that are measured of each image and member."""
         if not self.is_detailed:
-            return restoration.ERRORS
+            return restoration.ERRORS + (("probe", "distance", "features") if self.error == "features" else ())
         kinds = ["l1", "l2", "msgms"]
-        kinds += [self.error] if self.error in ("relative", "contrast") else []
+        kinds += ["relative"] if self.error == "relative" else []
         kinds += ["ssim"] if self.ssim or self.error == "ssim" else []
         kinds += ["head"] if self.head else []
         return tuple(f"{kind}_{reduction}" for kind in kinds for reduction in restoration.REDUCTIONS)
@@ -197,7 +197,9 @@ class ITAE:
     """ITAE for images of one shape; see `Method`.
 
     Measured are the config's `errors`, N x T each; the calibration is their mean over the training images,
-    the normaliser n_i of Eq. 3.
+    the normaliser n_i of Eq. 3. The error "features" is the geometric mean of "l1", "probe" and, twice,
+    "distance", which calibration fits to the network's features (see `evaluate.features`); the transform needs
+    several members.
 
     Raises:
       RequestError: the transform or the network cannot take images of this shape.
@@ -225,6 +227,11 @@ class ITAE:
         if config.head and self._transform.out_channels(channels) not in (1, channels):
             changed = f"{config.transform} changes the number of channels"
             raise RequestError(f"method.head={config.head}: {changed}; set it to 0")
+        self._of_features = config.error == "features"
+        if self._of_features and (config.is_detailed or self._transform.count == 1):
+            remedy = "leave method.head, msgms, ssim, views and reduce at their defaults"
+            remedy = remedy if config.is_detailed else f"{config.transform} has one; choose another error"
+            raise RequestError(f"method.error=features: needs several members and scores no pixels; {remedy}")
         if config.transforms_per_image == "all" and self._transform.draw is not None:
             drawn = f"{config.transform} draws at random"
             raise RequestError(f"method.transforms_per_image=all: {drawn}; set it to one")
@@ -308,10 +315,15 @@ class ITAE:
 
     def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
         if not self._config.is_detailed:
-            _, restored = self._restored(variables, images_BxHxWxC)
+            _, restored, sown = self._seen(variables, images_BxHxWxC)
             of_pixels = restoration.pixel_errors(restored, images_BxHxWxC)
-            return {kind: values.mean((2, 3, 4)).T for kind, values in of_pixels.items()}
-        measured: dict[str, jax.Array] = {}
+            measured = {kind: values.mean((2, 3, 4)).T for kind, values in of_pixels.items()}
+            if self._of_features:
+                for name in features.PARTS:
+                    (means_TBxF,) = sown["features"][name]
+                    measured[name] = means_TBxF.reshape(*restored.shape[:2], -1).swapaxes(0, 1)
+            return measured
+        measured = {}
         for kind, maps_TxBxHxW in self._error_maps(variables, images_BxHxWxC).items():
             of_members = jax.vmap(lambda maps: restoration.reduced(maps, self._config.top))(maps_TxBxHxW)
             measured |= {f"{kind}_{reduction}": values.T for reduction, values in of_members.items()}
@@ -338,13 +350,25 @@ class ITAE:
         return {kind: values.mean(-1).reshape(shape) for kind, values in of_pixels.items()}
 
     def calibrate(self, measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {kind: restoration.normal_errors(measured[kind]) for kind in self._config.errors}
+        fitted = features.fit(measured) if self._of_features else {}
+        errors = self._errors(measured, fitted)
+        return fitted | {kind: restoration.normal_errors(errors[kind]) for kind in self._config.errors}
+
+    def _errors(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> dict[str, Any]:
+        """The config's `errors`, N x T each."""
+        if not self._of_features:
+            return measured
+        found = features.errors(measured, calibration)
+        product = measured["l1"] * found["probe"] * found["distance"] ** 2
+        return measured | found | {"features": product**0.25}
 
     def score(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> Any:
         kind = self._config.own_error
-        return restoration.anomaly_scores(measured[kind], calibration[kind], self._config.combine)
+        errors = self._errors(measured, calibration)
+        return restoration.anomaly_scores(errors[kind], calibration[kind], self._config.combine)
 
     def columns(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> dict[str, Any]:
+        measured = self._errors(measured, calibration)
         errors = {f"error_{index}": column for index, column in enumerate(measured[self._config.own_error].T)}
         scores = {
             name: restoration.anomaly_scores(measured[kind], calibration[kind], combine)
@@ -353,14 +377,18 @@ class ITAE:
         return errors | scores
 
     def anomaly_map(self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array) -> jax.Array:
-        """Eq. 3 at every pixel: with the paper's settings the mean of a map is the image's score."""
+        """Eq. 3 at every pixel: with the paper's settings the mean of a map is the image's score.
+
+        Features score no pixels; their map is that of "l1".
+        """
         if self._config.is_detailed:
             kind = self._config.error
             errors = self._error_maps(variables, images_BxHxWxC)[kind]
             return restoration.maps(errors, calibration[f"{kind}_mean"], self._config.combine)
         _, restored = self._restored(variables, images_BxHxWxC)
-        errors = restoration.pixel_errors(restored, images_BxHxWxC)[self._config.error]
-        return restoration.maps(errors.mean(-1), calibration[self._config.error], self._config.combine)
+        kind = "l1" if self._of_features else self._config.error
+        errors = restoration.pixel_errors(restored, images_BxHxWxC)[kind]
+        return restoration.maps(errors.mean(-1), calibration[kind], self._config.combine)
 
     def examples(
         self, variables: Any, calibration: dict[str, Any], images_BxHxWxC: jax.Array
@@ -369,11 +397,18 @@ class ITAE:
 
     def _restored(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The inputs of the T members and their restorations, both T x B x H x W x C."""
+        return self._seen(variables, images_BxHxWxC)[:2]
+
+    def _seen(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
+        """Inputs and restorations, T x B x H x W x C, and what the network sows of its features."""
+        sown: dict[str, Any] = {}
 
         def restore(inputs: jax.Array) -> Any:
-            return self._parts(self._model.apply(variables, inputs))[0]
+            made, of_call = self._model.apply(variables, inputs, mutable=["features"])
+            sown.update(of_call)
+            return self._parts(made)[0]
 
-        return restoration.restore_all(restore, self._transform, images_BxHxWxC)
+        return (*restoration.restore_all(restore, self._transform, images_BxHxWxC), sown)
 
 
 def torch_weights(config: ITAEConfig, variables: Any) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from itae_jax.models.layers import BatchNorm, Conv, double_bilinear, parameter_dtype
-from itae_jax.models.unet import DoubleConv, check_side, fit_to, join
+from itae_jax.models.unet import DoubleConv, check_side, fit_to, join, sow_means
 
 
 class BasicBlock(nn.Module):
@@ -62,6 +62,7 @@ class ResNetUNet(nn.Module):
                 x = BasicBlock(factor * self.width, stride, **shared)(x, train=train)
             skips.append(x)
         x = skips.pop()
+        sow_means(self, skips[1:3], x)
         for factor in (4, 2, 1, 1):
             x = DoubleConv(factor * self.width, **shared)(join(skips.pop(), x), train=train)
         x = DoubleConv(self.width, **shared)(fit_to(double_bilinear(x), size), train=train)

@@ -1,5 +1,6 @@
 """The skip-connected autoencoder of the paper's Table 10."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import flax.linen as nn
@@ -33,6 +34,7 @@ class UNet(nn.Module):
 
     Call with B x H x W x C inputs and `train`; returns B x H x W x out_channels. With `train=True` the
     collection `batch_stats` has to be mutable. Parameters, statistics and the output are float32 (or float64).
+    A mutable collection `features` gets "middle" and "deepest", see `sow_means`: B x 6 width, B x 8 width.
     """
 
     MIN_SIDE: ClassVar[int] = 16  # four halvings must leave a pixel
@@ -55,10 +57,22 @@ class UNet(nn.Module):
         for factor in (2, 4, 8, 8):
             skips.append(x)
             x = block(factor, halve(x))
+        sow_means(self, skips[1:3], x)
         for factor in (4, 2, 1, 1):
             x = block(factor, join(skips.pop(), x))
         x = Conv(self.out_channels, dtype=self.dtype)(x).astype(parameter_dtype(self.dtype))
         return jnp.tanh(x) if self.output == "tanh" else x
+
+
+def sow_means(network: nn.Module, middle: Sequence[jax.Array], deepest: jax.Array) -> None:
+    """Puts the means over the pixels of an encoder's maps into the collection `features`, where it is mutable.
+
+    `middle` are the maps of its second and third level, which end up in one array.
+    """
+    if not network.is_initializing():
+        for name, maps in (("middle", middle), ("deepest", [deepest])):
+            means = [x_BxHxWxC.mean((1, 2), dtype=parameter_dtype(x_BxHxWxC.dtype)) for x_BxHxWxC in maps]
+            network.sow("features", name, jnp.concatenate(means, -1))
 
 
 def check_side(network, x_BxHxWxC: jax.Array) -> None:
