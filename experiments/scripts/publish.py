@@ -66,7 +66,7 @@ AUROC of `study_recipe`: 12 passes over 1,500 images at width 16, 1,000 test ima
 rate 0.1; *momentum* is SGD with momentum 0.9 and a cosine; *improved* is AdamW with a cosine, and the others
 change one thing of it. Scored by the error l1, l2 or relative, and by the mean or maximum over the members."""
 _FOLDERS_NOTE = """\
-AUROC by `experiments/scripts/folders.py`, the median of up to four seeds: `fit` is `itae fit` with no flag
+AUROC by `experiments/scripts/folders.py`, the median of up to five seeds: `fit` is `itae fit` with no flag
 but seed and minutes, of two cores; `rotate` is ITAE by rotation and `autoencoder` the plain one, in as many
 minutes, mostly of one core. In tiles_published new images show tiles of the training images in another light;
 tiles_grouped has none. The castings are Kaggle's "casting product image data for quality inspection", the
