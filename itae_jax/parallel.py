@@ -78,23 +78,29 @@ def keep_programs() -> None:
             _trim(directory)
             jax.config.update("jax_compilation_cache_dir", str(directory))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if getattr(warnings.showwarning, "func", None) is not _show_warning:
-        warnings.showwarning = functools.partial(_show_warning, warnings.showwarning)
+            warnings.showwarning = functools.partial(_show_warning, warnings.showwarning, directory)
     if _LOG.isEnabledFor(logging.INFO):
         _LOG.info("backend %s, %s", jax.default_backend(), environment.describe())
 
 
-def _show_warning(show: Callable[..., None], message: Warning | str, *about: Any, **options: Any) -> None:
-    """Shows a warning, unless it is one of the cache; removes a damaged program, which JAX never replaces."""
-    of_cache = re.match(r"Error (reading|writing) persistent compilation cache entry for '(\w+)", str(message))
+def _show_warning(
+    show: Callable[..., None], directory: Path, message: Warning | str, *about: Any, **options: Any
+) -> None:
+    """Logs a warning of the cache, and shows any other.
+
+    If a program cannot be read, removes all of its name: JAX never replaces a damaged one.
+    """
+    pattern = "Error (reading|writing) persistent compilation cache entry for '([^']+)'"
+    of_cache = re.match(pattern, str(message))
     if not of_cache:
         show(message, *about, **options)
         return
-    directory = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if of_cache[1] == "reading" and directory:
+    _LOG.info("%s", message)
+    if of_cache[1] == "reading":
         with contextlib.suppress(OSError):
-            for path in Path(directory).glob(f"{of_cache[2]}-*"):
-                path.unlink()
+            for path in directory.glob("*"):
+                if path.name.rsplit("-", 2)[0] == of_cache[2]:
+                    path.unlink()
 
 
 def _trim(directory: Path) -> None:

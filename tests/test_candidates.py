@@ -56,6 +56,9 @@ def test_candidates_agree_with_what_is_asked():
     for asked in ({"method__transform": "rotate"}, {"method__name": "vae"}, {"method__name": "itae"}):
         (only,) = found(700, **asked)
         assert not only.settings
+    (of_features,) = found(64, method__error="features")
+    assert of_features.settings == {}
+    assert not {"method.transform", "method.head", "method.reduce"} & {one.field for one in of_features.choices}
     (whole,) = found(700, data__image_size=64)
     assert whole.settings["method.name"] == "ensemble"
     for size in (512, 1024):

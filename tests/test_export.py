@@ -100,6 +100,7 @@ def test_export_scores_as_the_model_does(model, exported, digits):
     "assignments",
     [
         ["method.transform=gray+mask"],
+        ["method.transform=gray+mask", "method.error=features"],
         ["method.transform=shuffle+blur", "method.loss=l1", "method.error=l2"],
         ["method.transform=drop_channel"],
         ["method.transform=paste", "method.head=2", "method.error=head", "method.reduce=top", "method.ssim=1"],

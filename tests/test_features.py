@@ -26,6 +26,10 @@ def rows(measured, chosen):
     return {name: values[chosen] for name, values in measured.items()}
 
 
+def as_float32(measured):
+    return {name: jnp.asarray(values, "float32") for name, values in measured.items()}
+
+
 def built(*settings):
     chosen = experiment.override(Experiment(), [f"method.{setting}" for setting in settings])
     return methods.build(chosen.method, (16, 16, 1), "float32")
@@ -44,18 +48,17 @@ def test_errors_are_those_of_scikit_learn_on_new_images(rng, members):
         ],
     }
     fitted = features.fit(known)
-    on_device = {name: jnp.asarray(values, "float32") for name, values in new.items()}
     for name, values in expected.items():
-        for found in (features.errors(new, fitted), features.errors(on_device, fitted)):
+        for found in (features.errors(new, fitted), features.errors(as_float32(new), fitted)):
             np.testing.assert_allclose(found[name], np.stack(values, 1), rtol=1e-4, atol=5e-3)
 
 
-def test_unreadable_images_do_not_count(rng):
+def test_probe_of_a_sure_answer_is_small_and_not_zero(rng):
     measured = drawn(rng, 3)
-    gaps = {name: np.insert(values, 7, np.nan, axis=0) for name, values in measured.items()}
-    fitted = features.fit(gaps)
-    for name, values in features.fit(measured).items():
-        np.testing.assert_array_equal(fitted[name], values)
+    fitted = features.fit(measured)
+    sure = measured | {"deepest": measured["deepest"] * 12}
+    for values in (features.errors(sure, fitted)["probe"], features.errors(as_float32(sure), fitted)["probe"]):
+        assert 0 < values.min() < 1e-8
 
 
 def test_score_is_eq_3_of_the_geometric_mean(rng):
@@ -77,3 +80,5 @@ def test_score_is_eq_3_of_the_geometric_mean(rng):
 def test_features_are_refused_where_they_mean_nothing(setting):
     with pytest.raises(RequestError, match=r"method\.error=features"):
         built("transform=rotate", "error=features", setting)
+    with pytest.raises(RequestError, match=r"method\.name=itae"):
+        built("name=ensemble", "transform=rotate", "error=features")

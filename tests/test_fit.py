@@ -129,6 +129,7 @@ def test_choose_follows_the_images(looks, expected):
 @pytest.mark.parametrize("size", [16, 24, 30, 40, 56, 72])
 def test_choose_keeps_squares_square_at_any_size(size):
     assert chosen([look(99, 99)], {"data.image_size": size})["data.aspect"] == 1.0
+    assert chosen([look(99, 199)] * 9, {"data.image_size": size})["data.aspect"] < 0.7
 
 
 def test_choose_makes_images_square_for_what_needs_it():

@@ -25,7 +25,9 @@ OF_DEFECTS = [
     *("method.transform=paste", "method.head=2", "method.error=head", "method.reduce=max", "method.msgms=1"),
     *("method.ssim=1", "method.combine=max", "train.schedule=cosine"),
 ]
-CASES = {name: (name,) for name in methods.names()} | {"defects": ("itae", *OF_DEFECTS)}
+OF_FEATURES = ["method.error=features", "method.combine=first"]
+CASES = {name: (name,) for name in methods.names()}
+CASES |= {"defects": ("itae", *OF_DEFECTS), "features": ("itae", *OF_FEATURES)}
 
 
 def fit(learner, images):

@@ -91,6 +91,7 @@ def test_fit_takes_rotation_for_objects_where_surrogates_are_not_found_and_keeps
     assert fit() == 0
     settings, _, details = models.read_config(tmp_path / "model")
     assert (settings.method.NAME, details["num_train"]) == ("itae", 108)
+    assert settings.method.error == "features"
     assert details["ratings"] == {"whole images": 0.5}
 
 

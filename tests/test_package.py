@@ -83,6 +83,16 @@ def test_compiled_programs_are_kept_for_the_next_process_up_to_a_gibibyte(tmp_pa
     assert not any((directory / name).read_bytes() == b"damaged" for name in programs)
 
 
+def test_a_cache_that_cannot_be_written_is_passed_over_in_silence(tmp_path):
+    (tmp_path / "file").touch()
+    script = "import jax; from itae_jax import parallel; parallel.keep_programs(); jax.jit(abs)(1.0)"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COMPILATION")}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "file")
+    command = [sys.executable, "-W", "default", "-c", script]
+    output = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+    assert not output.stderr
+
+
 def test_make_installs_without_running_anything_and_says_that_it_takes_a_while():
     root = Path(__file__).parent.parent
     planned = subprocess.check_output(["make", "--always-make", "--dry-run", "install"], cwd=root, text=True)

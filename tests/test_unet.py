@@ -48,6 +48,18 @@ def test_unet_restores_any_size_from_16_up(rng):
         parameters(model, (1, 15, 20, 1))
 
 
+@pytest.mark.parametrize(("network", "middle"), [("unet", 2 + 4), ("resnet34_unet", 1 + 2)])
+def test_networks_sow_the_means_of_their_second_and_third_maps_and_of_the_deepest(network, middle, rng):
+    width, inputs = 2, jnp.asarray(rng.uniform(-1, 1, (3, 32, 32, 1)), jnp.bfloat16)
+    model = build(network, width=width, out_channels=1, dtype="bfloat16")
+    variables = some_variables(model, inputs)
+    assert variables.keys() == {"params", "batch_stats"}
+    _, sown = jax.eval_shape(lambda: model.apply(variables, inputs, mutable=["features"]))
+    found = {name: (value.shape, value.dtype) for name, (value,) in sown["features"].items()}
+    float32 = jnp.dtype("float32")
+    assert found == {"middle": ((3, middle * width), float32), "deepest": ((3, 8 * width), float32)}
+
+
 def test_unet_with_linear_output_leaves_out_the_tanh(rng):
     inputs = jnp.asarray(rng.uniform(-1, 1, (2, 16, 16, 1)), jnp.float32)
     tanh, linear = UNet(width=2), UNet(width=2, output="linear")

@@ -35,10 +35,7 @@ def follow(folder: Path, epochs: int, seed: int, assignments: Sequence[str] = ()
         if code := cli.main([*command, *(f"--set={assignment}" for assignment in assignments)]):
             raise SystemExit(code)
         chosen = models.load(model)
-    every = max(1, round(epochs / 10))
-    settings = experiment.override(
-        chosen.experiment, [f"train.epochs={epochs}", f"evaluate.every_epochs={every}"]
-    )
+    settings = experiment.override(chosen.experiment, [f"train.epochs={epochs}", "evaluate.every_epochs=1"])
     paths = folders.find_images(good)
     _, training = training_files.divided(len(paths), chosen.details["holdout"], seed)
     rating, training = set_aside(training, seed)
@@ -51,7 +48,7 @@ def follow(folder: Path, epochs: int, seed: int, assignments: Sequence[str] = ()
     found = []
 
     def on_report(report, trained_so_far):
-        if report.epoch not in (every, 5 * every, epochs):
+        if report.epoch not in (max(1, round(epochs / 10)), round(epochs / 2), epochs):
             return
         trained, auroc, _ = rated(trained_so_far(), normal.select(rating), chosen.reader, seed)
         of_test = metrics.auroc(is_defect, trained.score(test).scores_N)

@@ -242,7 +242,7 @@ def _followed() -> Iterator[str]:
         for row in json.loads(path.read_text(encoding="utf-8")):
             cells = found.setdefault(row["transform"], {"transform": row["transform"]})
             for title, name in (("rating", "surrogates"), ("AUROC", "test")):
-                first, *_, last = (f"{100 * point[name]:.1f}" for point in row["found"])
+                first, last = (f"{100 * row['found'][place][name]:.1f}" for place in (0, -1))
                 cells[f"{row['data']}, {title}"] = f"{first} → {last}"
     if found:
         frame = pd.DataFrame(found.values()).fillna("")

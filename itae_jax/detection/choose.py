@@ -85,8 +85,9 @@ def _aspect(aspects_N: np.ndarray, size: int, square_only: bool) -> tuple[float,
     if np.maximum(aspects_N / middle, middle / aspects_N).max() > _NEARLY:
         return 1.0, "their aspect ratios differ"
     step = min(_STEP, size)
-    longer = size + step * round(size * (max(middle, 1 / middle) - 1) / step)
-    if longer == size:
+    ratio = max(middle, 1 / middle)
+    longer = max(size, step * round(size * ratio / step))
+    if longer == size or size * (ratio - 1) < step / 2:
         return 1.0, "they are square, or nearly"
     return (longer / size if middle > 1 else size / longer), "nearly theirs; networks halve the sides"
 

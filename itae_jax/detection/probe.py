@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from itae_jax.evaluate.features import linear_probe
+
 
 def recognised(features_TxNxD: np.ndarray) -> np.ndarray:
     """The share of the T versions of each of N images that a probe of other images tells apart: N."""
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -13,7 +14,7 @@ def recognised(features_TxNxD: np.ndarray) -> np.ndarray:
 
     members, count, _ = features_TxNxD.shape
     groups, truth = np.tile(np.arange(count), members), np.repeat(np.arange(members), count)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-3, max_iter=1000))
+    probe = make_pipeline(StandardScaler(), linear_probe())
     with threadpool_limits(1):  # on small matrices, threads of busy cores wait for each other
         rows, folds = features_TxNxD.reshape(members * count, -1), GroupKFold(5)
         is_right = cross_val_predict(probe, rows, truth, groups=groups, cv=folds) == truth

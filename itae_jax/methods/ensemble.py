@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from itae_jax.errors import RequestError
 from itae_jax.methods.itae import ITAE, ITAEConfig, torch_weights
 from itae_jax.methods.knn import KNN, KNNConfig
 from itae_jax.methods.method import Method, Spec, State
@@ -49,6 +50,8 @@ class EnsembleConfig(ITAEConfig):
     def candidates(self, side: int, asked: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         size, whole = asked.get("data.image_size", 0), {"method.transform": "paste"}
         found, fine = list[tuple[str, dict[str, Any]]](), max(size, _FINE)
+        if asked.get("method.error") == "features":
+            return []
         if size < _FINE or "train.augment" in asked:  # else it would take hours on a CPU
             found.append(("whole images", whole))
         if max(side, size) >= _FINE:
@@ -66,6 +69,8 @@ class Ensemble:
     """
 
     def __init__(self, config: EnsembleConfig, image_shape: tuple[int, int, int], dtype: str):
+        if config.error == "features":  # these scores of training images are far below those of others
+            raise RequestError("method.error=features: cannot be combined; set method.name=itae")
         self._itae = ITAE(config, image_shape, dtype)
         self._others: dict[str, Method] = {
             "pca": PCA(PCAConfig(side=_SIDE), image_shape, dtype),

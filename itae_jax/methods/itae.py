@@ -87,13 +87,13 @@ class ITAEConfig(MethodConfig):
 
     @property
     def is_detailed(self) -> bool:
-        """Whether every reduction of every error is measured, and not the means of `ERRORS` alone."""
+        """Whether every reduction of every error is measured, and not the means alone."""
         is_simple = self.error in (*restoration.ERRORS, "features") and self.reduce == "mean"
         return bool(self.msgms or self.ssim or self.head or self.views != "one" or not is_simple)
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """The errors that are measured of each image and member."""
+        """The errors of each image and member."""
         if not self.is_detailed:
             return restoration.ERRORS + (("probe", "distance", "features") if self.error == "features" else ())
         kinds = ["l1", "l2", "msgms"]
@@ -143,10 +143,14 @@ class ITAEConfig(MethodConfig):
         return {f"score_{error}": f"{self.loss} loss, {error} score" for error in ("l1", "l2")}
 
     def square_only(self, asked: dict[str, Any]) -> bool:
-        return transforms.get(asked.get("method.transform", "paste")).square_only
+        return transforms.get(self._transform_for(asked)).square_only
+
+    def _transform_for(self, asked: dict[str, Any]) -> str:
+        usual = type(self).transform if asked.get("method.error") == "features" else "paste"
+        return asked.get("method.transform", usual)
 
     def suggest(self, asked: dict[str, Any], accelerator: bool) -> list[tuple[str, Any, str]]:
-        transform = asked.get("method.transform", "paste")
+        transform = self._transform_for(asked)
         parts, pastes = transform.split("+"), transform == "paste"
         width = (64, "the paper's") if accelerator else (8 if pastes else 16, "what a CPU can do in minutes")
         chosen: list[tuple[str, Any, str]] = [("method.width", *width)]
@@ -196,10 +200,10 @@ class ITAEConfig(MethodConfig):
 class ITAE:
     """ITAE for images of one shape; see `Method`.
 
-    Measured are the config's `errors`, N x T each; the calibration is their mean over the training images,
-    the normaliser n_i of Eq. 3. The error "features" is the geometric mean of "l1", "probe" and, twice,
-    "distance", which calibration fits to the network's features (see `evaluate.features`); the transform needs
-    several members.
+    The calibration is the mean of the config's `errors` over the training images, the normaliser n_i of Eq. 3.
+    Measured are these errors, N x T each. The error "features" is the geometric mean of "l1", "probe" and,
+    twice, "distance" (see `evaluate.features`); calibration fits the last two to features that are measured,
+    too, in 56 T `width` bytes an image.
 
     Raises:
       RequestError: the transform or the network cannot take images of this shape.
@@ -228,10 +232,12 @@ class ITAE:
             changed = f"{config.transform} changes the number of channels"
             raise RequestError(f"method.head={config.head}: {changed}; set it to 0")
         self._of_features = config.error == "features"
-        if self._of_features and (config.is_detailed or self._transform.count == 1):
+        if self._of_features and config.is_detailed:
             remedy = "leave method.head, msgms, ssim, views and reduce at their defaults"
-            remedy = remedy if config.is_detailed else f"{config.transform} has one; choose another error"
-            raise RequestError(f"method.error=features: needs several members and scores no pixels; {remedy}")
+            raise RequestError(f"method.error=features: scores no pixels; {remedy}")
+        if self._of_features and self._transform.count == 1:
+            alone = f"{config.transform} has one member, and nothing tells it"
+            raise RequestError(f"method.error=features: {alone}; choose another transform or error")
         if config.transforms_per_image == "all" and self._transform.draw is not None:
             drawn = f"{config.transform} draws at random"
             raise RequestError(f"method.transforms_per_image=all: {drawn}; set it to one")
@@ -315,7 +321,7 @@ class ITAE:
 
     def measure(self, variables: Any, images_BxHxWxC: jax.Array) -> dict[str, jax.Array]:
         if not self._config.is_detailed:
-            _, restored, sown = self._seen(variables, images_BxHxWxC)
+            _, restored, sown = self._restored_and_sown(variables, images_BxHxWxC)
             of_pixels = restoration.pixel_errors(restored, images_BxHxWxC)
             measured = {kind: values.mean((2, 3, 4)).T for kind, values in of_pixels.items()}
             if self._of_features:
@@ -355,12 +361,12 @@ class ITAE:
         return fitted | {kind: restoration.normal_errors(errors[kind]) for kind in self._config.errors}
 
     def _errors(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> dict[str, Any]:
-        """The config's `errors`, N x T each."""
+        """What was measured, and those of the config's `errors` that follow from it, N x T each."""
         if not self._of_features:
             return measured
         found = features.errors(measured, calibration)
-        product = measured["l1"] * found["probe"] * found["distance"] ** 2
-        return measured | found | {"features": product**0.25}
+        mean = (measured["l1"] * found["probe"]) ** 0.25 * found["distance"] ** 0.5
+        return measured | found | {"features": mean}
 
     def score(self, measured: dict[str, Any], calibration: dict[str, np.ndarray]) -> Any:
         kind = self._config.own_error
@@ -397,9 +403,11 @@ class ITAE:
 
     def _restored(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The inputs of the T members and their restorations, both T x B x H x W x C."""
-        return self._seen(variables, images_BxHxWxC)[:2]
+        return self._restored_and_sown(variables, images_BxHxWxC)[:2]
 
-    def _seen(self, variables: Any, images_BxHxWxC: jax.Array) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
+    def _restored_and_sown(
+        self, variables: Any, images_BxHxWxC: jax.Array
+    ) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
         """Inputs and restorations, T x B x H x W x C, and what the network sows of its features."""
         sown: dict[str, Any] = {}
 
