@@ -58,7 +58,8 @@ def test_candidates_agree_with_what_is_asked():
         assert not only.settings
     (of_features,) = found(64, method__error="features")
     assert of_features.settings == {}
-    assert not {"method.transform", "method.head", "method.reduce"} & {one.field for one in of_features.choices}
+    values = {one.field: one.value for one in of_features.choices}
+    assert values["method.transform"] == "gray+rotate" and not {"method.head", "method.reduce"} & values.keys()
     (whole,) = found(700, data__image_size=64)
     assert whole.settings["method.name"] == "ensemble"
     for size in (512, 1024):

@@ -163,6 +163,8 @@ class ITAEConfig(MethodConfig):
             ]
         if "flip" in parts:
             chosen.append(("train.augment", "none", "the transform flips the images"))
+        if asked.get("method.error") == "features":
+            chosen.append(("method.transform", transform, "only what is known can be turned back"))
         if _OF_REGIONS.isdisjoint(parts):
             return chosen
         error = "head" if asked.get("method.head", pastes) else "msgms"
