@@ -133,7 +133,11 @@ def test_reading_is_timed_beside_bare_decoding():
     assert len(result["passes"]) == 2
     ratios = [row["pipeline"] / row["bare"] for row in result["passes"]]
     assert reading.ratio(result) == pytest.approx(np.mean(ratios))
-    assert len(reading.table(result).splitlines()) == 4
+    at_once = [row["both"] / min(row["read"], row["score"]) for row in result["scoring"]]
+    assert reading.overlap(result) == pytest.approx(np.mean(at_once))
+    assert all(speed > 0 for row in result["scoring"] for speed in row.values())
+    table = reading.table(result)
+    assert f"{reading.ratio(result):.2f}" in table and f"{reading.overlap(result):.2f}" in table
 
 
 def test_quality_follows_each_recipe_to_the_marks(tiny_network, tmp_path, monkeypatch, capsys):
