@@ -313,7 +313,9 @@ def speed_page() -> str:
             on = f"{about['device']}, jax {about['versions']['jax']}, commit {about['commit']}"
             found: list[str] = []
             lines += [f"{on}: {section(measured, found)}", "", *found, *[""] * bool(found)]
-        lines += [*_time_shares(), *_tried(), *_figure3()] if section is _bench else []
+        if section is _bench:
+            lines += [*_time_shares(), *_compared("tried_cpu", "tried", "usual", _TRIED)]
+            lines += [*_compared("since_cpu", "now", "before", _SINCE), *_figure3()]
     return "\n".join([*lines, *_score_speed()])
 
 
@@ -328,24 +330,29 @@ def _time_shares() -> Iterator[str]:
         yield from ["", *markdown(table, list(table.columns[1:])), ""]
 
 
-def _tried() -> Iterator[str]:
-    """Yields how long each rejected change takes, over the usual time measured minutes before it."""
+_TRIED = "Tried and not used, time over the usual time at the three widths, commit {of_others}:"
+_SINCE = "Time of commit {commit} over that of {of_others}:"
+
+
+def _compared(folder: str, measured: str, against: str, heading: str) -> Iterator[str]:
+    """Yields how long each case of a folder takes over what it is measured against, minutes apart."""
 
     def read(path: Path) -> tuple[pd.Series, str]:
-        measured = json.loads(path.read_text(encoding="utf-8"))
-        ours = [one for one in measured["timings"] if one["contender"] == "itae_jax"]
+        found = json.loads(path.read_text(encoding="utf-8"))
+        ours = [one for one in found["timings"] if one["contender"] == "itae_jax"]
         fastest = {(one["kind"], one["case"]): min(one["rounds"]) for one in ours}
-        return pd.Series(fastest), measured["environment"]["commit"]
+        return pd.Series(fastest), found["environment"]["commit"]
 
     rows = []
-    for path in sorted(RESULTS.glob("tried_cpu/*/tried.json")):
-        (tried, commit), (usual, of_usual) = read(path), read(path.with_name("usual.json"))
-        kinds = (tried / usual).groupby(level=0)
-        ratios = {kind: f"{of_kind.min():.2f} to {of_kind.max():.2f}" for kind, of_kind in kinds}
-        own = "" if commit == of_usual else f" ({commit})"
-        rows.append({"tried": path.parent.name.replace("_", " ") + own, **ratios})
+    for path in sorted(RESULTS.glob(f"{folder}/*/{measured}.json")):
+        (seconds, commit), (others, of_others) = read(path), read(path.with_name(f"{against}.json"))
+        kinds = (seconds / others).groupby(level=0)
+        ends = {kind: sorted({f"{of_kind.min():.2f}", f"{of_kind.max():.2f}"}) for kind, of_kind in kinds}
+        own = "" if commit == of_others or measured == "now" else f" ({commit})"
+        name = path.parent.name.replace("_", " ") + own
+        rows.append({measured: name, **{kind: " to ".join(both) for kind, both in ends.items()}})
     if rows:
-        yield f"Tried and not used, time over the usual time at the three widths, commit {of_usual}:"
+        yield heading.format(commit=commit, of_others=of_others)
         yield from ["", *markdown(pd.DataFrame(rows), []), ""]
 
 

@@ -61,12 +61,13 @@ def _scoring(paths: list[Path], passes: int, say: Callable[[str], None]) -> list
     def score(images: Images) -> int:
         return sum(len(measured.positions) for measured in learner.measure(variables, images))
 
-    work = {"read": (_read, files), "score": (score, pixels), "both": (score, files)}
+    read_alone, score_alone = functools.partial(_read, files), functools.partial(score, pixels)
+    work = {"read": read_alone, "score": score_alone, "both": functools.partial(score, files)}
     score(pixels)  # compiles
     rows = []
     for number in range(passes):
         say(f"scoring, pass {number + 1} of {passes}")
-        rows.append({name: _per_second(len(paths), functools.partial(*one)) for name, one in work.items()})
+        rows.append({name: _per_second(len(paths), one) for name, one in work.items()})
     return rows
 
 
