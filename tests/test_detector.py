@@ -72,6 +72,16 @@ def test_detector_maps_have_the_scores_as_means():
     np.testing.assert_allclose(maps.mean((1, 2)), detector.anomaly_scores(images), rtol=1e-5)
 
 
+def test_a_detector_trained_on_crops_maps_whole_images_without_seams(rng):
+    images = rng.integers(0, 256, (16, 24, 40), np.uint8)
+    detector = ITAEDetector(**SMALL_DETECTOR | {"transform": "paste", "augment": "crop16"}).fit(images)
+    maps, changed = detector.anomaly_maps(images), images.copy()
+    np.testing.assert_allclose(maps.mean((1, 2)), detector.anomaly_scores(images), rtol=1e-5)
+    changed[:, 20, 36] = 255 - images[:, 20, 36]
+    differs = np.abs(detector.anomaly_maps(changed) - maps).max(0) > 1e-4
+    assert differs[20, 36] and not differs[:, :24].any() and not differs[:8].any()
+
+
 def test_detector_exports_its_scores_and_threshold(detector, images, tmp_path):
     detector.export(tmp_path / "exported.jaxexport")
     scorer = export.load(tmp_path / "exported.jaxexport")

@@ -7,6 +7,7 @@ from PIL import Image
 from itae_jax.data.reader import FITS, Reader
 from itae_jax.detection import anomaly_map
 from itae_jax.detection.threshold import NormalScores
+from itae_jax.evaluate import restoration
 
 SIZES = [(64, 64), (90, 60), (61, 97), (200, 32), (33, 32), (20, 25), (31, 200)]
 
@@ -91,3 +92,9 @@ def test_smooth_keeps_sum_and_place_and_lowers_a_lonely_pixel():
     assert smooth.sum() == pytest.approx(1)
     assert smooth.max() < 0.25
     assert np.unravel_index(smooth.argmax(), smooth.shape) == (30, 30)
+
+
+@pytest.mark.parametrize("shape", [(16, 24), (64, 64), (300, 512)])
+def test_smooth_does_what_scores_do(rng, shape):
+    map_HxW = rng.gamma(2, 0.5, shape)
+    np.testing.assert_allclose(anomaly_map.smooth(map_HxW), restoration.smoothed(map_HxW[None])[0], rtol=1e-3)

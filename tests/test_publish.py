@@ -102,7 +102,7 @@ def test_summary_averages_a_run_and_sets_the_paper_beside_it(publish, tmp_path):
     publish.add([write_run(tmp_path / "a", *classes)])
     publish.add([write_run(tmp_path / "b", result(0, one=reduced), one=reduced)])
     averages, of_a_class = publish.summary().to_dict("records")
-    assert (averages["classes"], averages["seeds"], averages["AUROC"]) == (2, 2, "70.0 ± 0.0")
+    assert (averages["classes"], averages["AUROC"]) == (2, "70.0 ± 0.0 (2)")
     # The paper's cells of the two classes are 78.5 and 86.1.
     assert averages["paper"].startswith("82.3")
     assert (averages["settings"], averages["method"]) == ("", "ITAE")

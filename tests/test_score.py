@@ -22,7 +22,7 @@ from itae_jax import ITAEDetector, cli, files
 from itae_jax.data.reader import Reader
 from itae_jax.detection import anomaly_map
 from itae_jax.detection import model as models
-from itae_jax.detection.threshold import NormalScores
+from itae_jax.detection.threshold import NormalScores, threshold
 from itae_jax.methods import vae
 from itae_jax.training.learner import learner_for
 
@@ -111,13 +111,17 @@ def test_p_values_of_exchangeable_scores_are_uniform_and_agree_with_every_thresh
 
 
 @pytest.mark.parametrize("method", SMALL_FITS)
-def test_maps_are_the_models_and_masks_lie_where_they_exceed_the_usual_peak(
-    small_model_of, images, tmp_path, method
+@pytest.mark.parametrize("rate", [0.05, 0.4])
+def test_maps_are_the_models_and_masks_lie_where_few_normal_images_reach(
+    small_model_of, images, tmp_path, method, rate
 ):
     loaded, model, maps = models.load(small_model_of(method)), tmp_path / "model", tmp_path / "maps"
-    normal = dataclasses.replace(loaded.normal, peaks_N=np.ones(len(loaded.normal.ids)))  # they exceed its own
+    found = loaded.trained.anomaly_maps(loaded.reader.read(images / "z.png")[None])
+    peaks_N = np.quantile(found, np.linspace(0.1, 0.8, len(loaded.normal.ids)))  # lower than the model's own
+    normal = dataclasses.replace(loaded.normal, peaks_N=peaks_N)
     dataclasses.replace(loaded, normal=normal).save(model)
-    assert run(model, images, tmp_path / "scores.csv", "--maps", str(maps)) == 0
+    options = ["--maps", str(maps), "--false-positive-rate", str(rate)]
+    assert run(model, images, tmp_path / "scores.csv", *options) == 0
     loaded, readable = models.load(model), [name for name in NAMES if name != "b/broken.png"]
     names = {path.relative_to(maps).as_posix() for path in maps.rglob("*.*[!x]")}
     assert names == {f"{name}.{ending}" for name in readable for ending in ("npy", "mask.png")}
@@ -130,7 +134,7 @@ def test_maps_are_the_models_and_masks_lie_where_they_exceed_the_usual_peak(
         with Image.open(images / name) as image, Image.open(maps / f"{name}.mask.png") as mask:
             assert (mask.size, mask.mode) == (image.size, "L")
             over = loaded.reader.lay_over(anomaly_map.smooth(map_HxW), *image.size)
-            np.testing.assert_array_equal(mask, np.where(over > loaded.normal.usual_peak, 255, 0))
+            np.testing.assert_array_equal(mask, np.where(over > threshold(peaks_N, rate), 255, 0))
             marked.append(np.asarray(mask).mean() / 255)
     assert 0 < np.mean(marked) < 1
 
@@ -383,7 +387,19 @@ def test_score_of_one_image_counts_it(small_model, images, tmp_path, capsys, ref
     assert "scored next time" in refused("score", small_model, image, "--out", out, "--heatmaps", image.parent)
 
 
-def test_heat_maps_of_large_images_take_less_than_a_gigabyte(small_model_of, tmp_path):
+def test_scoring_loads_no_library_that_only_training_or_reports_need(small_model_of, images, tmp_path):
+    code = "import sys, tiny_net; from itae_jax import cli, models; models.build = tiny_net.build; "
+    code += "assert cli.main(sys.argv[1:]) == 0; print(*sys.modules)"
+    command = ["score", small_model_of("defects"), images / "z.png", "--out", tmp_path / "x.csv", "--quiet"]
+    command = [sys.executable, "-c", code, *map(str, command)]
+    path = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    loaded = subprocess.check_output(command, text=True, env=os.environ | {"PYTHONPATH": path}).split()
+    heavy = {"tensorflow_datasets", "grain", "matplotlib", "sklearn", "pandas", "scipy"}
+    assert "jax" in loaded and not heavy.intersection(loaded)
+
+
+@pytest.mark.parametrize(("options", "most_gib"), [([], 0.7), (["--heatmaps", "maps"], 1.0)])
+def test_large_images_take_little_memory(small_model_of, tmp_path, options, most_gib):
     large = np.tile(np.arange(5000, dtype=np.uint8)[None, :, None], (4000, 1, 3))
     (tmp_path / "new").mkdir()
     for index in range(4):
@@ -391,8 +407,8 @@ def test_heat_maps_of_large_images_take_less_than_a_gigabyte(small_model_of, tmp
     code = "import sys; from itae_jax import cli, environment; environment.cpu_cores = lambda: 4; "
     code += "cli.main(sys.argv[1:]); print(*open('/proc/self/status'))"
     command = ["score", small_model_of("pca"), tmp_path / "new", "--out", tmp_path / "scores.csv", "--quiet"]
-    command += ["--heatmaps", tmp_path / "maps"]
-    status = subprocess.check_output([sys.executable, "-c", code, *map(str, command)], text=True)
-    assert len([*(tmp_path / "maps").glob("*.png")]) == 4
+    command = [sys.executable, "-c", code, *map(str, command), *options]
+    status = subprocess.check_output(command, text=True, cwd=tmp_path)
+    assert len([*(tmp_path / "maps").glob("*.png")]) == 4 * bool(options)
     peak_kib = int(status.partition("VmHWM:")[2].split()[0])
-    assert 2**17 < peak_kib < 2**20
+    assert 2**17 < peak_kib < most_gib * 2**20

@@ -24,6 +24,7 @@ from itae_jax.bench import report as bench_report
 from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
 from itae_jax.report import columns, efficiency, tables
+from itae_jax.report.paper import SAME_CLASSES
 from itae_jax.runs import directory, read, results
 from itae_jax.runs.read import RunResults
 from itae_jax.training.log import copy_metrics
@@ -56,8 +57,8 @@ every class and seed.
 
 - *settings*: what differs from the experiment file.
 - *method*: the variant, the paper's name (ITAE; AE, the plain autoencoder) or the erasing transform.
-- *AUROC*: percent, the average over the normal classes that were run; ± is the SD over seeds.
-- *paper*: the paper's average over the same classes; *of these classes* is the average of its cells.
+- *AUROC*: percent, the average over the normal classes that were run; ± is the SD over several seeds.
+- *paper*: the paper's average; of fewer classes the average of its cells.
 """
 
 _STUDY_SCORES = [("l1", "mean"), ("l1", "max"), ("l2", "max"), ("relative", "max")]
@@ -71,10 +72,12 @@ but seed and minutes, of two cores; `rotate` is ITAE by rotation and `autoencode
 minutes, mostly of one core. In tiles_published new images show tiles of the training images in another light;
 tiles_grouped has none. The castings are Kaggle's "casting product image data for quality inspection", the
 scratches are made by `scratches.py`. From digit_8 on, anomalies are other classes; on CIFAR-10 `fit` chose
-rotation by the images alone."""
+rotation by the images alone. Below, of ten minutes: each of the scores that `fit` combines, and `fit` by
+defect."""
 _FOLLOWED_NOTE = """\
-`itae fit` neither compares transforms nor stops early: ratings by surrogate anomalies tell too little. After a
-tenth of the training → at its end, by `follow_fit.py`, one seed:"""
+`itae fit` compares no transforms: no rating by surrogates exceeds that of `paste` by the 2 points that a change
+needs. Nor does it stop early: where the rating first falls, AUROC is {stopped}, at the end {ended}.
+By `follow_fit.py`, one seed and core, `paste` for twice the epochs; after a tenth of them → at the end:"""
 _FULL_SIZE = ("width=64", "geotrans")  # benchmark cases
 _SCORE_SPEED_NOTE = """\
 `itae score MODEL IMAGES`, the median of 3 to 10 processes, with a model of 64x64 pixels that `itae fit` made
@@ -150,8 +153,10 @@ def summary() -> pd.DataFrame:
                         "experiment": run.experiment.name,
                         "settings": ", ".join(_settings(run)),
                     }
-                    row |= {"method": column.title, "classes": name, "seeds": shown.seeds, "AUROC": shown.text}
-                    row["paper"] = tables.paper_text(shown.cell) if shown.cell else ""
+                    row |= {"method": column.title, "classes": name}
+                    row["AUROC"] = shown.text + (f" ({shown.seeds})" if shown.seeds > 1 else "")
+                    printed = tables.paper_text(shown.cell) if shown.cell else ""
+                    row["paper"] = printed.removesuffix(f" ({SAME_CLASSES})")
                     rows.append(row | {"epochs": run.experiment.train.epochs, "count": len(classes)})
     return pd.DataFrame(rows)
 
@@ -185,7 +190,7 @@ def markdown(frame: pd.DataFrame, numbers: Sequence[str]) -> list[str]:
 
 def results_page() -> str:
     """Returns docs/results.md."""
-    kept = ["experiment", "settings", "method", "classes", "seeds", "AUROC", "paper"]
+    kept = ["experiment", "settings", "method", "classes", "AUROC", "paper"]
     return "\n".join(
         [
             _RESULTS_NOTE,
@@ -233,20 +238,37 @@ def _folders() -> Iterator[str]:
             shown[title] = of_fit[column].agg(_median)
         yield from markdown(shown.fillna("").reset_index(), list(shown.columns))
         yield ""
+        for data, rows in of_fit:
+            defects = 100 * pd.DataFrame(list(rows["by_kind"])).median()
+            members = 100 * pd.DataFrame(list(rows["members"])).median()
+            of_members = members[list(rows["weights"].iloc[-1] or {})]
+            each = [f"{name.split('_')[1]} {value:.1f}" for name, value in of_members.items()]
+            if rows["pixel_auroc"].notna().any():  # has several kinds of defects
+                each += [f"{kind} {value:.1f}" for kind, value in defects.items()]
+            if each and rows["minutes"].max() >= 10:
+                yield f"- {data}: {', '.join(each)}"
+        yield ""
 
 
 def _followed() -> Iterator[str]:
     """Yields what follow_fit.py measured, for each transform: after a tenth of the training → at its end."""
     found: dict[str, dict[str, str]] = {}
+    stopped, ended = list[str](), list[str]()
     for path in RESULTS.glob("follow_fit_cpu.json"):
         for row in json.loads(path.read_text(encoding="utf-8")):
             cells = found.setdefault(row["transform"], {"transform": row["transform"]})
             for title, name in (("rating", "surrogates"), ("AUROC", "test")):
                 first, last = (f"{100 * row['found'][place][name]:.1f}" for place in (0, -1))
                 cells[f"{row['data']}, {title}"] = f"{first} → {last}"
+            points = pd.DataFrame(row["found"])
+            falls = points["surrogates"].diff() < 0
+            if row["transform"] == "paste" and falls.any():
+                stopped.append(f"{100 * points['test'][falls.idxmax()]:.1f} on {row['data']}")
+                ended.append(last)
     if found:
         frame = pd.DataFrame(found.values()).fillna("")
-        yield from [_FOLLOWED_NOTE, "", *markdown(frame, list(frame.columns[1:])), ""]
+        note = _FOLLOWED_NOTE.format(stopped=" and ".join(stopped), ended=" and ".join(ended))
+        yield from [note, "", *markdown(frame, list(frame.columns[1:])), ""]
 
 
 def _jpeg_copies() -> Iterator[str]:
@@ -298,7 +320,8 @@ def readme_table() -> list[str]:
 
 def speed_page() -> str:
     """Returns docs/speed.md."""
-    lines = ["# Speed", "", "Written by `make results` from the JSON files of `experiments/results/`.", ""]
+    lines = ["# Speed", "", "Written by `make results` from `experiments/results/`."]
+    lines += ["Accelerators were not timed; `experiments/scripts/accelerator.py` does it.", ""]
     for title, pattern, section in (
         ("Training and scoring, beside PyTorch", "bench_method_?pu.json", _bench),
         ("How training grows", "scaling*.json", _scaling),
@@ -314,8 +337,7 @@ def speed_page() -> str:
             found: list[str] = []
             lines += [f"{on}: {section(measured, found)}", "", *found, *[""] * bool(found)]
         if section is _bench:
-            lines += [*_time_shares(), *_compared("tried_cpu", "tried", "usual", _TRIED)]
-            lines += [*_compared("since_cpu", "now", "before", _SINCE), *_figure3()]
+            lines += [*_time_shares(), *_tried(), *_since(), *_figure3()]
     return "\n".join([*lines, *_score_speed()])
 
 
@@ -326,34 +348,46 @@ def _time_shares() -> Iterator[str]:
         rows = [{"case": case["case"], **case["shares"]} for case in measured["cases"]]
         table = pd.DataFrame(rows).set_index("case").map(lambda share: f"{100 * share:.0f}%").reset_index()
         commit = measured["environment"]["commit"]
-        yield f"Where the time goes, commit {commit}. *Not in the profile*: products on other threads, waiting."
+        yield f"Where the time goes, commit {commit}. *Exchange*: the means of batch normalisation,"
+        yield "which the next layer waits for. *Not in the profile*: products on other threads, waiting."
         yield from ["", *markdown(table, list(table.columns[1:])), ""]
 
 
-_TRIED = "Tried and not used, time over the usual time at the three widths, commit {of_others}:"
-_SINCE = "Time of commit {commit} over that of {of_others}:"
-
-
-def _compared(folder: str, measured: str, against: str, heading: str) -> Iterator[str]:
-    """Yields how long each case of a folder takes over what it is measured against, minutes apart."""
+def _compared(pattern: str, against: str) -> Iterator[tuple[str, str, str, dict[str, str]]]:
+    """Yields what was measured, both commits, and by kind how long it takes over what it is compared with."""
 
     def read(path: Path) -> tuple[pd.Series, str]:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        ours = [one for one in found["timings"] if one["contender"] == "itae_jax"]
+        measured = json.loads(path.read_text(encoding="utf-8"))
+        ours = [one for one in measured["timings"] if one["contender"] == "itae_jax"]
         fastest = {(one["kind"], one["case"]): min(one["rounds"]) for one in ours}
-        return pd.Series(fastest), found["environment"]["commit"]
+        return pd.Series(fastest), measured["environment"]["commit"]
 
-    rows = []
-    for path in sorted(RESULTS.glob(f"{folder}/*/{measured}.json")):
-        (seconds, commit), (others, of_others) = read(path), read(path.with_name(f"{against}.json"))
+    for path in sorted(RESULTS.glob(pattern)):
+        (seconds, commit), (others, of_others) = read(path), read(path.with_name(against))
         kinds = (seconds / others).groupby(level=0)
         ends = {kind: sorted({f"{of_kind.min():.2f}", f"{of_kind.max():.2f}"}) for kind, of_kind in kinds}
-        own = "" if commit == of_others or measured == "now" else f" ({commit})"
-        name = path.parent.name.replace("_", " ") + own
-        rows.append({measured: name, **{kind: " to ".join(both) for kind, both in ends.items()}})
+        shown = {kind: " to ".join(both) for kind, both in ends.items()}
+        yield path.parent.name.replace("_", " "), commit, of_others, shown
+
+
+def _tried() -> Iterator[str]:
+    """Yields how long each rejected change takes, over the usual time measured minutes before it."""
+    rows = []
+    for name, commit, usual, ratios in _compared("tried_cpu/*/tried.json", "usual.json"):
+        rows.append({"tried": name + (f" ({commit})" if commit != usual else ""), **ratios})
     if rows:
-        yield heading.format(commit=commit, of_others=of_others)
+        yield f"Tried and not used, time over the usual time at the three widths, commit {usual}:"
         yield from ["", *markdown(pd.DataFrame(rows), []), ""]
+
+
+def _since() -> Iterator[str]:
+    """Yields how long methods take over the time of an older commit, measured in turn."""
+    found = [*_compared("since_cpu/*/now.json", "before.json")]
+    if found:
+        (_, commit, before, _), *_ = found
+        each = (f"{name} {ratios['training']} and {ratios['scoring']}" for name, _, _, ratios in found)
+        yield f"Training and scoring, commit {commit}, time over that of {before}: {'; '.join(each)}."
+        yield ""
 
 
 def _figure3() -> Iterator[str]:
@@ -441,8 +475,9 @@ def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
     table["seconds a step"] = steps["seconds"].map("{:.3f}".format)
     table["MiB on each device"] = steps["mib_a_device"].map("{:.0f}".format)
     lines += [*markdown(table, list(table.columns)), ""]
-    memory = ", ".join(f"{row['resident_mib']:.0f} MiB after {row['files']} files" for row in measured["files"])
-    lines += [f"Resident memory of a process that reads image files once: {memory}.", ""]
+    ends = measured["files"][0], measured["files"][-1]
+    memory = ", ".join(f"{row['resident_mib']:.0f} MiB after {row['files']} files" for row in ends)
+    lines += [f"Memory of a process that reads files once: {memory}.", ""]
     apart = measured["differences"]["settings"]
     most = max(row["devices"] for row in measured["differences"]["rows"])
     rows = [row for row in measured["differences"]["rows"] if row["devices"] == most]
@@ -462,7 +497,7 @@ def _reading(measured: dict[str, Any], lines: list[str]) -> str:
         f"{settings['count']} JPEG files, {settings['threads']} threads: {frame['pipeline']:.0f} images/s, "
         f"{reading.ratio(measured):.2f} times as fast as bare decoding, in {frame['resident_mib']:.0f} MiB. "
         f"Reading at 32x32 and scoring at once: {at_once:.0f} images/s, "
-        f"{reading.overlap(measured):.2f} times as fast as the slower one alone."
+        f"{reading.overlap(measured):.2f} times as fast as the slower one alone, which needs the same cores."
     )
 
 

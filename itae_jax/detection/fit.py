@@ -168,7 +168,7 @@ def _introduction(
     share = f"{100 * num_held_out / count:.0f} %"
     yield f"{num_held_out} of them ({share}) are calibration images: not trained on, they give the threshold"
     if minutes is not None:
-        yield f"choosing and training take about {minutes:g} minutes (--minutes)"
+        yield f"choosing and training take about {minutes:g} minute{'s' * (minutes != 1)} (--minutes)"
     if asked:
         yield "as asked: " + " ".join(f"{field}={value}" for field, value in asked.items())
 

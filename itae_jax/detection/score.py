@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
@@ -32,6 +32,8 @@ from itae_jax.progress import Progress
 _ROWS = 256  # of a heat map that are drawn at a time, to save memory
 _LARGE = 2**23  # pixels; larger images are drawn one at a time, to save memory
 _AT_A_TIME = 1024  # paths held in memory, with the images of one batch
+
+Drawn = tuple[Path, Path, np.ndarray]  # an image's path, its pictures' name, its anomaly map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +107,8 @@ def score(
       false_positive_rate: the share of normal images that may be called anomalies.
       trust: see `model.load`.
       map_directory: gets each anomaly map as .npy, float32 of the model's size, and a mask of the image's own
-        size as .mask.png, 255 where the smoothed map exceeds the usual peak of normal images, else 0.
+        size as .mask.png, 255 where the smoothed map exceeds the peaks of all normal images but the share
+        `false_positive_rate`, else 0.
 
     Raises:
       RequestError: there is no model or no image, the model has no anomaly maps, or a file cannot be written.
@@ -128,13 +131,16 @@ def score(
     for option, directory in directories.items():
         claim(directory, option)
     counts, undrawn_reason = collections.Counter[str](), ""
+    draw = None
+    if directories:
+        draw = functools.partial(_draw, model, directories, model.normal.peak(false_positive_rate))
     one_by_one = out == STDOUT and "-" in sources
     with _opened(out) as file, ThreadPoolExecutor(cpu_cores()) as pool:
         writer = csv.writer(csv_lines(file))
         writer.writerow(["path", "score", "is_anomaly", "p_value", *components, "reason"])
         while chunk := list(itertools.islice(named, 1 if one_by_one else _AT_A_TIME)):
             undrawn: list[str] = []
-            rows = _scored(model, chunk, directories, undrawn, pool, progress, one_by_one)
+            rows = _scored(model, chunk, draw, undrawn, pool, progress, one_by_one)
             for path, numbers, reason in rows:
                 is_anomaly = numbers[0] > limit
                 texts = [repr(numbers[0]), int(is_anomaly), *map(repr, numbers[1:])]
@@ -252,7 +258,7 @@ def _relative(path: str) -> Path:
 def _scored(
     model: TrainedModel,
     named: Sequence[tuple[Path, Path]],
-    directories: dict[str, Path],
+    draw: Callable[[Drawn], str] | None,
     undrawn: list[str],
     pool: Executor,
     progress: Progress,
@@ -261,6 +267,7 @@ def _scored(
     """Yields each image's path, its score, p-value and components, and why it has none; draws its pictures.
 
     Yields the rows of a batch before the next one is drawn. Adds to `undrawn` why pictures cannot be written.
+    Without `draw` there are none.
     """
     unreadable: dict[str, str] = {}
     components = model.trained.learner.method.components
@@ -273,18 +280,17 @@ def _scored(
             yield path, numbers, reason
 
     done = 0
-    for positions, measured, maps_BxHxW in model.trained.measure(images, bool(directories), one_by_one):
+    for positions, measured, maps_BxHxW in model.trained.measure(images, draw is not None, one_by_one):
         found = model.trained.score_of(measured)
         columns = [found.columns[name] for name in components]
         numbers_NxC[positions] = np.column_stack(
             [found.scores_N, model.normal.p_values(found.scores_N), *columns]
         )
-        if maps_BxHxW is not None:
-            small, large = list[tuple[Path, Path, np.ndarray]](), list[tuple[Path, Path, np.ndarray]]()
+        if draw and maps_BxHxW is not None:
+            small, large = list[Drawn](), list[Drawn]()
             for position, map_HxW in zip(positions, maps_BxHxW, strict=True):
                 path, name = named[position]
                 (large if reader.count_pixels(path) > _LARGE else small).append((path, name, map_HxW))
-            draw = functools.partial(_draw, model, directories)
             undrawn += filter(None, [*pool.map(draw, small), *map(draw, large)])
         progress.scored(len(positions))
         yield from rows(done, positions[-1] + 1)
@@ -292,8 +298,8 @@ def _scored(
     yield from rows(done, len(named))
 
 
-def _draw(model: TrainedModel, directories: dict[str, Path], drawn: tuple[Path, Path, np.ndarray]) -> str:
-    """Writes the pictures of a (path, name, map); returns why they cannot be written, or nothing."""
+def _draw(model: TrainedModel, directories: dict[str, Path], peak: float, drawn: Drawn) -> str:
+    """Writes an image's pictures, with a mask above `peak`; returns why they cannot be written, or nothing."""
     from PIL import Image
 
     path, name, map_HxW = drawn
@@ -305,7 +311,7 @@ def _draw(model: TrainedModel, directories: dict[str, Path], drawn: tuple[Path, 
             picture.save(_new(directory / f"{name}.png"), compress_level=1)  # quick, and a sixth larger
         if directory := directories.get("--maps"):
             np.save(_new(directory / f"{name}.npy"), map_HxW)
-            Image.fromarray(np.uint8(255) * (over_HxW > full)).save(_new(directory / f"{name}.mask.png"))
+            Image.fromarray(np.uint8(255) * (over_HxW > peak)).save(_new(directory / f"{name}.mask.png"))
     except UnreadableImageError as error:  # removed since it was scored
         return str(error)
     except OSError as error:

@@ -70,7 +70,11 @@ class NormalScores:
     @property
     def usual_peak(self) -> float:
         """The value that one in twenty normal images exceeds anywhere: heat maps are brightest there."""
-        return threshold(self.peaks_N, _USUAL_RATE)
+        return self.peak(_USUAL_RATE)
+
+    def peak(self, false_positive_rate: float) -> float:
+        """Returns the value that this share of normal images exceeds anywhere in the smoothed map."""
+        return threshold(self.peaks_N, false_positive_rate)
 
     def threshold(self, false_positive_rate: float) -> float:
         """Returns the score above which an image is called an anomaly."""

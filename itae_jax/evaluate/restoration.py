@@ -136,9 +136,13 @@ def smoothed(maps_BxHxW: jax.Array) -> jax.Array:
     Larger images show finer defects, which a wider Gaussian would hide.
     """
     sides = maps_BxHxW.shape[1:]
-    deviation = min(_SMOOTHING * max(sides), _MOST_SMOOTHING)
-    across, along = (jnp.asarray(_gaussian(side, deviation), "float32") for side in sides)
+    across, along = (jnp.asarray(_gaussian(side, deviation(sides)), "float32") for side in sides)
     return jnp.einsum("Hh,bhw,Ww->bHW", across, maps_BxHxW, along, precision="highest")
+
+
+def deviation(sides: Sequence[int]) -> float:
+    """Returns the deviation of `smoothed` in pixels, for maps with these sides."""
+    return min(_SMOOTHING * max(sides), _MOST_SMOOTHING)
 
 
 def _gaussian(side: int, deviation: float) -> np.ndarray:
