@@ -217,7 +217,7 @@ def _add_score(commands) -> None:
     about = "CSV file to write, or - for standard output, row by row, without --json; the rest goes to stderr"
     score.add_argument("--out", type=_path, required=True, metavar="scores.csv", help=about)
     score.add_argument("--heatmaps", type=_path, metavar="DIR", help="directory for a heat map of each image")
-    about = "directory for each anomaly map, NAME.npy, and NAME.mask.png, white where it is brightest"
+    about = "directory for each anomaly map, NAME.npy, and NAME.mask.png, white where few normal images reach"
     score.add_argument("--maps", type=_path, metavar="DIR", help=about)
     _add_rate(score, FALSE_POSITIVE_RATE, str(FALSE_POSITIVE_RATE))
     _add_json(score)
@@ -264,7 +264,7 @@ def _add_export(commands) -> None:
 def _add_bench(commands) -> None:
     bench = commands.add_parser(
         "bench",
-        help="measure the speed of training and scoring beside PyTorch's, of files, or until an AUROC",
+        help="measure the speed of training and scoring beside PyTorch's, of reading files, or until an AUROC",
         epilog="examples: itae bench --json bench.json; itae bench --set train.batch_size=64; itae bench data; "
         "itae bench quality --set classes=6",
     )

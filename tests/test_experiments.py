@@ -170,7 +170,7 @@ def test_time_shares_are_those_of_all_devices():
     assert list(found.values()) == pytest.approx([0.5, 0.1, 0.05, 0.1])
 
 
-def test_scratches_are_at_most_four_pixels_wide_and_darker_or_brighter(rng):
+def test_scratches_are_four_pixels_wide_and_darker_or_brighter(rng):
     import scratches
 
     for _ in range(8):
@@ -181,4 +181,4 @@ def test_scratches_are_at_most_four_pixels_wide_and_darker_or_brighter(rng):
         assert 25 <= abs(change[rows, columns]).max() <= 50
         places = np.stack([rows, columns], 1) - [rows.mean(), columns.mean()]
         along, across = 2 * np.sqrt(3 * np.linalg.svd(places.T, full_matrices=False)[1] ** 2 / len(rows))
-        assert across <= 4.5 and 25 <= along <= 105
+        assert 3 <= across <= 4.7 and 25 <= along <= 105

@@ -102,7 +102,7 @@ def test_summary_averages_a_run_and_sets_the_paper_beside_it(publish, tmp_path):
     publish.add([write_run(tmp_path / "a", *classes)])
     publish.add([write_run(tmp_path / "b", result(0, one=reduced), one=reduced)])
     averages, of_a_class = publish.summary().to_dict("records")
-    assert (averages["classes"], averages["AUROC"]) == (2, "70.0 ± 0.0 (2)")
+    assert (averages["classes"], averages["seeds"], averages["AUROC"]) == (2, 2, "70.0 ± 0.0")
     # The paper's cells of the two classes are 78.5 and 86.1.
     assert averages["paper"].startswith("82.3")
     assert (averages["settings"], averages["method"]) == ("", "ITAE")
@@ -119,7 +119,7 @@ def test_main_writes_pages_that_check_finds_up_to_date(publish, tmp_path, capsys
     (publish.RESULTS / "bench_data_cpu.json").write_text(json.dumps(speed))
     assert publish.main([str(run)]) == 0
     root = publish.ROOT
-    assert "| class a \\| &lt;b> | 1 | 90.0 |" in (root / "docs" / "results.md").read_text()
+    assert "| class a \\| &lt;b> | 90.0 |" in (root / "docs" / "results.md").read_text()
     assert "| 90.0 (78.5), class a \\| &lt;b> |" in (root / "README.md").read_text()
     speed_page = (root / "docs" / "speed.md").read_text()
     assert "0.50 times" in speed_page and "0.90 times" in speed_page
@@ -127,6 +127,27 @@ def test_main_writes_pages_that_check_finds_up_to_date(publish, tmp_path, capsys
     (root / "docs" / "results.md").write_text("changed")
     assert publish.main(["--check"]) == 1
     assert "docs/results.md" in capsys.readouterr().err
+
+
+def test_pages_compare_commits_and_say_where_the_rating_of_paste_first_falls(publish, tmp_path):
+    publish.add([write_run(tmp_path / "run", result(0))])
+    for name, seconds in (("now", 0.3), ("before", 0.6)):
+        path = publish.RESULTS / "since_cpu" / "some_method" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fastest = {"contender": "itae_jax", "case": "x", "rounds": [1.0, seconds]}
+        timings = [fastest | {"kind": kind} for kind in ("training", "scoring")]
+        environment = {"device": "2 x CPU", "versions": {"jax": "0"}, "commit": name}
+        path.write_text(json.dumps({"environment": environment, "timings": timings}))
+    for transform, tests in (("paste", (0.5, 0.7, 0.65, 0.8)), ("blur", (0.6, 0.7, 0.75, 0.85))):
+        ratings = (0.5, 0.6, 0.55, 0.7)  # which fall at the third point
+        found = [{"surrogates": one, "test": other} for one, other in zip(ratings, tests, strict=True)]
+        rows = [{"transform": transform, "data": "parts", "found": found}]
+        path = publish.RESULTS / "follow_fit_cpu.json"
+        path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else []) + rows))
+    pages = {path.name: text for path, text in publish.pages().items()}
+    assert "some method 0.50 and 0.50" in pages["speed.md"]
+    assert "65.0 on parts" in pages["results.md"] and "80.0" in pages["results.md"]
+    assert "| blur | 50.0 → 70.0 | 60.0 → 85.0 |" in pages["results.md"]
 
 
 def test_tables_in_the_documents_are_those_of_the_measured_results():

@@ -387,7 +387,7 @@ def test_score_of_one_image_counts_it(small_model, images, tmp_path, capsys, ref
     assert "scored next time" in refused("score", small_model, image, "--out", out, "--heatmaps", image.parent)
 
 
-def test_scoring_loads_no_library_that_only_training_or_reports_need(small_model_of, images, tmp_path):
+def test_scoring_an_image_loads_no_library_that_it_does_not_need(small_model_of, images, tmp_path):
     code = "import sys, tiny_net; from itae_jax import cli, models; models.build = tiny_net.build; "
     code += "assert cli.main(sys.argv[1:]) == 0; print(*sys.modules)"
     command = ["score", small_model_of("defects"), images / "z.png", "--out", tmp_path / "x.csv", "--quiet"]

@@ -3,7 +3,7 @@
   python experiments/scripts/follow_fit.py FOLDER EPOCHS [--seed 0] [--set FIELD=VALUE ...]
 
 FOLDER is like those of folders.py. Trains on train/good with the settings that `itae fit` chooses. Rates the
-model after a tenth, a half and all of the epochs, as `itae fit` does at the end, beside its AUROC on test. Adds
+model after every tenth of the epochs, as `itae fit` does at the end, beside its AUROC on test. Adds
 a row to experiments/results/follow_fit_cpu.json.
 """
 
@@ -48,7 +48,7 @@ def follow(folder: Path, epochs: int, seed: int, assignments: Sequence[str] = ()
     found = []
 
     def on_report(report, trained_so_far):
-        if report.epoch not in (max(1, round(epochs / 10)), round(epochs / 2), epochs):
+        if report.epoch not in {max(1, round(epochs * part / 10)) for part in range(1, 11)}:
             return
         trained, auroc, _ = rated(trained_so_far(), normal.select(rating), chosen.reader, seed)
         of_test = metrics.auroc(is_defect, trained.score(test).scores_N)

@@ -52,13 +52,12 @@ _NOT_SHOWN = (
 _RESULTS_NOTE = """\
 # Results
 
-Written by `make results` from `experiments/results/`, where each run directory has its config and a row for
-every class and seed.
+Written by `make results` from `experiments/results/`.
 
 - *settings*: what differs from the experiment file.
 - *method*: the variant, the paper's name (ITAE; AE, the plain autoencoder) or the erasing transform.
-- *AUROC*: percent, the average over the normal classes that were run; ± is the SD over several seeds.
-- *paper*: the paper's average; of fewer classes the average of its cells.
+- *AUROC*: percent, the average over the normal classes that were run; ± is the SD over (so many) seeds.
+- *paper*: the paper's average over the same classes.
 """
 
 _STUDY_SCORES = [("l1", "mean"), ("l1", "max"), ("l2", "max"), ("relative", "max")]
@@ -67,17 +66,19 @@ AUROC of `study_recipe`: 12 passes over 1,500 images at width 16, 1,000 test ima
 rate 0.1; *momentum* is SGD with momentum 0.9 and a cosine; *improved* is AdamW with a cosine, and the others
 change one thing of it. Scored by the error l1, l2 or relative, and by the mean or maximum over the members."""
 _FOLDERS_NOTE = """\
-AUROC by `experiments/scripts/folders.py`, the median of up to five seeds: `fit` is `itae fit` with no flag
-but seed and minutes, of two cores; `rotate` is ITAE by rotation and `autoencoder` the plain one, in as many
+AUROC by `experiments/scripts/folders.py`, the median over seeds: `fit` is `itae fit` with no flag but seed
+and minutes, of two cores; `rotate` is ITAE by rotation and `autoencoder` the plain one, in as many
 minutes, mostly of one core. In tiles_published new images show tiles of the training images in another light;
 tiles_grouped has none. The castings are Kaggle's "casting product image data for quality inspection", the
-scratches are made by `scratches.py`. From digit_8 on, anomalies are other classes; on CIFAR-10 `fit` chose
-rotation by the images alone. Below, of ten minutes: each of the scores that `fit` combines, and `fit` by
-defect."""
+scratches are made by `scratches.py`. From digit_8 on, anomalies are other classes."""
+_PARTS_NOTE = """\
+AUROC of each score that `fit` combines for defects (msgms: the structural error; knn by gradients, not
+pixels); of `fit` by defect:"""
 _FOLLOWED_NOTE = """\
-`itae fit` compares no transforms: no rating by surrogates exceeds that of `paste` by the 2 points that a change
-needs. Nor does it stop early: where the rating first falls, AUROC is {stopped}, at the end {ended}.
-By `follow_fit.py`, one seed and core, `paste` for twice the epochs; after a tenth of them → at the end:"""
+`itae fit` compares no transforms for defects: after a tenth of the training no rating by surrogates exceeds
+that of `paste` by the 2 points that a change needs. Nor does it stop early: where the rating first falls, AUROC
+is {stopped}, at the end {ended}. By `follow_fit.py`,
+one seed and core, `paste` at half the width for twice the epochs, after a tenth → at the end:"""
 _FULL_SIZE = ("width=64", "geotrans")  # benchmark cases
 _SCORE_SPEED_NOTE = """\
 `itae score MODEL IMAGES`, the median of 3 to 10 processes, with a model of 64x64 pixels that `itae fit` made
@@ -153,8 +154,7 @@ def summary() -> pd.DataFrame:
                         "experiment": run.experiment.name,
                         "settings": ", ".join(_settings(run)),
                     }
-                    row |= {"method": column.title, "classes": name}
-                    row["AUROC"] = shown.text + (f" ({shown.seeds})" if shown.seeds > 1 else "")
+                    row |= {"method": column.title, "classes": name, "seeds": shown.seeds, "AUROC": shown.text}
                     printed = tables.paper_text(shown.cell) if shown.cell else ""
                     row["paper"] = printed.removesuffix(f" ({SAME_CLASSES})")
                     rows.append(row | {"epochs": run.experiment.train.epochs, "count": len(classes)})
@@ -190,11 +190,12 @@ def markdown(frame: pd.DataFrame, numbers: Sequence[str]) -> list[str]:
 
 def results_page() -> str:
     """Returns docs/results.md."""
-    kept = ["experiment", "settings", "method", "classes", "AUROC", "paper"]
+    kept, frame = ["experiment", "settings", "method", "classes", "AUROC", "paper"], summary()
+    frame["AUROC"] += [f" ({seeds})" if seeds > 1 else "" for seeds in frame["seeds"]]
     return "\n".join(
         [
             _RESULTS_NOTE,
-            *markdown(summary()[kept], kept[4:]),
+            *markdown(frame[kept], kept[4:]),
             "",
             *_study(),
             *_folders(),
@@ -236,17 +237,16 @@ def _folders() -> Iterator[str]:
         shown.insert(0, "minutes", of_fit["minutes"].max().map("{:.0f}".format))
         for title, column in (("fit", "auroc"), ("pixel AUROC", "pixel_auroc"), ("AUPRO", "aupro")):
             shown[title] = of_fit[column].agg(_median)
-        yield from markdown(shown.fillna("").reset_index(), list(shown.columns))
-        yield ""
+        yield from [*markdown(shown.fillna("").reset_index(), list(shown.columns)), "", _PARTS_NOTE, ""]
         for data, rows in of_fit:
-            defects = 100 * pd.DataFrame(list(rows["by_kind"])).median()
-            members = 100 * pd.DataFrame(list(rows["members"])).median()
-            of_members = members[list(rows["weights"].iloc[-1] or {})]
-            each = [f"{name.split('_')[1]} {value:.1f}" for name, value in of_members.items()]
-            if rows["pixel_auroc"].notna().any():  # has several kinds of defects
-                each += [f"{kind} {value:.1f}" for kind, value in defects.items()]
-            if each and rows["minutes"].max() >= 10:
-                yield f"- {data}: {', '.join(each)}"
+            found = {name: 100 * pd.DataFrame(list(rows[name])).median() for name in ("members", "by_kind")}
+            kinds = [kind for kind in found["by_kind"].index if not kind.startswith("other")]
+            combined = found["members"][list(rows["weights"].iloc[-1] or {})]
+            parts = [", ".join(f"{name.split('_')[1]} {value:.1f}" for name, value in combined.items())]
+            if len(kinds) > 1:
+                parts.append(", ".join(f"{kind} {value:.1f}" for kind, value in found["by_kind"].items()))
+            if len(combined) and kinds:
+                yield f"- {data}: {'; '.join(parts)}"
         yield ""
 
 
@@ -279,10 +279,9 @@ def _jpeg_copies() -> Iterator[str]:
             trained, tested = (
                 "JPEGs" if "jpeg" in row[name] else "originals" for name in ("trained_on", "tested_on")
             )
-            name = f"on {trained}" if trained == tested else f"on {trained}, tested on {tested}"
-            found.setdefault(name, []).append(f"{100 * row['auroc']['score_l1']:.1f}")
-        each = "; ".join(f"{name} {' and '.join(values)}" for name, values in found.items())
-        yield f"CIFAR-10's horses as originals and as JPEGs, AUROC of two seeds, trained {each}."
+            found.setdefault(f"{trained} → {tested}", []).append(f"{100 * row['auroc']['score_l1']:.1f}")
+        each = "; ".join(f"{name} {', '.join(values)}" for name, values in found.items())
+        yield f"CIFAR-10's horses, trained on → tested on, AUROC of two seeds: {each}."
         yield ""
 
 
@@ -320,8 +319,11 @@ def readme_table() -> list[str]:
 
 def speed_page() -> str:
     """Returns docs/speed.md."""
-    lines = ["# Speed", "", "Written by `make results` from `experiments/results/`."]
-    lines += ["Accelerators were not timed; `experiments/scripts/accelerator.py` does it.", ""]
+    written = "Written by `make results` from `experiments/results/`; + marks uncommitted changes."
+    lines = ["# Speed", "", written]
+    if not [*RESULTS.glob("bench_method_gpu*.json")]:
+        lines.append("No accelerator was timed; `experiments/scripts/accelerator.py` times one.")
+    lines.append("")
     for title, pattern, section in (
         ("Training and scoring, beside PyTorch", "bench_method_?pu.json", _bench),
         ("How training grows", "scaling*.json", _scaling),
@@ -348,8 +350,8 @@ def _time_shares() -> Iterator[str]:
         rows = [{"case": case["case"], **case["shares"]} for case in measured["cases"]]
         table = pd.DataFrame(rows).set_index("case").map(lambda share: f"{100 * share:.0f}%").reset_index()
         commit = measured["environment"]["commit"]
-        yield f"Where the time goes, commit {commit}. *Exchange*: the means of batch normalisation,"
-        yield "which the next layer waits for. *Not in the profile*: products on other threads, waiting."
+        yield f"Where the time goes, commit {commit}. *Exchange*: means over the devices, for which the"
+        yield "next layer waits. *Not in the profile*: products on other threads, waiting."
         yield from ["", *markdown(table, list(table.columns[1:])), ""]
 
 
@@ -386,7 +388,8 @@ def _since() -> Iterator[str]:
     if found:
         (_, commit, before, _), *_ = found
         each = (f"{name} {ratios['training']} and {ratios['scoring']}" for name, _, _, ratios in found)
-        yield f"Training and scoring, commit {commit}, time over that of {before}: {'; '.join(each)}."
+        yield f"Training and scoring, commit {commit}, fastest of 7 rounds over that of {before}:"
+        yield f"{'; '.join(each)}. Below 1 is faster now."
         yield ""
 
 
@@ -461,7 +464,8 @@ def _bench(measured: dict[str, Any], lines: list[str]) -> str:
 
 def _quality(measured: dict[str, Any], lines: list[str]) -> str:
     recipes = measured["recipes"]
-    lines += markdown(pd.DataFrame(quality.rows(measured)), ["AUROC", *recipes])
+    frame = pd.DataFrame(quality.rows(measured))
+    lines += markdown(frame[frame[list(recipes)].nunique(axis=1) > 1], ["AUROC", *recipes])
     last = ", ".join(f"{name} {100 * points[-1]['auroc']:.1f}" for name, points in recipes.items() if points)
     about = f"{measured['data']}, class {measured['settings']['class']}"
     return f"{about}, seconds with compiling, and images seen, until an AUROC is reached. At the end: {last}."
@@ -497,7 +501,7 @@ def _reading(measured: dict[str, Any], lines: list[str]) -> str:
         f"{settings['count']} JPEG files, {settings['threads']} threads: {frame['pipeline']:.0f} images/s, "
         f"{reading.ratio(measured):.2f} times as fast as bare decoding, in {frame['resident_mib']:.0f} MiB. "
         f"Reading at 32x32 and scoring at once: {at_once:.0f} images/s, "
-        f"{reading.overlap(measured):.2f} times as fast as the slower one alone, which needs the same cores."
+        f"{reading.overlap(measured):.2f} times as fast as the slower one alone, as both need the same cores."
     )
 
 

@@ -19,7 +19,7 @@ from itae_jax.errors import RequestError
 from itae_jax.experiment import Experiment
 from itae_jax.training.learner import Learner, Trained, fit_batch, learner_for
 
-_FORMAT = 7
+_FORMAT = 8
 _MOST_SIDE = 16 * 16_384  # the greatest data.aspect times the greatest data.image_size
 _SCORES = "normal_scores.csv"
 
