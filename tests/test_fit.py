@@ -238,7 +238,7 @@ with conftest.training_tiny_networks():
 
 
 def test_fit_that_was_killed_resumes_to_the_same_bits(photos, tmp_path, capsys):
-    options, out = [*SMALL_FIT, *LONGER], tmp_path / "model"
+    options, out = [*SMALL_FITS["defects"], *LONGER], tmp_path / "model"
     assert fit(photos, tmp_path / "plain", *options) == 0
     command = [sys.executable, "-c", KILLED, "fit", photos, "--out", out, *options]
     done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True)
