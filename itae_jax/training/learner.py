@@ -300,7 +300,8 @@ class Trained:
         columns = method.columns(measured, calibration)
         if isinstance(method, Combines):  # whose columns cost most of the score
             return Scores(method.combine(columns, calibration), columns)
-        return Scores(method.score(measured, calibration), columns)
+        own = columns.get(self.learner.config.own_score)  # computed already
+        return Scores(method.score(measured, calibration) if own is None else own, columns)
 
     def score(self, images: np.ndarray | Images) -> Scores:
         """The scores of N images; NaN for unreadable ones."""
