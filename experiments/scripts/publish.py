@@ -54,10 +54,10 @@ _RESULTS_NOTE = """\
 
 Written by `make results` from `experiments/results/`.
 
-- *settings*: what differs from the experiment file.
-- *method*: the variant, the paper's name (ITAE; AE, the plain autoencoder) or the erasing transform.
-- *AUROC*: percent, the average over the normal classes that were run; ± is the SD over (so many) seeds.
-- *paper*: the paper's average over the same classes.
+- *settings*: what differs from the experiment file. *method*: the variant, the paper's name (ITAE; AE, the plain autoencoder) or the transform.
+- *AUROC*: averaged over the classes; 100 ranks every anomaly above every normal image, 50 is chance; ± is the SD
+  over (so many) seeds.
+- *paper*: its average over the same classes.
 """
 
 _STUDY_SCORES = [("l1", "mean"), ("l1", "max"), ("l2", "max"), ("relative", "max")]
@@ -66,10 +66,10 @@ AUROC of `study_recipe`: 12 passes over 1,500 images at width 16, 1,000 test ima
 rate 0.1; *momentum* is SGD with momentum 0.9 and a cosine; *improved* is AdamW with a cosine, and the others
 change one thing of it. Scored by the error l1, l2 or relative, and by the mean or maximum over the members."""
 _FOLDERS_NOTE = """\
-AUROC by `experiments/scripts/folders.py`, the median over seeds: `fit` is `itae fit` with no flag but seed
-and minutes, of two cores; `rotate` is ITAE by rotation and `autoencoder` the plain one, in as many
-minutes, mostly of one core. In tiles_published new images show tiles of the training images in another light;
-tiles_grouped has none. The castings are Kaggle's "casting product image data for quality inspection", the
+AUROC by `experiments/scripts/folders.py`, the median over seeds (and its range): `fit` is `itae fit` with no
+flag but seed and minutes, on two cores; `rotate` is ITAE by rotation, `autoencoder` the plain one, in as many
+minutes, mostly of one core. In tiles_published, test images show training tiles in another light; in
+tiles_grouped, none do. The castings are Kaggle's "casting product image data for quality inspection", the
 scratches are made by `scratches.py`. From digit_8 on, anomalies are other classes."""
 _PARTS_NOTE = """\
 AUROC of each score that `fit` combines for defects (msgms: the structural error; knn by gradients, not
@@ -407,7 +407,7 @@ def _figure3() -> Iterator[str]:
         if of_commit.keys() >= bench_report.PAPER.keys():
             ours, papers = (of["ITAE"] / of["GeoTrans"] for of in (of_commit, bench_report.PAPER))
             each = f"{of_commit['ITAE']:.1f} and {of_commit['GeoTrans']:.1f}, commit {commit}"
-            more = f"{ours:.1f} times as many images a second as GeoTrans ({each}; paper: {papers:.1f})"
+            more = f"{ours:.1f} times (paper: {papers:.1f}) as many images a second as GeoTrans ({each})"
             yield from [f"At full size, ITAE scores {more}, on {device}.", ""]
     runs = [_published(path) for path in _run_directories(RESULTS / "figure3_efficiency")]
     for of_dataset in columns.by_dataset(runs):
@@ -487,8 +487,8 @@ def _scaling(measured: dict[str, Any], lines: list[str]) -> str:
     rows = [row for row in measured["differences"]["rows"] if row["devices"] == most]
     found = " and ".join(f"{row['largest']:.1g} in {row['dtype']}" for row in rows)
     lines.append(
-        f"Losses of {apart['steps']} steps on {most} devices and on one differ by up to {found}, relatively: "
-        "roundings grow."
+        f"After {apart['steps']} steps, losses on {most} devices and on one differ by up to {found}, "
+        "relatively: rounding errors grow."
     )
     return f"a training step of {images} images on {cores} devices."
 
@@ -501,7 +501,7 @@ def _reading(measured: dict[str, Any], lines: list[str]) -> str:
         f"{settings['count']} JPEG files, {settings['threads']} threads: {frame['pipeline']:.0f} images/s, "
         f"{reading.ratio(measured):.2f} times as fast as bare decoding, in {frame['resident_mib']:.0f} MiB. "
         f"Reading at 32x32 and scoring at once: {at_once:.0f} images/s, "
-        f"{reading.overlap(measured):.2f} times as fast as the slower one alone, as both need the same cores."
+        f"{reading.overlap(measured):.2f} times as fast as the slower one alone, as both share the cores."
     )
 
 
