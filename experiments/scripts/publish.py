@@ -54,9 +54,9 @@ _RESULTS_NOTE = """\
 
 Written by `make results` from `experiments/results/`.
 
-- *settings*: what differs from the experiment file. *method*: the variant, the paper's name (ITAE; AE, the plain autoencoder) or the transform.
-- *AUROC*: averaged over the classes; 100 ranks every anomaly above every normal image, 50 is chance; ± is the SD
-  over (so many) seeds.
+- *settings*: what differs from the experiment file.
+- *method*: the variant, the paper's name (ITAE; AE, the plain autoencoder) or the transform.
+- *AUROC*: the average over the classes; 50 is chance, 100 perfect; ± is the SD over (so many) seeds.
 - *paper*: its average over the same classes.
 """
 
