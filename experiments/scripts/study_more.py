@@ -36,10 +36,14 @@ def errors(trained: Trained, images: data.Images) -> np.ndarray:
 
 def scores(learner: Learner, split: OneClassSplit, seeds: tuple[int, int]) -> Iterator[tuple[str, np.ndarray]]:
     """Trains once; yields the name of each score and the scores of the test images."""
-    last: list[Trained] = []
+    variables = []
     train, test = (images.in_memory() for images in (split.train_images, split.test_images))
-    trained = learner.fit(train, seeds, lambda report, so_far: last.append(so_far()))
-    variables = [one.variables for one in last[-AVERAGED:]]
+
+    def on_report(report, trained_so_far):
+        if report.epoch > learner.trainer.config.epochs - AVERAGED:
+            variables.append(jax.tree.map(np.asarray, trained_so_far().variables))
+
+    trained = learner.fit(train, seeds, on_report)
     mean = jax.tree.map(lambda *arrays: sum(arrays) / len(arrays), *variables)
     averaged = dataclasses.replace(trained, variables=mean)
     for name, one in (("l2, max", trained), (f"l2, max, mean of {AVERAGED} checkpoints", averaged)):
@@ -52,7 +56,7 @@ def scores(learner: Learner, split: OneClassSplit, seeds: tuple[int, int]) -> It
 
 def measured(dataset: str, root: str, classes: list[str]) -> Iterator[dict[str, object]]:
     """Yields a row for each class, network and score."""
-    given = [f"data.name={dataset}", f"data.root={root}", "method.error=l1"]
+    given = [f"data.name={dataset}", f"data.root={root}", "method.error=l1", "evaluate.every_epochs=1"]
     (settings,) = experiment.load(STUDY, given, ["improved"]).values()
     found, join, width = data.load(settings.data), unet.join, experiment.flatten(settings)["method.width"]
 
@@ -84,10 +88,10 @@ def main() -> None:
     parsed = parser.parse_args()
     parallel.prepare_backends()
     parallel.keep_programs()
-    rows = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
     about = {"environment": environment.describe()}
-    rows += [row | about for row in measured(parsed.dataset, parsed.root, parsed.classes)]
-    files.write_text(RESULTS, json.dumps(rows, indent=1) + "\n")
+    for row in measured(parsed.dataset, parsed.root, parsed.classes):
+        rows = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+        files.write_text(RESULTS, json.dumps([*rows, row | about], indent=1) + "\n")
 
 
 if __name__ == "__main__":
