@@ -257,7 +257,7 @@ def _score(arguments) -> Callable[[], dict]:
         summary = score.score(*places, arguments.false_positive_rate, progress, arguments.trust, arguments.maps)
     print(summary)
     model, scores = shlex.quote(str(arguments.model)), shlex.quote(str(arguments.out))
-    if not streams and summary.num_scored:
+    if not streams:
         print(f"next: itae report {scores} --model {model}")
     drawn = {"heatmaps": arguments.heatmaps, "maps": arguments.maps}
     return lambda: {"model": arguments.model, **dataclasses.asdict(summary), **drawn}

@@ -153,7 +153,7 @@ def recipe_of(experiment: Experiment) -> str:
 
 
 def _unknown(name: str, known: Iterable[str], method: type[MethodConfig]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, [*known, "method.name"], n=1, cutoff=0.5)
     of_method = f" with method.name={method.NAME}" if name.startswith("method.") else ""
     fields = [field for field in known if not of_method or field.startswith("method.")]
     hint = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(fields) or 'none'}"
@@ -228,7 +228,11 @@ def gives_the_same(old: Experiment, new: Experiment) -> bool:
 
 def as_text(different: Mapping[str, tuple[Any, Any]]) -> str:
     """`field: old -> new; ...` of what `differences` returns."""
-    return "; ".join(f"{name}: {was!r} -> {now!r}" for name, (was, now) in different.items())
+
+    def shown(value):
+        return "not given" if value is None else repr(value)
+
+    return "; ".join(f"{name}: {shown(was)} -> {shown(now)}" for name, (was, now) in different.items())
 
 
 def find(name: str) -> Path:

@@ -111,6 +111,7 @@ def test_a_recipe_changes_settings_beneath_the_users(method):
         (["method.name=vae", "method.width=8"], r"'method\.width' with method\.name=vae; did you mean"),
         (["method.latent=8"], r"'method\.latent' with method\.name=itae"),
         (["method.widht=8"], r"'method\.widht'.*did you mean method\.width"),
+        (["method.nam=knn"], r"did you mean method\.name"),
         (["qqqqqqq=1"], "'qqqqqqq'; the settings are name, variant"),
         (["train=1"], "no setting 'train'"),
         (["name="], "name=''"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL_DETECTOR, SMALL_FITS, contents, save_images
+from conftest import SMALL_DETECTOR, SMALL_FITS, contents, rows_of, save_images
 from PIL import Image
 
 from itae_jax import ITAEDetector, cli, files
@@ -376,6 +376,13 @@ def test_calibrate_refuses_images_that_the_model_was_trained_on(small_model, tmp
     good = small_model.parent / "good"
     assert "trained on 16 of" in refused("calibrate", small_model, good, "--out", tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scoring_nothing_readable_is_refused_and_writes_why(small_model, images, tmp_path, refused):
+    image, out = images / "b/broken.png", tmp_path / "scores.csv"
+    assert "no image can be read" in refused("score", small_model, image, "--out", out)
+    (row,) = rows_of(out)
+    assert (row["path"], row["score"]) == (str(image), "") and row["reason"]
 
 
 def test_score_of_one_image_counts_it(small_model, images, tmp_path, capsys, refused):

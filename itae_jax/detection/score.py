@@ -111,7 +111,8 @@ def score(
         `false_positive_rate`, else 0.
 
     Raises:
-      RequestError: there is no model or no image, the model has no anomaly maps, or a file cannot be written.
+      RequestError: there is no model or no image, no image can be read, which the file says, too, the model has
+        no anomaly maps, or a file cannot be written.
     """
     if out != STDOUT:
         check_output_file(out, _is_scores)
@@ -150,6 +151,9 @@ def score(
             undrawn_reason = undrawn_reason or next(iter(undrawn), "")
         if not counts:
             raise RequestError(_no_images(sources, others))
+    if not counts["scored"]:
+        listed = "" if out == STDOUT else f" of {out}"
+        raise RequestError(f"no image can be read; the column reason{listed} says why")
     return Summary(
         out,
         limit,
