@@ -56,8 +56,7 @@ Written by `make results` from `experiments/results/`.
 
 - *settings*: what differs from the experiment file.
 - *method*: the variant, the paper's name (ITAE; AE, the plain autoencoder) or the transform.
-- *AUROC*: the average over the classes; 50 is chance, 100 perfect; ± is the SD over (so many) seeds.
-- *paper*: its average over the same classes.
+- *AUROC*, *paper*: averages over the classes; 50 is chance, 100 perfect; ± is the SD over (so many) seeds.
 """
 
 _STUDY_SCORES = [("l1", "mean"), ("l1", "max"), ("l2", "max"), ("relative", "max")]
@@ -71,9 +70,7 @@ flag but seed and minutes, on two cores; `rotate` is ITAE by rotation, `autoenco
 minutes, mostly of one core. In tiles_published, test images show training tiles in another light; in
 tiles_grouped, none do. The castings are Kaggle's "casting product image data for quality inspection", the
 scratches are made by `scratches.py`. From digit_8 on, anomalies are other classes."""
-_PARTS_NOTE = """\
-AUROC of each score that `fit` combines for defects (msgms: the structural error; knn by gradients, not
-pixels); of `fit` by defect:"""
+_PARTS_NOTE = "AUROC of the scores that `fit` combines (msgms: structure; knn: gradients); of `fit` by defect:"
 _FOLLOWED_NOTE = """\
 `itae fit` compares no transforms for defects: after a tenth of the training no rating by surrogates exceeds
 that of `paste` by the 2 points that a change needs. Nor does it stop early: where the rating first falls, AUROC
@@ -221,8 +218,17 @@ def _study() -> Iterator[str]:
         frame = pd.DataFrame(rows, columns=["training", "score", "class", "percent"])
         shown = frame.set_index(["training", "score", "class"])["percent"].unstack(sort=False).fillna("")
         yield from ["## The improved recipe, part by part", "", _STUDY_NOTE, ""]
-        yield from markdown(shown.reset_index(), list(shown.columns))
-        yield ""
+        yield from [*markdown(shown.reset_index(), list(shown.columns)), ""]
+    for path in RESULTS.glob("study_more*.json"):
+        frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+        means = 100 * frame.pivot_table("auroc", "training", "score", sort=False)
+        means.columns = [score.replace(",", "") for score in means.columns]
+        each = [
+            f"{training}: {', '.join(f'{score} {mean:.1f}' for score, mean in row.items())}"
+            for training, row in means.iterrows()
+        ]
+        count = frame["class"].nunique()
+        yield from [f"By `study_more.py`, averages over {count} of these classes. {'; '.join(each)}.", ""]
 
 
 def _folders() -> Iterator[str]:
