@@ -128,7 +128,7 @@ def test_ratios_are_to_the_best_of_pytorch():
     assert report.ratios({"timings": timings}) == {("training", "small"): pytest.approx(1.5)}
 
 
-def test_reading_is_timed_beside_bare_decoding():
+def test_reading_is_timed_beside_bare_decoding(tiny_network):
     result = reading.measure(40, 2)
     assert len(result["passes"]) == 2
     ratios = [row["pipeline"] / row["bare"] for row in result["passes"]]

@@ -110,8 +110,7 @@ def test_p_values_of_exchangeable_scores_are_uniform_and_agree_with_every_thresh
         np.testing.assert_allclose(np.sort(found), np.arange(1, 41) / 40)
 
 
-@pytest.mark.parametrize("method", SMALL_FITS)
-@pytest.mark.parametrize("rate", [0.05, 0.4])
+@pytest.mark.parametrize(("method", "rate"), [*((method, 0.05) for method in SMALL_FITS), ("pca", 0.4)])
 def test_maps_are_the_models_and_masks_lie_where_few_normal_images_reach(
     small_model_of, images, tmp_path, method, rate
 ):
