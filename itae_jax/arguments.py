@@ -266,7 +266,7 @@ def _add_bench(commands) -> None:
         "bench",
         help="measure the speed of training and scoring beside PyTorch's, of reading files, or until an AUROC",
         epilog="examples: itae bench --json bench.json; itae bench --set train.batch_size=64; itae bench data; "
-        "itae bench quality --set classes=6",
+        "itae bench quality --set classes=6; itae bench quality --set data.name=folder data.root=photos",
     )
     bench.add_argument(
         "what", nargs="?", choices=("method", "data", "quality"), default="method", help="default method"
