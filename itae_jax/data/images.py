@@ -4,7 +4,8 @@ Both classes provide `batches(batch_size, order)`, so callers need not know wher
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +16,7 @@ from itae_jax.environment import cpu_cores
 from itae_jax.errors import RequestError
 
 Shape = tuple[int, int, int]  # height, width, channels
+_ELEMENT = 8  # images
 _BEYOND = 0.01  # of the range, as rounding and interpolation exceed it
 Batch = tuple[np.ndarray, np.ndarray]  # positions B, images B x H x W x C
 
@@ -102,17 +104,13 @@ class LazyImages:
         """Does what `ArrayImages.batches` does; Grain's threads read ahead if there is more than one batch."""
 
         def load(position):
-            image = self._read_or_none(self.keys[int(position)])
-            return None if image is None else (position, image)  # Grain drops None
+            return position, self._read_or_none(self.keys[int(position)])
 
         order = np.arange(len(self)) if order is None else np.asarray(order)
         threads = self.workers or cpu_cores()
         if len(order) <= batch_size:  # starting Grain takes longer than reading
             with ThreadPoolExecutor(threads) as pool:
-                found = [*filter(None, pool.map(load, order))]
-            if found:
-                positions, images = zip(*found, strict=True)
-                yield np.stack(positions), np.stack(images)
+                yield from _batched(pool.map(load, order), batch_size)
             return
         try:
             import grain
@@ -120,9 +118,11 @@ class LazyImages:
             what = "the images do not fit into data.memory_gib, and reading in batches needs the package grain"
             raise RequestError(f"{what}; pip install grain, or raise data.memory_gib") from None
 
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch_size)
-        loaded = grain.MapDataset.source(order).map(load).to_iter_dataset(options)
-        yield from loaded.batch(batch_size, drop_remainder=False)
+        # Grain takes as long for an element as decoding a small file takes, so each is several images.
+        some = [order[start : start + _ELEMENT] for start in range(0, len(order), _ELEMENT)]
+        elements = grain.MapDataset.source(some).map(lambda positions: [*map(load, positions)])
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch_size // _ELEMENT + 1)
+        yield from _batched(itertools.chain.from_iterable(elements.to_iter_dataset(options)), batch_size)
 
     def _read_or_none(self, key: Any) -> np.ndarray | None:
         try:
@@ -137,6 +137,14 @@ class LazyImages:
             remedy = "set data.image_size to bring all to one size"
             raise RequestError(f"{key}: is {size}, others are {others}; {remedy}")
         return image
+
+
+def _batched(loaded: Iterable[tuple[int, np.ndarray | None]], batch_size: int) -> Iterator[Batch]:
+    """Stacks what was loaded, without the images that could not be read."""
+    readable = ((position, image) for position, image in loaded if image is not None)
+    while batch := list(itertools.islice(readable, batch_size)):
+        positions, images = zip(*batch, strict=True)
+        yield np.stack(positions), np.stack(images)
 
 
 Images = ArrayImages | LazyImages
