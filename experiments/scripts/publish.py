@@ -223,12 +223,10 @@ def _study() -> Iterator[str]:
         frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
         means = 100 * frame.pivot_table("auroc", "training", "score", sort=False)
         means.columns = [score.replace(",", "") for score in means.columns]
-        each = [
-            f"{training}: {', '.join(f'{score} {mean:.1f}' for score, mean in row.items())}"
-            for training, row in means.iterrows()
-        ]
+        each = [f"{score} {mean:.1f}" for score, mean in means.iloc[0].items()]
+        each += [f"{training} {mean:.1f}" for training, mean in means.iloc[1:, 0].items()]
         count = frame["class"].nunique()
-        yield from [f"By `study_more.py`, averages over {count} of these classes. {'; '.join(each)}.", ""]
+        yield from [f"By `study_more.py`, averages over {count} of these classes: {', '.join(each)}.", ""]
 
 
 def _folders() -> Iterator[str]:
