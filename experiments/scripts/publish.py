@@ -393,7 +393,7 @@ def _since() -> Iterator[str]:
         (_, commit, before, _), *_ = found
         each = (f"{name} {ratios['training']} and {ratios['scoring']}" for name, _, _, ratios in found)
         yield f"Training and scoring, commit {commit}, fastest of 7 rounds over that of {before}:"
-        yield f"{'; '.join(each)}. Below 1 is faster now."
+        yield f"{'; '.join(each)}."
         yield ""
 
 
@@ -505,7 +505,7 @@ def _reading(measured: dict[str, Any], lines: list[str]) -> str:
         f"{settings['count']} JPEG files, {settings['threads']} threads: {frame['pipeline']:.0f} images/s, "
         f"{reading.ratio(measured):.2f} times as fast as bare decoding, in {frame['resident_mib']:.0f} MiB. "
         f"Reading at 32x32 and scoring at once: {at_once:.0f} images/s, "
-        f"{reading.overlap(measured):.2f} times as fast as the slower one alone, as both share the cores."
+        f"{reading.overlap(measured):.2f} times as fast as the slower one alone."
     )
 
 
