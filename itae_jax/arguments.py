@@ -264,7 +264,7 @@ def _add_export(commands) -> None:
 def _add_bench(commands) -> None:
     bench = commands.add_parser(
         "bench",
-        help="measure the speed of training and scoring beside PyTorch's, of reading files, or until an AUROC",
+        help="measure the speed of training and scoring beside PyTorch's, of reading, or to an AUROC or loss",
         epilog="examples: itae bench --json bench.json; itae bench --set train.batch_size=64; itae bench data; "
         "itae bench quality --set classes=6; itae bench quality --set data.name=folder data.root=photos",
     )

@@ -223,10 +223,11 @@ def _study() -> Iterator[str]:
         frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
         means = 100 * frame.pivot_table("auroc", "training", "score", sort=False)
         means.columns = [score.replace(",", "") for score in means.columns]
-        each = [f"{score} {mean:.1f}" for score, mean in means.iloc[0].items()]
-        each += [f"{training} {mean:.1f}" for training, mean in means.iloc[1:, 0].items()]
+        of_first = ", ".join(f"{score} {mean:.1f}" for score, mean in means.iloc[0].items())
+        each = [f"{means.index[0]}: {of_first}"]
+        each += [f"{training}: {means.columns[0]} {mean:.1f}" for training, mean in means.iloc[1:, 0].items()]
         count = frame["class"].nunique()
-        yield from [f"By `study_more.py`, averages over {count} of these classes: {', '.join(each)}.", ""]
+        yield from [f"By `study_more.py`, averages over {count} of these classes. {'; '.join(each)}.", ""]
 
 
 def _folders() -> Iterator[str]:
@@ -393,7 +394,7 @@ def _since() -> Iterator[str]:
         (_, commit, before, _), *_ = found
         each = (f"{name} {ratios['training']} and {ratios['scoring']}" for name, _, _, ratios in found)
         yield f"Training and scoring, commit {commit}, fastest of 7 rounds over that of {before}:"
-        yield f"{'; '.join(each)}."
+        yield f"{'; '.join(each)}. Below 1 is faster now."
         yield ""
 
 
@@ -467,12 +468,15 @@ def _bench(measured: dict[str, Any], lines: list[str]) -> str:
 
 
 def _quality(measured: dict[str, Any], lines: list[str]) -> str:
-    recipes = measured["recipes"]
-    frame = pd.DataFrame(quality.rows(measured))
-    lines += markdown(frame[frame[list(recipes)].nunique(axis=1) > 1], ["AUROC", *recipes])
-    last = ", ".join(f"{name} {100 * points[-1]['auroc']:.1f}" for name, points in recipes.items() if points)
+    recipes, measure = measured["recipes"], quality.measure_of(measured)
+    title, show = quality.TITLES[measure], ("{:.1%}" if measure == "auroc" else "{:.4g}").format
+    frame = pd.DataFrame(quality.rows(measured), columns=[title, *recipes])
+    lines += markdown(frame[frame[list(recipes)].nunique(axis=1) > 1], list(frame.columns))
+    last = ", ".join(f"{name} {show(points[-1][measure])}" for name, points in recipes.items() if points)
     about = f"{measured['data']}, class {measured['settings']['class']}"
-    return f"{about}, seconds with compiling, and images seen, until an AUROC is reached. At the end: {last}."
+    return (
+        f"{about}, seconds with compiling, and images seen, until this {title} is reached. At the end: {last}."
+    )
 
 
 def _scaling(measured: dict[str, Any], lines: list[str]) -> str:

@@ -14,7 +14,7 @@ from itae_jax.config import DataConfig
 from itae_jax.data import Images, folders
 from itae_jax.data.dataset import sample
 from itae_jax.data.images import lazy
-from itae_jax.errors import DivergedError
+from itae_jax.errors import DivergedError, RequestError
 from itae_jax.evaluate import metrics
 from itae_jax.experiment import Experiment
 from itae_jax.training.learner import Learner, Trained, learner_for
@@ -23,7 +23,7 @@ MARKS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)  # AUROCs
 LOSS_MARKS = (4.0, 2.0, 1.5, 1.2, 1.1, 1.05, 1.0)  # times the lowest held-out loss of all recipes
 _HELD_OUT = 8  # one of so many images without labels
 _PAPER = "paper"
-_TITLES = {"auroc": "AUROC", "held_out": "held-out loss"}
+TITLES = {"auroc": "AUROC", "held_out": "held-out loss"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +47,19 @@ def measure(assignments: Sequence[str], say: Callable[[str], None] = lambda line
         If `data.root` is a folder of normal images, which has no labels, every eighth is held out instead.
       say: gets a line for each point.
 
-    Returns JSON values: "environment", "settings", "data" and "recipes", name -> points with "epoch", "images"
-    seen, "seconds" of training, compiling included and measuring not, "loss", and "auroc" or, without labels,
-    "held_out": the training's loss on the held-out images. "diverged" names the recipes whose training failed.
+    Returns JSON values: "environment", "settings", "data", "measure" and "recipes", name -> points with
+    "epoch", "images" seen, "seconds" of training, compiling included and measuring not, "loss" and the
+    measure: "auroc" or, without labels, "held_out", the training's loss on the held-out images. "diverged"
+    names the recipes whose training failed.
     """
     method = experiment.override(Experiment(), assignments).method
     small = [f"method.{name}={value}" for name, value in method.BENCH[0].items()]
     small += ["train.epochs=20", "evaluate.every_epochs=1"]
     base = experiment.override(Experiment(), [*small, *assignments])
-    images = _unlabelled(base.data) if _is_unlabelled(base.data) else _labelled(base)
+    is_unlabelled = _is_unlabelled(base.data)
+    if is_unlabelled and method.ONE_PASS:
+        raise RequestError(f"method.name={method.NAME}: has no loss to measure without labels; choose another")
+    images = _unlabelled(base.data) if is_unlabelled else _labelled(base)
     found, diverged = dict[str, list[dict[str, float]]](), list[str]()
     for recipe in ("", *list(base.method.RECIPES)[:1]):  # the others train alike
         one = experiment.override(Experiment(), [*small, *assignments], recipe)
@@ -70,6 +74,7 @@ def measure(assignments: Sequence[str], say: Callable[[str], None] = lambda line
         "environment": environment.describe(),
         "settings": experiment.changed(base) | {"class": images.class_name},
         "data": images.source,
+        "measure": "held_out" if is_unlabelled else "auroc",
         "recipes": found,
         "diverged": diverged,
     }
@@ -98,9 +103,10 @@ def _unlabelled(config: DataConfig) -> _Images:
     shape = folders.shape_of(reader, paths, root)
     images = lazy(config, reader.read, paths, shape, {}).in_memory()
     readable = np.setdiff1d(np.arange(len(images)), list(getattr(images, "missing", ())))
-    training = images.select(np.delete(readable, np.s_[::_HELD_OUT]))
-    test = images.select(readable[::_HELD_OUT])
-    return _Images(0, root.name, f"{len(readable)} images without labels", training, test, None)
+    held_out = sample(len(readable), max(1, len(readable) // _HELD_OUT))
+    training, test = images.select(np.delete(readable, held_out)), images.select(readable[held_out])
+    source = f"{len(readable)} images without labels"
+    return _Images(0, root.absolute().name, source, training.in_memory(), test.in_memory(), None)
 
 
 def _train(
@@ -135,7 +141,7 @@ def _train(
 def _held_out_loss(learner: Learner, trained: Trained, images: Images) -> float:
     """The mean loss of training steps at rate 0 on batches of the images, with the same draws each time."""
     trainer = learner.trainer
-    variables = jax.tree.map(np.asarray, trained.variables)  # a copy: a step uses up its state
+    variables = jax.tree.map(np.array, trained.variables)  # a copy: a step uses up its state
     state = trainer.initial_state((0,))
     variables = parallel.replicate(variables, trainer.devices)
     state = dataclasses.replace(state, method=dataclasses.replace(state.method, variables=variables))
@@ -145,6 +151,8 @@ def _held_out_loss(learner: Learner, trained: Trained, images: Images) -> float:
         if len(batch) == size:
             state, found = trainer.run_steps(state, np.zeros(1, trainer.dtype), batch[None])
             losses.append(float(found["loss"][0]))
+    if not np.isfinite(losses).all() or not losses:
+        raise DivergedError("the held-out loss is not finite, or too few images can be read")
     return float(np.mean(losses))
 
 
@@ -156,7 +164,7 @@ def reached(points: Sequence[dict[str, float]], measure: str, mark: float) -> di
 
 def rows(result: dict[str, Any]) -> list[dict[str, str]]:
     """Returns for each mark that a recipe reaches the seconds and images that each recipe took."""
-    measure, found = _measure_of(result), []
+    measure, found = measure_of(result), []
     for mark in _marks(result):
         of_recipes = {name: reached(points, measure, mark) for name, points in result["recipes"].items()}
         if any(of_recipes.values()):
@@ -165,28 +173,25 @@ def rows(result: dict[str, Any]) -> list[dict[str, str]]:
                 for name, one in of_recipes.items()
             }
             text = f"{100 * mark:.0f}" if measure == "auroc" else f"{mark:.4g}"
-            found.append({_TITLES[measure]: text, **texts})
+            found.append({TITLES[measure]: text, **texts})
     return found
 
 
-def _measure_of(result: dict[str, Any]) -> str:
-    return "held_out" if any("held_out" in one for one in _all_points(result)) else "auroc"
-
-
-def _all_points(result: dict[str, Any]) -> list[dict[str, float]]:
-    return [point for points in result["recipes"].values() for point in points]
+def measure_of(result: dict[str, Any]) -> str:
+    """Returns the name of the measure in the points; older results have AUROCs alone."""
+    return result.get("measure", "auroc")
 
 
 def _marks(result: dict[str, Any]) -> Sequence[float]:
-    if _measure_of(result) == "auroc":
+    if measure_of(result) == "auroc":
         return MARKS
-    lowest = min(point["held_out"] for point in _all_points(result))
-    return [times * lowest for times in LOSS_MARKS]
+    losses = [point["held_out"] for points in result["recipes"].values() for point in points]
+    return [times * min(losses) for times in LOSS_MARKS if losses]
 
 
 def table(result: dict[str, Any]) -> str:
     """Returns a line for each mark that a recipe reaches."""
-    title = _TITLES[_measure_of(result)]
+    title = TITLES[measure_of(result)]
     columns = [title, *result["recipes"]]
     lines = [dict(zip(columns, columns, strict=True)), *rows(result)]
     about = f"class {result['settings']['class']}: seconds and images until this {title} is reached"
@@ -198,11 +203,11 @@ def draw(result: dict[str, Any]) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure((5.5, 3.6), layout="constrained")
-    axes, measure = figure.subplots(), _measure_of(result)
+    axes, measure = figure.subplots(), measure_of(result)
     for name, points in result["recipes"].items():
         seconds, values = [one["seconds"] for one in points], [one[measure] for one in points]
         axes.plot(seconds, values, "o-", ms=3, label=name)
-    axes.set(xlabel="seconds of training", ylabel=_TITLES[measure])
+    axes.set(xlabel="seconds of training", ylabel=TITLES[measure])
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     about = f"{result['environment']['device']}, class {result['settings']['class']}, {result['data']}"

@@ -121,7 +121,8 @@ class LazyImages:
         # Grain takes as long for an element as decoding a small file takes, so each is several images.
         some = [order[start : start + _ELEMENT] for start in range(0, len(order), _ELEMENT)]
         elements = grain.MapDataset.source(some).map(lambda positions: [*map(load, positions)])
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch_size // _ELEMENT + 1)
+        ahead = max(threads, 2 * batch_size // _ELEMENT) + 1
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
         yield from _batched(itertools.chain.from_iterable(elements.to_iter_dataset(options)), batch_size)
 
     def _read_or_none(self, key: Any) -> np.ndarray | None:
