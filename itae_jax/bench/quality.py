@@ -44,7 +44,7 @@ def measure(assignments: Sequence[str], say: Callable[[str], None] = lambda line
     Args:
       assignments: `section.field=value`; by default the smallest benchmark case of the method trains 20 epochs
         on the first class of the digits, classes=K names another, and every epoch the test images are scored.
-        If `data.root` is a folder of normal images, which has no labels, every eighth is held out instead.
+        If `data.root` is a folder of normal images, which has no labels, an eighth is held out instead.
       say: gets a line for each point.
 
     Returns JSON values: "environment", "settings", "data", "measure" and "recipes", name -> points with
